@@ -263,7 +263,7 @@ fn scan_live(bytes: &[u8]) -> Option<u64> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let (names, judge) = (Names::new("/registry"), Judge::default());
     let mut listed = 0;
-    let list = |_: &ListedObject<'_>| listed += 1;
+    let list = |object: &ListedObject<'_>| listed += u64::from(!object.is_older);
     let report = |lister: Option<Lister<'_>>| {
         let summarizer = Summarizer::new(names.clone(), [3; 16]);
         let mut tally = Tally::new(&judge, summarizer.groups(), lister);

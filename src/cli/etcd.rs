@@ -64,7 +64,12 @@ pub(super) struct EtcdArgs {
 impl EtcdArgs {
     /// Whether a flag says where etcd is.
     pub(super) fn is_given(&self) -> bool {
-        self.etcd_servers.is_some() || self.apiserver_manifest.is_some() || self.apiserver_process.is_some()
+        self.etcd_servers.is_some() || self.names_api_server()
+    }
+
+    /// Whether a flag names the API server of the cluster.
+    pub(super) fn names_api_server(&self) -> bool {
+        self.apiserver_manifest.is_some() || self.apiserver_process.is_some()
     }
 
     /// Puts the flags into `settings`.

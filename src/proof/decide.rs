@@ -156,7 +156,7 @@ mod tests {
         proof::{VerifyOutcome, testing::PRIMARY},
         scan::{
             judge::FindingKind,
-            report::{ComparedWith, ReadableCount},
+            report::{ComparedWith, ReadableCount, ReportOutcome},
         },
     };
 
@@ -192,6 +192,7 @@ mod tests {
     fn scan() -> ScanReport {
         ScanReport {
             format: "claviger/scan/v1",
+            outcome: ReportOutcome::Clean,
             time: String::new(),
             source: source(&[10]),
             overrides: Vec::new(),

@@ -152,6 +152,14 @@ pub struct Verdict {
     pub is_uncovered: bool,
 }
 
+impl Verdict {
+    /// Whether the values are in plaintext and should be encrypted.
+    pub fn is_readable(&self) -> bool {
+        let kinds = [FindingKind::PlaintextAlthoughCovered, FindingKind::Plaintext];
+        kinds.iter().any(|kind| self.kinds.contains(kind))
+    }
+}
+
 impl Judge {
     /// Judges the values of a group. Only whole values of KMS v2 have a key.
     pub fn verdict_of(&self, group: &Group) -> Verdict {

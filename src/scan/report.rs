@@ -134,12 +134,39 @@ pub struct ComparedWith {
 }
 
 /// The older values in a file, which etcd has not compacted away.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct OlderValues {
     /// All older values.
     pub values: u64,
     /// Those in plaintext that should be encrypted: Secrets, and what the EncryptionConfiguration covers.
     pub readable: u64,
+    /// Up to 1,000 of the readable ones, in the order of their keys.
+    pub findings: Vec<ReadableValue>,
+}
+
+/// An older value that is in plaintext and should be encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReadableValue {
+    /// The object's key in etcd.
+    pub key: String,
+    /// The resource.
+    pub resource: String,
+    /// The revision at which it was written.
+    pub mod_revision: u64,
+}
+
+/// The answer of a scan in one word. The exit code follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReportOutcome {
+    /// All is as it should be.
+    Clean,
+    /// All live objects are as they should be, but the file has older values that can be read.
+    OlderValues,
+    /// Some live object has a finding, or new Secrets are written in plaintext.
+    LeftOver,
+    /// Something is damaged or missing.
+    Incomplete,
 }
 
 /// The whole report.
@@ -147,6 +174,8 @@ pub struct OlderValues {
 pub struct ScanReport {
     /// `claviger/scan/v1`.
     pub format: &'static str,
+    /// What the scan ended with.
+    pub outcome: ReportOutcome,
     /// When the scan ended.
     pub time: String,
     /// Where the scan read.
@@ -201,6 +230,7 @@ pub struct ObjectLine<'a> {
     mod_revision: u64,
     bytes: u32,
     finding: Option<FindingKind>,
+    older: bool,
 }
 
 impl<'a> From<&'a ListedObject<'a>> for ObjectLine<'a> {
@@ -213,6 +243,7 @@ impl<'a> From<&'a ListedObject<'a>> for ObjectLine<'a> {
             mod_revision: listed.mod_revision,
             bytes: listed.length,
             finding: listed.finding,
+            older: listed.is_older,
         }
     }
 }
@@ -230,9 +261,13 @@ impl ScanReport {
         let mut groups: Vec<GroupRow> = counts.by_group.into_iter().map(|count| row(count, has_history)).collect();
         groups.sort_by(|a, b| a.names().cmp(&b.names()));
         let found = found(&counts.findings, &damage);
+        let history = has_history.then(|| older(&groups, counts.readable_older));
+        let clean = found.is_empty() && reasons.is_empty() && !judge.writes_plaintext_secrets();
+        let is_incomplete = !reasons.is_empty() || found.contains_key(&FindingKind::Damaged);
         let findings = findings(counts.findings, &damage);
         Self {
             format: "claviger/scan/v1",
+            outcome: outcome_of(is_incomplete, clean, history.as_ref()),
             time,
             source,
             overrides,
@@ -246,11 +281,11 @@ impl ScanReport {
             secrets: readable(groups.iter().filter(|row| row.resource == "secrets")),
             identity_first: judge.writes_plaintext_secrets(),
             all: readable(groups.iter()),
-            history: has_history.then(|| older(&groups)),
+            history,
             outside: outside.count,
             outside_keys: outside.keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect(),
             other_prefixes,
-            clean: found.is_empty() && reasons.is_empty() && !judge.writes_plaintext_secrets(),
+            clean,
             groups,
             found,
             findings,
@@ -261,18 +296,18 @@ impl ScanReport {
 
     /// Whether something is damaged or missing.
     pub fn is_incomplete(&self) -> bool {
-        !self.reasons.is_empty() || self.found.contains_key(&FindingKind::Damaged)
+        self.outcome == ReportOutcome::Incomplete
     }
 
     /// Whether the report is good news: nothing was found, nothing is missing, and no older value in the file is
     /// readable that should be encrypted.
     pub fn is_good(&self) -> bool {
-        self.clean && self.older_readable() == 0
+        self.outcome == ReportOutcome::Clean
     }
 
     /// Returns how many older values in the file are readable and should be encrypted.
     pub fn older_readable(&self) -> u64 {
-        self.history.map_or(0, |history| history.readable)
+        self.history.as_ref().map_or(0, |history| history.readable)
     }
 
     /// Returns the rows of plaintext that no entry covers and that may contain secrets.
@@ -308,11 +343,22 @@ fn findings(of_objects: BTreeMap<FindingKind, Smallest<ObjectFinding>>, damage: 
     damage.iter().map(page_finding).chain(of_objects).collect()
 }
 
-fn older(rows: &[GroupRow]) -> OlderValues {
-    rows.iter().fold(OlderValues::default(), |sum, row| OlderValues {
-        values: sum.values + row.older_values.unwrap_or(0),
-        readable: sum.readable + row.readable_older_values,
-    })
+fn older(rows: &[GroupRow], readable: Smallest<ObjectFinding>) -> OlderValues {
+    let value = |ObjectFinding { key, resource, mod_revision, .. }| ReadableValue { key, resource, mod_revision };
+    OlderValues {
+        values: rows.iter().filter_map(|row| row.older_values).sum(),
+        readable: readable.count,
+        findings: readable.into_sorted().into_iter().map(value).collect(),
+    }
+}
+
+fn outcome_of(is_incomplete: bool, is_clean: bool, history: Option<&OlderValues>) -> ReportOutcome {
+    match (is_incomplete, is_clean) {
+        (true, _) => ReportOutcome::Incomplete,
+        (false, false) => ReportOutcome::LeftOver,
+        (false, true) if history.is_some_and(|history| history.readable > 0) => ReportOutcome::OlderValues,
+        (false, true) => ReportOutcome::Clean,
+    }
 }
 
 fn readable<'r>(rows: impl Iterator<Item = &'r GroupRow>) -> ReadableCount {
@@ -324,8 +370,7 @@ fn readable<'r>(rows: impl Iterator<Item = &'r GroupRow>) -> ReadableCount {
 }
 
 fn row(count: GroupCount, has_history: bool) -> GroupRow {
-    const READABLE: [FindingKind; 2] = [FindingKind::PlaintextAlthoughCovered, FindingKind::Plaintext];
-    let is_readable = READABLE.iter().any(|kind| count.verdict.kinds.contains(kind));
+    let is_readable = count.verdict.is_readable();
     let encodings = ENCODINGS.into_iter().zip(count.encodings).filter(|(_, objects)| *objects > 0);
     GroupRow {
         resource: count.group.resource.to_string(),

@@ -67,21 +67,36 @@ pub struct ObjectFinding {
     pub reason: Option<String>,
 }
 
-/// A live object, as `scan --list` prints it.
+impl ObjectFinding {
+    fn new(object: &Object<'_>, group: &Group, damage: Option<ValueDamage>) -> Self {
+        Self {
+            key: kept(object.key),
+            resource: group.resource.to_string(),
+            provider: group.provider.clone(),
+            key_id: group.key_id.clone(),
+            mod_revision: object.mod_revision,
+            reason: damage.map(|damage| damage.to_string()),
+        }
+    }
+}
+
+/// A live object, or an older value that can be read, as `scan --list` prints it.
 pub struct ListedObject<'a> {
     /// Its key in etcd.
     pub key: &'a [u8],
     /// Its group.
     pub group: &'a Group,
-    /// The worst thing that is wrong with it.
+    /// The worst thing that is wrong with it, if it is live.
     pub finding: Option<FindingKind>,
+    /// Whether it is an older value, and not live.
+    pub is_older: bool,
     /// The revision at which it was written.
     pub mod_revision: u64,
     /// The length of its value in bytes.
     pub length: u32,
 }
 
-/// Is called with each live object of a scan.
+/// Is called with each live object of a scan, and with each older value that is in plaintext and should be encrypted.
 pub type Lister<'a> = Box<dyn FnMut(&ListedObject<'_>) + 'a>;
 
 /// The sink that counts.
@@ -94,6 +109,7 @@ pub struct Tally<'a> {
     /// many.
     seeds: HashMap<u32, FingerprintTable>,
     findings: BTreeMap<FindingKind, Smallest<ObjectFinding>>,
+    readable_older: Smallest<ObjectFinding>,
     lister: Option<Lister<'a>>,
 }
 
@@ -103,6 +119,8 @@ pub struct Counts {
     pub by_group: Vec<GroupCount>,
     /// The objects with something wrong about them, by what it is.
     pub findings: BTreeMap<FindingKind, Smallest<ObjectFinding>>,
+    /// The older values that are in plaintext and should be encrypted.
+    pub readable_older: Smallest<ObjectFinding>,
     /// Whether there were too many groups, so that some were counted as one.
     pub has_merged_groups: bool,
 }
@@ -116,9 +134,15 @@ impl Sink for Tally<'_> {
     fn older(&mut self, object: &Object<'_>) -> ControlFlow<()> {
         if let Some(count) = self.count_of(object.summary.group) {
             count.older_values += 1;
-            if object.summary.damage.is_some() {
+            let (is_readable, is_damaged) = (count.verdict.is_readable(), object.summary.damage.is_some());
+            if is_readable || is_damaged {
                 let group = Arc::clone(&count.group);
-                self.find(FindingKind::Damaged, object, &group, object.summary.damage);
+                if is_readable {
+                    self.note_readable_older(object, &group);
+                }
+                if is_damaged {
+                    self.find(FindingKind::Damaged, object, &group, object.summary.damage);
+                }
             }
         }
         ControlFlow::Continue(())
@@ -131,6 +155,7 @@ impl Sink for Tally<'_> {
         self.counts.clear();
         self.seeds.clear();
         self.findings.clear();
+        self.readable_older = Smallest::new(FINDINGS);
         true
     }
 }
@@ -140,13 +165,14 @@ impl<'a> Tally<'a> {
     /// live object.
     pub fn new(judge: &'a Judge, groups: Arc<Groups>, lister: Option<Lister<'a>>) -> Self {
         let (counts, seeds, findings) = (Vec::new(), HashMap::new(), BTreeMap::new());
-        Self { judge, groups, counts, seeds, findings, lister }
+        Self { judge, groups, counts, seeds, findings, readable_older: Smallest::new(FINDINGS), lister }
     }
 
     /// Returns what was counted.
     pub fn finish(self) -> Counts {
         let by_group = self.counts.into_iter().filter(|count| count.objects + count.older_values > 0).collect();
-        Counts { by_group, findings: self.findings, has_merged_groups: self.groups.is_over_full() }
+        let Self { findings, readable_older, groups, .. } = self;
+        Counts { by_group, findings, readable_older, has_merged_groups: groups.is_over_full() }
     }
 
     fn count_object(&mut self, object: &Object<'_>) {
@@ -183,23 +209,29 @@ impl<'a> Tally<'a> {
         }
         if let Some(lister) = &mut self.lister {
             let finding = kinds.iter().map(|(kind, _)| *kind).min();
-            lister(&ListedObject { key, group: &group, finding, mod_revision, length: summary.length });
+            lister(&ListedObject {
+                key,
+                group: &group,
+                finding,
+                is_older: false,
+                mod_revision,
+                length: summary.length,
+            });
+        }
+    }
+
+    /// Keeps the key of an older value that can be read, and lists the value.
+    fn note_readable_older(&mut self, object: &Object<'_>, group: &Group) {
+        let Object { key, mod_revision, summary, .. } = *object;
+        self.readable_older.add(|last| last.key.as_bytes() <= key, || ObjectFinding::new(object, group, None));
+        if let Some(lister) = &mut self.lister {
+            lister(&ListedObject { key, group, finding: None, is_older: true, mod_revision, length: summary.length });
         }
     }
 
     fn find(&mut self, kind: FindingKind, object: &Object<'_>, group: &Group, damage: Option<ValueDamage>) {
         let findings = self.findings.entry(kind).or_insert_with(|| Smallest::new(FINDINGS));
-        findings.add(
-            |last| last.key.as_bytes() <= object.key,
-            || ObjectFinding {
-                key: kept(object.key),
-                resource: group.resource.to_string(),
-                provider: group.provider.clone(),
-                key_id: group.key_id.clone(),
-                mod_revision: object.mod_revision,
-                reason: damage.map(|damage| damage.to_string()),
-            },
-        );
+        findings.add(|last| last.key.as_bytes() <= object.key, || ObjectFinding::new(object, group, damage));
     }
 
     fn count_seed(&mut self, group: u32, seed: Option<Fingerprint>) {

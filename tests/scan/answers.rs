@@ -22,6 +22,7 @@ pub(super) struct Line {
     pub(super) mod_revision: u64,
     pub(super) bytes: usize,
     pub(super) finding: Option<String>,
+    pub(super) older: bool,
 }
 
 /// A group of the report, as far as it is counted.
@@ -61,8 +62,10 @@ impl Row {
 pub(super) struct Scanned {
     pub(super) code: i32,
     pub(super) report: Report,
-    /// In the order of the scan.
+    /// Live objects, in the order of the scan.
     pub(super) lines: Vec<Line>,
+    /// Older values that can be read.
+    pub(super) older: Vec<Line>,
 }
 
 /// The report as JSON, or none where the scan was refused.
@@ -87,16 +90,21 @@ impl Report {
     }
 }
 
-/// Returns the lines of a list.
+/// Returns the lines of a list that are about live objects.
 pub(super) fn lines(list: &str) -> Vec<Line> {
-    list.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    all_lines(list).filter(|line| !line.older).collect()
+}
+
+fn all_lines(list: &str) -> impl Iterator<Item = Line> {
+    list.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
 }
 
 /// Scans `place` (`--snapshot FILE` or `--etcd-servers URL`), which must end in the same way both times.
 pub(super) fn scan(sandbox: &Sandbox, place: &str) -> Scanned {
     let (report, list) = scan_raw(sandbox, place);
     assert_eq!(report.code, list.code, "{report}\n{list}");
-    Scanned { code: report.code, report: Report(report.json()), lines: lines(&list.stdout) }
+    let (older, lines) = all_lines(&list.stdout).partition(|line| line.older);
+    Scanned { code: report.code, report: Report(report.json()), lines, older }
 }
 
 /// Returns both answers, also those of failures.
@@ -110,6 +118,8 @@ impl Scanned {
         let lines: BTreeSet<Line> = self.lines.iter().cloned().collect();
         assert_eq!(lines.len(), self.lines.len(), "{context}: a key is listed twice");
         assert_same(&lines, &truth.lines(), context);
+        let older: BTreeSet<Line> = if history { truth.older_lines() } else { BTreeSet::new() };
+        assert_same(&self.older.iter().cloned().collect(), &older, context);
         let mut rows = truth.rows();
         if !history {
             rows.retain(|row| row.objects > 0);
@@ -136,9 +146,15 @@ impl Scanned {
         assert_eq!(self.report.0["outside"], if history { truth.outside() } else { 0 }, "{context}");
         let older = truth.older_readable();
         assert_eq!(self.report.0["history"]["readable"].as_u64(), history.then_some(older), "{context}");
+        assert_eq!(self.older.len() as u64, if history { older } else { 0 }, "{context}");
         let is_bad = !found.is_empty() || history && older > 0;
-        let code = if found.contains_key("damaged") || is_unused { 7 } else { i32::from(is_bad) };
-        assert_eq!(self.code, code, "{context}");
+        let (code, outcome) = match (found.contains_key("damaged") || is_unused, found.is_empty()) {
+            (true, _) => (7, "incomplete"),
+            (false, false) => (1, "left-over"),
+            (false, true) if is_bad => (1, "older-values"),
+            (false, true) => (0, "clean"),
+        };
+        assert_eq!((self.code, &self.report.0["outcome"]), (code, &outcome.into()), "{context}");
     }
 }
 

@@ -113,6 +113,7 @@ impl Truth {
             mod_revision: change.revision,
             bytes: value.bytes.len(),
             finding: finding.map(ToOwned::to_owned),
+            older: false,
         })
     }
 
@@ -163,10 +164,16 @@ impl Truth {
 
     /// Older values of Secrets in plaintext.
     pub(super) fn older_readable(&self) -> u64 {
+        self.older_lines().len() as u64
+    }
+
+    /// Returns what `scan --list` should say of them.
+    pub(super) fn older_lines(&self) -> BTreeSet<Line> {
         let newest = self.newest();
         let is_older = |change: &&Change| newest[&*change.key].revision != change.revision;
         let older = self.changes.iter().filter(is_older).filter_map(|change| self.line(change));
-        older.filter(|line| line.resource == "secrets" && line.provider == "identity").count() as u64
+        let older = older.filter(|line| line.resource == "secrets" && line.provider == "identity");
+        older.map(|line| Line { finding: None, older: true, ..line }).collect()
     }
 
     /// Values outside the prefix, older ones included.

@@ -163,6 +163,26 @@ fn an_etcd_into_which_nobody_has_written_is_no_sign_of_a_wrong_prefix() {
 const KEY: &str = "k1-0123456789abcdef0123456789abcdef";
 
 #[test]
+fn the_etcd_of_this_node_is_compacted_only_if_the_snapshot_is_known_to_be_of_it() {
+    let mut cluster = Cluster::new();
+    cluster.put_plaintext("/registry", 5);
+    for number in 0..5 {
+        cluster.put_encrypted(&number.to_string(), "claviger", KEY);
+    }
+    cluster.sandbox.init("state");
+    let (url, revision) = (cluster.etcd.endpoints(), cluster.store.revision);
+    fs::write(cluster.sandbox.path("c.toml"), format!("etcd-servers = [\"{url}\"]\n")).unwrap();
+    let compacts = |flags: &str, url: &str| {
+        let answer = cluster.scan(&format!("{} --config [DIR]/c.toml {flags}", cluster.snapshot()));
+        let expected = format!(": etcdctl --endpoints {url} compact {revision} && etcdctl --endpoints {url} defrag");
+        assert!(answer.ends_with(1).stdout.contains(&expected), "{answer}");
+    };
+    compacts("", "URL");
+    compacts("--keyring [DIR]/state/keyring", &url);
+    compacts("--state-dir [DIR]/state", &url);
+}
+
+#[test]
 fn older_values_that_can_be_read_are_bad_news_about_a_file_and_not_about_a_live_etcd() {
     let mut cluster = Cluster::new();
     cluster.put_plaintext("/registry", 5);
@@ -189,9 +209,32 @@ fn older_values_that_can_be_read_are_bad_news_about_a_file_and_not_about_a_live_
     let report = cluster.scan(&format!("{} --output json", cluster.snapshot())).json();
     // The live objects are as they should be.
     assert_eq!((&report["clean"], &report["found"]), (&json!(true), &json!({})));
-    assert_eq!(report["history"], json!({"values": 5, "readable": 5}));
+    assert_eq!(report["outcome"], "older-values", "one field says why the exit code is 1");
+    let history = &report["history"];
+    assert_eq!((&history["values"], &history["readable"]), (&json!(5), &json!(5)));
+    let named = |values: &[serde_json::Value]| -> Vec<(String, u64)> {
+        let value = |value: &serde_json::Value| {
+            (value["key"].as_str().unwrap().to_owned(), value["mod_revision"].as_u64().unwrap())
+        };
+        values.iter().map(value).collect()
+    };
+    let older = named(history["findings"].as_array().unwrap());
+    assert_eq!(older.len(), 5);
+    assert!(older.iter().all(|(key, _)| page.contains(key)), "{page}");
+    let (key, revision) = &older[0];
+    let paragraph = format!(
+        "older values (5): anyone with this file can read these values, which objects had before\n  {key} at revision {revision}\n"
+    );
+    assert!(answer.stdout.contains(&paragraph), "{answer}");
     let list = cluster.scan(&format!("{} --list", cluster.snapshot()));
     assert_eq!(list.ends_with(1).stderr, format!("{sentence}\n"));
+    let lines: Vec<serde_json::Value> = list.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (of_older, live): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line["older"] == true);
+    assert_eq!(live.len() as u64, report["all"]["objects"].as_u64().unwrap());
+    assert!(of_older.iter().all(|line| line["finding"].is_null() && line["provider"] == "identity"), "{list}");
+    let mut of_older = named(&of_older);
+    of_older.sort();
+    assert_eq!(of_older, older, "the report and the list name the same values");
 
     let live = cluster.scan(&cluster.live());
     assert_eq!(first_line(live.ends_with(0)), "All 8 Secrets are encrypted in etcd");

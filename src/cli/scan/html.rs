@@ -2,10 +2,15 @@
 
 use maud::{Markup, html};
 
-use crate::scan::{ScanSource, SourceKind, count::Count, judge::FindingKind, report::ScanReport};
+use crate::scan::{
+    ScanSource, SourceKind,
+    count::Count,
+    judge::FindingKind,
+    report::{OlderValues, ScanReport},
+};
 
 use super::{
-    super::scanning::{document, meaning, picture},
+    super::scanning::{OLDER, document, meaning, picture},
     text::compared_with,
 };
 
@@ -17,6 +22,7 @@ pub(super) fn page(report: &ScanReport, hints: &[String]) -> String {
         h2 { "Coverage by resource and key" }
         (picture(report))
         @if !report.found.is_empty() { h2 { "What was found" } (found(report)) }
+        @if let Some(history) = report.history.as_ref().filter(|history| history.readable > 0) { (older(history)) }
         @if !hints.is_empty() { h2 { "What to do" } (list(hints)) }
         @if !report.notes.is_empty() { h2 { "What else to know" } (list(&report.notes)) }
         h2 { "All figures" }
@@ -113,6 +119,20 @@ fn found(report: &ScanReport) -> Markup {
                 @if *count > NAMED as u64 { p.dim { "and " (Count(count - NAMED as u64)) " more" } }
             }
         }
+    }
+}
+
+fn older(history: &OlderValues) -> Markup {
+    html! {
+        h2 { "Older values that can be read: " (Count(history.readable)) }
+        p.dim { (OLDER) }
+        div.scroll { table {
+            tr { th { "object" } th.n { "revision" } }
+            @for value in history.findings.iter().take(NAMED) {
+                tr { td { code { (value.key) } } td.n { (value.mod_revision) } }
+            }
+        } }
+        @if history.readable > NAMED as u64 { p.dim { "and " (Count(history.readable - NAMED as u64)) " more" } }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     keyring::time::Time,
     scan::{
         names::Names,
-        report::ScanReport,
+        report::{ReportOutcome, ScanReport},
         tally::{ListedObject, Lister},
     },
 };
@@ -69,7 +69,7 @@ pub(in crate::cli) struct ScanArgs {
     /// KMS provider whose values must all be under keys of --keyring or --primary [default: claviger]
     #[arg(long, value_name = "NAME")]
     provider_name: Option<String>,
-    /// Print one line of JSON for each live object, instead of the report
+    /// Print one line of JSON for each live object, and for each older value that can be read, instead of the report
     #[arg(long)]
     list: bool,
     /// Show every resource in the table, including those that need no encryption
@@ -89,6 +89,8 @@ pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failu
     let settings =
         Settings { provider_name: args.provider_name, encryption_config, feature_gates, ..state_dir.settings() };
     let has_state_dir = settings.state_dir.is_some();
+    // Otherwise the etcd of this node may have nothing to do with the snapshot.
+    let is_of_this_cluster = snapshot.is_none() || keyring.is_some() || has_state_dir || etcd.names_api_server();
     let config = global.config(etcd.put_into(settings))?;
     args.files.check()?;
     let primary = primary.as_deref().map(primary_key).transpose()?;
@@ -96,6 +98,7 @@ pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failu
     let keys = ScanKeys::read(&config, flags)?;
     let announced = if snapshot.is_none() { note_unannounced(&config, &keys)? } else { None };
     let mut input = ScanInput::read(&config, snapshot, keys)?;
+    input.etcd.take_if(|_| !is_of_this_cluster);
     input.notes.extend(announced.map(|note| global.given.repeat_in(&note).into_owned()));
     let mut listing = Listing::default();
     let mut list = |object: &ListedObject<'_>| listing.print(object);
@@ -111,10 +114,10 @@ pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failu
     } else {
         show(&report, &hints, args.all, global)?;
     }
-    Ok(match (report.is_incomplete(), report.is_good()) {
-        (true, _) => Exit::Damaged,
-        (false, false) => Exit::Found,
-        (false, true) => Exit::Done,
+    Ok(match report.outcome {
+        ReportOutcome::Clean => Exit::Done,
+        ReportOutcome::OlderValues | ReportOutcome::LeftOver => Exit::Found,
+        ReportOutcome::Incomplete => Exit::Damaged,
     })
 }
 

@@ -4,7 +4,7 @@ use crate::{
     scan::{
         count::Count,
         judge::FindingKind,
-        report::{Finding, ScanReport},
+        report::{Finding, OlderValues, ScanReport},
     },
     telemetry::escape,
 };
@@ -12,9 +12,23 @@ use crate::{
 /// How many objects of each kind of finding are named.
 const NAMED: usize = 5;
 
-/// Returns a paragraph for each kind of finding, the worst first. `list` is what names all objects.
+/// What it means that older values can be read.
+pub(in crate::cli) const OLDER: &str = "anyone with this file can read these values, which objects had before";
+
+/// Returns a paragraph for each kind of finding, the worst first, and one for older values. `list` is what names all
+/// objects.
 pub(in crate::cli) fn findings(report: &ScanReport, list: &str) -> Vec<String> {
-    FindingKind::ALL.into_iter().filter_map(|kind| named(report, kind, list)).collect()
+    let older = report.history.as_ref().and_then(|history| older(history, list));
+    FindingKind::ALL.into_iter().filter_map(|kind| named(report, kind, list)).chain(older).collect()
+}
+
+/// Names the first older values that can be read. `list` is what names all of them.
+fn older(history: &OlderValues, list: &str) -> Option<String> {
+    let mut lines = vec![format!("older values ({}): {OLDER}", Count(history.readable))];
+    let values = history.findings.iter().take(NAMED);
+    lines.extend(values.map(|value| format!("  {} at revision {}", escape::line(&value.key), value.mod_revision)));
+    lines.extend(more(history.readable, list));
+    (history.readable > 0).then(|| lines.join("\n"))
 }
 
 /// Describes one kind of finding, with the first objects that have it. `list` is what names all of them.
@@ -23,10 +37,14 @@ fn named(report: &ScanReport, kind: FindingKind, list: &str) -> Option<String> {
     let mut lines = vec![format!("{} ({}): {}", kind.as_str(), Count(count), meaning(kind))];
     let findings = report.findings.iter().filter(|finding| finding.kind == kind);
     lines.extend(findings.take(NAMED).map(|finding| format!("  {}", name(finding))));
-    if count > NAMED as u64 {
-        lines.push(format!("  and {} more: {list} names all", Count(count - NAMED as u64)));
-    }
+    lines.extend(more(count, list));
     Some(lines.join("\n"))
+}
+
+/// Says how many of `count` are not named, and what names them.
+fn more(count: u64, list: &str) -> Option<String> {
+    let more = count.saturating_sub(NAMED as u64);
+    (more > 0).then(|| format!("  and {} more: {list} names all", Count(more)))
 }
 
 fn name(finding: &Finding) -> String {

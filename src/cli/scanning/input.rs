@@ -21,7 +21,7 @@ use super::{
 pub(in crate::cli) struct ScanInput {
     /// The places to read, at least one. The first one has the main etcd's objects.
     pub(in crate::cli) places: Vec<ScanPlace>,
-    /// The main etcd, if it is known. For a snapshot, this is the one that the snapshot was probably taken of.
+    /// The main etcd, if it is known.
     pub(in crate::cli) etcd: Option<Servers>,
     /// Where the flags of kube-apiserver were found.
     pub(in crate::cli) flags: Option<String>,

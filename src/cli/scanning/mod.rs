@@ -27,7 +27,7 @@ pub(super) use self::{
     announced::{check_announced, note_unannounced},
     declared::{ReadConfig, not_understood, nowhere, unconfigured},
     etcdctl::etcdctl,
-    findings::{findings, meaning},
+    findings::{OLDER, findings, meaning},
     hints::{HintContext, SNAPSHOT, hint_about, hints, is_recent},
     input::ScanInput,
     keys::{KeyFlags, ScanKeys, key_use, primary_key},

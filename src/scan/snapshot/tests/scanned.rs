@@ -24,6 +24,9 @@ pub fn scan_bytes(bytes: &[u8]) -> Result<(ScanReport, BTreeMap<String, u64>), S
     let (judge, mut live) = (Judge::default(), BTreeMap::new());
     let list = |listed: &ListedObject<'_>| {
         let key = String::from_utf8(listed.key.to_vec()).unwrap();
+        if listed.is_older {
+            return;
+        }
         assert!(live.insert(key, listed.mod_revision).is_none(), "an object is listed twice");
     };
     let report = |lister: Option<Lister<'_>>| {
