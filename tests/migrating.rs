@@ -35,8 +35,8 @@ const HEAD: &str =
 const SECRET: &str = "bWlncmF0aW5nOiAzMiBieXRlcyBvZiBhIHRlc3QhISE=";
 
 const TAKEN_UP: &str = "Whether an API server uses the file";
-const FROM_LOCAL: &str = "From aescbc or secretbox to claviger";
-const TO_LOCAL: &str = "From claviger to aescbc or secretbox";
+const FROM_LOCAL: &str = "From aescbc, secretbox or aesgcm to claviger";
+const TO_LOCAL: &str = "From claviger to aescbc, secretbox or aesgcm";
 const FROM_OTHER: &str = "From another KMS v2 plugin to claviger";
 const TO_PLAINTEXT: &str = "From claviger to plaintext";
 const GOING_BACK: &str = "Going back";
@@ -45,13 +45,15 @@ const OURS: &str = "k8s:enc:kms:v2:claviger:";
 
 /// The sections in an order in which each begins where the one before has ended: the word for `aescbc`, and how values
 /// begin at the end.
-const MIGRATIONS: [(&str, &str, &str); 9] = [
+const MIGRATIONS: [(&str, &str, &str); 11] = [
     ("From plaintext to claviger", "", OURS),
     (TO_LOCAL, "aescbc", "k8s:enc:aescbc:v1:key1:"),
     (GOING_BACK, "aescbc", "k8s:enc:aescbc:v1:key1:"),
     (FROM_LOCAL, "aescbc", OURS),
     (TO_LOCAL, "secretbox", "k8s:enc:secretbox:v1:key1:"),
     (FROM_LOCAL, "secretbox", OURS),
+    (TO_LOCAL, "aesgcm", "k8s:enc:aesgcm:v1:key1:"),
+    (FROM_LOCAL, "aesgcm", OURS),
     ("From claviger to another KMS v2 plugin", "", "k8s:enc:kms:v2:other:"),
     (FROM_OTHER, "", OURS),
     (TO_PLAINTEXT, "", "k8s\0"),
