@@ -2,7 +2,7 @@
 //!
 //! | files | what they are |
 //! |---|---|
-//! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `verify` `reencrypt` `rotate` `decrypt` `generate` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
+//! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `verify` `reencrypt` `rotate` `decrypt` `generate` `runbook` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
 //! | `arguments` `given` `help` `runtime` `interrupt` | shared: the arguments, the flags that hints repeat, the help, the event loop, Ctrl-C |
 //! | `site` `files` `identities` `passphrase` `backup_file` `at_hand` `rotation` | shared: what a command opens and reads |
 //! | `probe` `live` `adoption` `socket` `world` | shared: the plugin that runs beside a command |
@@ -50,6 +50,7 @@ mod rekey;
 #[cfg(feature = "reencrypt")]
 mod rotate;
 mod rotation;
+mod runbook;
 mod runtime;
 #[cfg(feature = "scan")]
 mod scan;
@@ -131,6 +132,7 @@ enum Command {
     #[cfg(feature = "recover")]
     Decrypt(Box<decrypt::DecryptArgs>),
     Generate(generate::GenerateArgs),
+    Runbook(runbook::RunbookArgs),
     #[cfg(feature = "reference")]
     Completions(reference::CompletionsArgs),
     #[cfg(feature = "reference")]
@@ -180,6 +182,7 @@ fn act(verb: Command, clock: &dyn RotationClock, global: &Global) -> Result<Exit
         Command::Decrypt(args) => decrypt::run(*args, global),
         Command::Rekey(args) => rekey::run(args, global),
         Command::Generate(args) => generate::run(args, global),
+        Command::Runbook(args) => runbook::run(&args),
         #[cfg(feature = "reference")]
         Command::Completions(args) => reference::completions(&args, Cli::command()),
         #[cfg(feature = "reference")]

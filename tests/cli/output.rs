@@ -173,6 +173,28 @@ fn the_encryption_configuration_names_socket_provider_and_resources() {
 }
 
 #[test]
+fn the_rights_for_a_re_encryption_are_one_rule_for_each_api_group() {
+    let resources = "--resource secrets --resource widgets.example.com --resource configmaps --resource *.apps";
+    let sandbox = Sandbox::new();
+    let list = sandbox.run(&format!("generate reencrypt-rbac {resources} --output json")).json();
+    let role = list["items"].as_array().unwrap().iter().find(|item| item["kind"] == "ClusterRole").unwrap();
+    let rule = |group: &str, resources: &[&str]| serde_json::json!({"apiGroups": [group], "resources": resources, "verbs": ["patch"]});
+    let expected = [rule("", &["secrets", "configmaps"]), rule("apps", &["*"]), rule("example.com", &["widgets"])];
+    assert_eq!(role["rules"], serde_json::Value::from(expected.to_vec()));
+    sandbox.refused(2, "generate reencrypt-rbac --resource secret");
+}
+
+#[test]
+fn the_runbook_is_printed_whole_or_by_chapter() {
+    let sandbox = Sandbox::new();
+    assert_eq!(sandbox.run("runbook").ends_with(0).stdout, include_str!("../../docs/runbook.md"));
+    let chapter = sandbox.run("runbook passphrase is lost").ends_with(0).stdout.clone();
+    assert!(chapter.starts_with("## The passphrase is lost\n"), "{chapter}");
+    let unknown = sandbox.refused(2, "runbook unicorn");
+    assert!(unknown.stderr.contains("The plugin is down"), "{unknown}");
+}
+
+#[test]
 fn the_deployed_encryption_configuration_is_the_generated_one() {
     let deployed = include_str!("../../deploy/encryption-configuration.yaml");
     let deployed: String =

@@ -107,9 +107,12 @@ fn the_rights_in_deploy_suffice_and_less_does_not() {
     rig.create_secrets("old", 30);
     rig.promote_and_adopt();
     let rights = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/reencrypt-rbac.yaml")).unwrap();
-    assert_eq!(rights.matches("verbs: [patch]").count(), 1);
-    let rights = rights.replace("resources: [secrets]", "resources: [secrets, configmaps]");
-    rig.apply(&rights.replace("verbs: [patch]", "verbs: [get, list, update]"));
+    let generated = rig.sandbox.run("generate reencrypt-rbac").ends_with(0).stdout.clone();
+    assert_eq!(rights, generated, "the file in deploy is the generated one");
+    let with_others = "generate reencrypt-rbac --resource secrets --resource configmaps";
+    let rights = rig.sandbox.run(with_others).ends_with(0).stdout.clone();
+    assert_eq!(rights.matches("  - patch\n").count(), 1);
+    rig.apply(&rights.replace("  - patch\n", "  - get\n  - list\n  - update\n"));
     let token = rig.api.kubectl(&["create", "token", "--namespace", "kube-system", "claviger-reencrypt"]).unwrap();
     let whole = fs::read_to_string(rig.kubeconfig()).unwrap();
     let begin = whole.find("    token: ").unwrap();
@@ -125,7 +128,7 @@ fn the_rights_in_deploy_suffice_and_less_does_not() {
         &[
             "This user lacks a right: nothing was rewritten, 31 objects are left\n",
             "cannot patch resource \"secrets\"",
-            "deploy/reencrypt-rbac.yaml",
+            "claviger generate reencrypt-rbac | kubectl apply -f -",
         ],
     );
     rig.apply(&rights);

@@ -221,10 +221,9 @@ impl Explain for ForgetBackupsError {
             Self::Begin(error) => error.explain(),
             Self::Refused(error) => error.explain(),
             Self::Unknown { .. } => refused("name one by its ID: claviger backup list"),
-            Self::OtherUuid { expected, .. } => refused(&format!(
-                "if you mean the keyring here: claviger backup forget --all {}",
-                expected.to_hex()
-            )),
+            Self::OtherUuid { expected, .. } => {
+                refused(&format!("if you mean the keyring here: claviger backup forget --all {}", expected.to_hex()))
+            }
             Self::Commit(error) => error.explain(),
         }
     }

@@ -133,7 +133,9 @@ impl Explain for DaemonError {
             Self::Notify(_) => {
                 refused("NOTIFY_SOCKET names it: start the plugin as a systemd service, or unset the variable")
             }
-            Self::Inherited(_) => refused("let the unit pass one Unix socket that listens: deploy/claviger.socket"),
+            Self::Inherited(_) => {
+                refused("let the unit pass one Unix socket that listens: ListenStream= in its socket unit names it")
+            }
         }
     }
 }

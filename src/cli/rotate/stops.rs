@@ -24,9 +24,16 @@ use super::{
 /// How many objects a message names.
 const NAMED: usize = 3;
 
-/// Returns the failure of a rotation that the planner stops. `seen` is what the last sweep and the last scan found.
-pub(super) fn refused(given: &Given, seen: (Option<&FailureList>, Option<&Census>), refused: &Refused) -> Failure {
-    let (failures, census) = seen;
+/// What a rotation has seen last.
+pub(super) struct LastSeen<'a> {
+    /// The objects that the last sweep could not have written.
+    pub(super) failures: Option<&'a FailureList>,
+    /// The last scan.
+    pub(super) census: Option<&'a Census>,
+}
+
+/// Returns the failure of a rotation that the planner stops.
+pub(super) fn refused(given: &Given, LastSeen { failures, census }: LastSeen<'_>, refused: &Refused) -> Failure {
     let command = |command: &str| given.command(command);
     let again = command("claviger rotate");
     let (exit, message, hint) = match refused {
@@ -146,7 +153,7 @@ pub(super) fn swept(given: &Given, failure: &SweepFailure, api: &str) -> Failure
         SweepFailure::Denied(reason) => (
             Exit::Refused,
             format!("the API server at {api} denies it: {reason}"),
-            "deploy/reencrypt-rbac.yaml gives the right to the account claviger-reencrypt; then go on: claviger rotate",
+            "to make an account with this right: claviger generate reencrypt-rbac | kubectl apply -f -; then go on with a token of it: claviger rotate --kubeconfig FILE",
         ),
         SweepFailure::NoCredentials(reason) => (
             Exit::Refused,

@@ -89,7 +89,7 @@ pub(super) fn next(loss: Option<Loss>, state_dir: &Path) -> Option<String> {
         Loss::All => format!("restore a backup: claviger backup restore FILE --state-dir {dir}"),
         Loss::Root => format!(
             "put the root file or the secret of a slot back into {dir}; if there is no copy, move the contents of {dir} aside and \
-             restore a backup, as in \"The passphrase is lost\" of docs/runbook.md"
+             restore a backup, as in: claviger runbook passphrase"
         ),
         Loss::Some => format!(
             "merge a backup into what is left: claviger backup restore FILE --state-dir {dir} shows what it would do, and does it \
@@ -98,7 +98,7 @@ pub(super) fn next(loss: Option<Loss>, state_dir: &Path) -> Option<String> {
     };
     Some(format!(
         "let the plugin run, and {restore}; then see whether every key that the plugin serves is there: claviger status --state-dir \
-         {dir}; each step, also without a backup: docs/runbook.md"
+         {dir}; each step, also without a backup: claviger runbook deleted"
     ))
 }
 

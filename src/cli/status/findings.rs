@@ -389,11 +389,7 @@ fn from_memory(reason: &str, uid: u32, state_dir: &Path, has_all: bool) -> Strin
             "the plugin is degraded: it serves a keyring from memory: {reason}; {dir} belongs to uid {owner}, and the plugin runs as \
              uid {uid}: if that is claviger's user, give the directory back to it: chown -R {uid} {dir}; it takes the keyring up by itself then{restart}",
             dir = quoted(state_dir),
-            restart = if has_all {
-                "; if the unit has StateDirectory=, as deploy/claviger.service does, a restart gives it back, too"
-            } else {
-                ""
-            }
+            restart = if has_all { "; if the unit has StateDirectory=, a restart gives it back, too" } else { "" }
         ),
     }
 }
