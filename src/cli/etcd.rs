@@ -109,13 +109,34 @@ pub(super) struct Declared {
 
 impl Declared {
     /// Reads the flags of the kube-apiserver that `cluster` names. If it names neither a kube-apiserver nor an etcd, a
-    /// file in one of the usual places is read, but not if `is_elsewhere`, because the objects may be another
-    /// cluster's then.
+    /// file in one of the usual places is read.
     ///
     /// # Errors
     /// When the file or the process cannot be read, or does not show the flags of one kube-apiserver.
-    pub(super) fn read(cluster: &Cluster, is_elsewhere: bool) -> Result<Self, Failure> {
-        let found = found_flags(cluster, is_elsewhere)?;
+    pub(super) fn read(cluster: &Cluster) -> Result<Self, Failure> {
+        let usual = apiserver::DEFAULTS.into_iter().map(Path::new).find(|path| path.exists());
+        Self::of(cluster, usual)
+    }
+
+    /// Reads the flags for a snapshot, if `is_snapshot`, or else for etcd itself.
+    ///
+    /// # Errors
+    /// The same as those of [`Self::read`].
+    pub(super) fn read_for(cluster: &Cluster, is_snapshot: bool) -> Result<Self, Failure> {
+        if is_snapshot { Self::read_for_snapshot(cluster) } else { Self::read(cluster) }
+    }
+
+    /// Reads the same for a snapshot. It may be another cluster's, so no file in the usual places is read.
+    ///
+    /// # Errors
+    /// The same as those of [`Self::read`].
+    pub(super) fn read_for_snapshot(cluster: &Cluster) -> Result<Self, Failure> {
+        Self::of(cluster, None)
+    }
+
+    /// Reads the flags from `usual`, if `cluster` names neither a kube-apiserver nor an etcd.
+    fn of(cluster: &Cluster, usual: Option<&Path>) -> Result<Self, Failure> {
+        let found = found_flags(cluster, usual)?;
         let found_in = found.as_ref().map(|found| found.place.to_string());
         let (flags, doubts) = found.map_or_else(Default::default, |found| (found.flags, found.doubts));
         let ApiServerFlags { servers, prefix, overrides, encryption_config, request_timeout, allows_kms_v1 } = flags;
@@ -167,7 +188,7 @@ pub(super) fn warn_of_timeout(global: &Global) {
     warn(message, hint, global);
 }
 
-fn found_flags(cluster: &Cluster, is_elsewhere: bool) -> Result<Option<FoundFlags>, Failure> {
+fn found_flags(cluster: &Cluster, usual: Option<&Path>) -> Result<Option<FoundFlags>, Failure> {
     match cluster.process {
         Some(ApiServerProcess::Pid(pid)) => {
             return FoundFlags::of_process(pid).map(Some).map_err(|error| no_process(&error));
@@ -178,11 +199,10 @@ fn found_flags(cluster: &Cluster, is_elsewhere: bool) -> Result<Option<FoundFlag
         }
         None => {}
     }
-    let usual = || apiserver::DEFAULTS.into_iter().map(Path::new).find(|path| path.exists());
     let path = match &cluster.manifest {
         Some(path) => Some(path.as_path()),
-        None if is_elsewhere || !cluster.etcd.urls.is_empty() => None,
-        None => usual(),
+        None if !cluster.etcd.urls.is_empty() => None,
+        None => usual,
     };
     path.map(flags_in).transpose()
 }
@@ -234,8 +254,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let command = format!("[kube-apiserver, '--etcd-servers=https://a,https://b', --etcd-cafile=/ca{flags}]");
         fs::write(file.path(), format!("spec: {{containers: [{{command: {command}}}]}}")).unwrap();
-        Declared::read(&Cluster { manifest: Some(file.path().to_owned()), ..cluster }, false)
-            .unwrap_or_else(|_| panic!())
+        Declared::read(&Cluster { manifest: Some(file.path().to_owned()), ..cluster }).unwrap_or_else(|_| panic!())
     }
 
     fn servers(urls: &[&str], cafile: &str) -> Servers {
@@ -281,13 +300,13 @@ mod tests {
         assert_eq!(all.encryption_config, Some("/own.yaml".into()));
         assert_eq!(declared(&flags, Cluster::default()).encryption_config, Some("/its.yaml".into()));
         // If the configuration names an etcd, kubeadm's manifest is not read.
-        let alone = Declared::read(&cluster(&own), false).unwrap_or_else(|_| panic!());
+        let alone = Declared::read(&cluster(&own)).unwrap_or_else(|_| panic!());
         assert_eq!((found(&alone), alone.overrides.len()), (places("/own", &[own]), 0));
     }
 
     #[test]
     fn without_any_declaration_there_is_no_place() {
-        let nothing = Declared::read(&Cluster::default(), true).unwrap_or_else(|_| panic!());
+        let nothing = Declared::read_for_snapshot(&Cluster::default()).unwrap_or_else(|_| panic!());
         assert_eq!((nothing.places(), nothing.prefix.as_str()), (None, "/registry"));
     }
 

@@ -74,7 +74,7 @@ impl KeyUsage {
 /// # Errors
 /// When the API server's manifest exists and cannot be read.
 pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global) -> Result<KeyUsage, Failure> {
-    let declared = Declared::read(&config.cluster, false)?;
+    let declared = Declared::read(&config.cluster)?;
     let Some(places) = declared.places() else {
         return Ok(KeyUsage::unknown(UsageDoubt::NotDeclared));
     };
@@ -123,7 +123,7 @@ pub(super) fn keys(
         let (keys, snapshot) = (whole_needs(needs.keys())?, read_snapshot_of(&needs, &file));
         return Ok(Some(ScannedNeeds { keys, snapshot }));
     }
-    let declared = Declared::read(&config.cluster, false)?;
+    let declared = Declared::read(&config.cluster)?;
     let Some(places) = declared.places() else { return Ok(None) };
     let keys = whole_needs(&read(&places, &declared, global)?)?;
     Ok(Some(ScannedNeeds { keys, snapshot: None }))
@@ -170,7 +170,7 @@ pub(super) fn in_snapshot(file: &Path, prefix: &str, global: &Global) -> Result<
 /// # Errors
 /// When the API server's manifest is named and cannot be read.
 pub(super) fn snapshot_prefix(config: &Config) -> Result<String, Failure> {
-    Ok(Declared::read(&config.cluster, true)?.prefix)
+    Ok(Declared::read_for_snapshot(&config.cluster)?.prefix)
 }
 
 fn read(places: &[ScanPlace], declared: &Declared, global: &Global) -> Result<NeededKeys, NeedsError> {

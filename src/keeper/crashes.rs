@@ -10,8 +10,8 @@ use rand::rngs::SysRng;
 use super::{
     AddKeyError, AddRecoveryError, AddSlotError, BackedUp, CarryOutMergeError, DestroyKeyError, DisableKeyError,
     EnableKeyError, Forget, ForgetBackupsError, FreshBackup, InitError, InitRequest, ListBackupError, Opened,
-    PromoteKeyError, Promotion, Publisher, RekeyError, RemoveSlotError, RestoreError, RestoreRequest, ServeError, SetUpError,
-    Source, Usage, WritePlanError, add_key, add_recovery, add_slot, back_up,
+    PromoteKeyError, Promotion, Publisher, RekeyError, RemoveSlotError, RestoreError, RestoreRequest, ServeError,
+    SetUpError, Source, Usage, WritePlanError, add_key, add_recovery, add_slot, back_up,
     commit::{CommitError, CommitStep, testing::dying_after},
     destroy_key, disable_key, enable_key, forget_backups, init, list_backup, open, preview_merge, promote_key, rekey,
     remove_slot, restore, write_plan,
@@ -26,7 +26,7 @@ use crate::{
         merge::Wishes,
         testing::now,
     },
-    plan::{Aim, PlanId, RotationPlan},
+    plan::{Aim, BeganAt, PlanId, RotationPlan},
     root::{FileSlot, Means},
 };
 
@@ -213,8 +213,8 @@ impl Scene {
 
     fn write_plan(&self) -> (Said, String) {
         let opened = self.open();
-        let scanned = (opened.digest, 1);
-        let plan = RotationPlan::begin(PlanId([7; 16]), scanned, Aim::NewKey, BTreeSet::new(), now());
+        let at = BeganAt { record: opened.digest, newest: 1 };
+        let plan = RotationPlan::begin(PlanId([7; 16]), at, Aim::NewKey, BTreeSet::new(), now());
         said(write_plan(&self.dir, &Means::default(), &plan, None))
     }
 

@@ -91,7 +91,7 @@ mod tests {
             testing::{opened, set_up},
         },
         keyring::testing::now,
-        plan::{Aim, Phase, ROTATION_MAX},
+        plan::{Aim, BeganAt, Phase, ROTATION_MAX},
         text::tampering,
     };
 
@@ -101,7 +101,13 @@ mod tests {
         let before = opened(&dir);
         assert_eq!(load_plan(&dir, &before).unwrap(), None);
         let left = BTreeSet::from([b"/registry/secrets/a/b".to_vec(), vec![0xff, b'\n']]);
-        let mut plan = RotationPlan::begin(PlanId([7; 16]), (before.digest, 1), Aim::NewKey, left, now());
+        let mut plan = RotationPlan::begin(
+            PlanId([7; 16]),
+            BeganAt { record: before.digest, newest: 1 },
+            Aim::NewKey,
+            left,
+            now(),
+        );
         write_plan(&dir, &Means::default(), &plan, None).unwrap();
         assert_eq!(load_plan(&dir, &before).unwrap(), Some(plan.clone()));
         plan.key = Some(before.keyring.primary().id());

@@ -120,14 +120,23 @@ fn optional<T>(
 mod tests {
     use rand::rngs::SysRng;
 
-    use super::{super::rotation::Aim, *};
+    use super::{
+        super::rotation::{Aim, BeganAt},
+        *,
+    };
     use crate::keyring::testing::now;
 
     const UUID: Uuid = Uuid([7; 16]);
 
     fn text(root: &RootKey, change: impl FnOnce(&str) -> String) -> Vec<u8> {
         let left = BTreeSet::from([b"a".to_vec(), b"b".to_vec()]);
-        let plan = RotationPlan::begin(PlanId([1; 16]), (Digest([2; 32]), 1), Aim::NewKey, left, now());
+        let plan = RotationPlan::begin(
+            PlanId([1; 16]),
+            BeganAt { record: Digest([2; 32]), newest: 1 },
+            Aim::NewKey,
+            left,
+            now(),
+        );
         let bytes = plan.encode(UUID, root).unwrap();
         let text = String::from_utf8(bytes).unwrap();
         let (lines, _) = text.split_once("---").unwrap();

@@ -36,7 +36,7 @@ pub use self::{
     next::next,
     progress::RotationProgress,
     retire::{History, KeyScan, RetireProgress, RetireStep, Unsettled, retire},
-    rotation::{Aim, Phase, PlanId, RotationPlan},
+    rotation::{Aim, BeganAt, Phase, PlanId, RotationPlan},
     step::{Action, Hold, NextStep, Refused, Wait},
     world::{ApiServers, ClusterNow, ConnectionNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
 };

@@ -25,7 +25,7 @@ use super::{
     checking::{breaks, explored, holds},
     next::next_by,
     progress::RotationProgress,
-    rotation::{Phase, PlanId, RotationPlan},
+    rotation::{BeganAt, Phase, PlanId, RotationPlan},
     rules::{Rule, Rules},
     step::{Action, NextStep},
     testing::{clean, connection, counted, key},
@@ -224,9 +224,10 @@ impl ModelCluster {
             Action::Scan { is_settled } => progress.scanned = Some(self.scan(0, is_settled)),
             Action::Count => progress.counted = Some(counted(self.ticks(), self.pairs.len() as u64)),
             Action::Begin(aim) => {
-                let began = digest(self.records.len() - 1);
+                let record = digest(self.records.len() - 1);
                 let newest = self.keys().iter().map(|(seq, _)| *seq).max().unwrap();
-                plan = Some(RotationPlan::begin(PlanId([0; 16]), (began, newest), aim, BTreeSet::new(), now()));
+                plan =
+                    Some(RotationPlan::begin(PlanId([0; 16]), BeganAt { record, newest }, aim, BTreeSet::new(), now()));
             }
             Action::Add => plan.as_mut().unwrap().key = Some(self.add()),
             Action::Take(key) => plan.as_mut().unwrap().key = Some(key),

@@ -79,15 +79,25 @@ pub struct RotationPlan {
     pub report: Option<Digest>,
 }
 
+/// The record at which a rotation begins.
+#[derive(Debug, Clone, Copy)]
+pub struct BeganAt {
+    /// Its SHA-256.
+    pub record: Digest,
+    /// The greatest number that a key has there.
+    pub newest: u32,
+}
+
 impl RotationPlan {
-    /// Begins a plan at the record `began`, whose greatest number of a key is `newest`.
-    pub fn begin(id: PlanId, (began, newest): (Digest, u32), aim: Aim, left: BTreeSet<Vec<u8>>, since: Time) -> Self {
+    /// Begins a plan at a record.
+    pub fn begin(id: PlanId, at: BeganAt, aim: Aim, left: BTreeSet<Vec<u8>>, since: Time) -> Self {
         let (key, is_compromise) = match aim {
             Aim::NewKey => (None, false),
             Aim::Compromise => (None, true),
             Aim::Finish(key) => (Some(key), false),
         };
         let phase = if key.is_some() { Phase::Promote } else { Phase::Prepare };
+        let BeganAt { record: began, newest } = at;
         Self { id, phase, began, newest, is_compromise, key, left, since, report: None }
     }
 

@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    rotation::{Aim, Phase, PlanId, RotationPlan},
+    rotation::{Aim, BeganAt, Phase, PlanId, RotationPlan},
     world::{ApiServers, ClusterNow, ConnectionNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
 };
 
@@ -58,7 +58,13 @@ pub fn world() -> ClusterNow {
 /// Returns a plan towards key 2, which every node serves.
 pub fn plan() -> RotationPlan {
     let aim = Aim::Finish(key(2));
-    let begun = RotationPlan::begin(PlanId([9; 16]), (Digest([1; 32]), 1), aim, BTreeSet::new(), now());
+    let begun = RotationPlan::begin(
+        PlanId([9; 16]),
+        BeganAt { record: Digest([1; 32]), newest: 1 },
+        aim,
+        BTreeSet::new(),
+        now(),
+    );
     RotationPlan { phase: Phase::Sweep, ..begun }
 }
 

@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(mut args: DecryptArgs, global: &Global) -> Result<Exit
     let (settings, backups) = std::mem::take(&mut args.at_hand).split();
     let settings = std::mem::take(&mut args.etcd).put_into(settings);
     let config = global.config(settings)?;
-    let declared = Declared::read(&config.cluster, args.snapshot.is_some())?;
+    let declared = Declared::read_for(&config.cluster, args.snapshot.is_some())?;
     let places = places(&args, &declared)?;
     let names = Names::new(&declared.prefix);
     let at_hand = backups.open(config, global)?;

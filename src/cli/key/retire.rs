@@ -131,7 +131,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(retiring: &'a Retiring<'a>, opened: Opened, gates: &GateArgs) -> Result<Self, Failure> {
         let config = &retiring.site.config;
-        let declared = Declared::read(&config.cluster, false)?;
+        let declared = Declared::read(&config.cluster)?;
         // Without API servers, it does not matter how long they may take.
         let read = if gates.api_servers == Some(0) { None } else { ReadConfig::read(config, &declared)? };
         if declared.found_in.is_none() && declared.servers.is_some() && gates.api_servers != Some(0) {
@@ -242,7 +242,7 @@ impl<'a> Run<'a> {
             count
         } else {
             output::aside(output::COUNTING, self.retiring.global);
-            let declared = Declared::read(&self.retiring.site.config.cluster, false)?;
+            let declared = Declared::read(&self.retiring.site.config.cluster)?;
             let mut client = Client::new(&declared.servers.ok_or_else(|| nowhere(&[]))?)?;
             self.runtime.block_on(count_api_servers(&mut client, &declared.prefix))?
         };

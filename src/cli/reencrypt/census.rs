@@ -19,7 +19,7 @@ use crate::{
 use super::super::{
     Global,
     failure::Failure,
-    scanning::{ScanInput, scan_places},
+    scanning::{ScanExtras, ScanInput, scan_places},
 };
 
 /// How many objects there are that a rotation has to know about.
@@ -97,7 +97,8 @@ impl Census {
                 }
             }) as Lister<'_>
         });
-        let (outcome, counts) = scan_places(&input.places, &input.judge, &names, (false, lister), global)?;
+        let (outcome, counts) =
+            scan_places(&input.places, &input.judge, &names, ScanExtras { lister, ..ScanExtras::default() }, global)?;
         let mut stale = BTreeMap::new();
         let (mut in_need, mut events, mut to_plaintext) = (0, 0, Vec::new());
         let mut obstacles = Obstacles::default();

@@ -15,7 +15,7 @@ use crate::{
     keeper::{self, BackedUp, Opened, Promotion},
     keyring::{Key, key_id::KeyId, time::Time},
     memory::fill_random,
-    plan::{Action, Aim, ApiServers, Phase, PlanId, RotationPlan, RotationProgress, Scanned, Ticks},
+    plan::{Action, Aim, ApiServers, BeganAt, Phase, PlanId, RotationPlan, RotationProgress, Scanned, Ticks},
     proof::VerifyOutcome,
     reencrypt::SweepEnd,
     rotate::Acted,
@@ -85,8 +85,8 @@ impl RotateHands<'_> {
         // Objects that only an earlier rotation left are tried again. In a compromise, only this call leaves them.
         let named = named_keys(&self.wishes.leave, &self.input()?.prefix);
         let left = if aim == Aim::Compromise { BTreeSet::new() } else { named };
-        let began = (self.opened.digest, self.opened.keyring.greatest_seq());
-        let plan = RotationPlan::begin(PlanId(id), began, aim, left, now);
+        let at = BeganAt { record: self.opened.digest, newest: self.opened.keyring.greatest_seq() };
+        let plan = RotationPlan::begin(PlanId(id), at, aim, left, now);
         self.write(plan.clone())?;
         self.begun(&plan)
     }

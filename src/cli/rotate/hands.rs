@@ -30,7 +30,7 @@ use super::{
         world::{node_now, record_now, silent_node},
     },
     report::{RotateEvent, WaitGate},
-    stops,
+    stops::{self, LastSeen},
     words::tell,
 };
 
@@ -140,8 +140,8 @@ impl<'a> RotateHands<'a> {
     }
 
     /// Returns what the last sweep and the last scan found.
-    pub(super) fn seen(&self) -> (Option<&FailureList>, Option<&Census>) {
-        (self.failures.as_ref(), self.census.as_ref())
+    pub(super) fn seen(&self) -> LastSeen<'_> {
+        LastSeen { failures: self.failures.as_ref(), census: self.census.as_ref() }
     }
 
     /// Returns this moment.
@@ -179,7 +179,7 @@ impl<'a> RotateHands<'a> {
 
     /// Warns if nothing says how long a request to the API server may take.
     pub(super) fn warn_of_timeout(&self) -> Result<(), Failure> {
-        if Declared::read(&self.site.config.cluster, false)?.found_in.is_none() {
+        if Declared::read(&self.site.config.cluster)?.found_in.is_none() {
             warn_of_timeout(self.global);
         }
         Ok(())

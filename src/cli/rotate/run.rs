@@ -121,7 +121,7 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
 
 /// Refuses to rotate if nothing says where etcd is, before anything else is looked for.
 fn check_place(cluster: &Cluster) -> Result<(), Failure> {
-    let declared = Declared::read(cluster, false)?;
+    let declared = Declared::read(cluster)?;
     let is_nowhere = declared.servers.is_none() && declared.doubts.is_empty();
     if is_nowhere { Err(nowhere(&[])) } else { Ok(()) }
 }

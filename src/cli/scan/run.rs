@@ -21,8 +21,8 @@ use super::{
         failure::{Exit, Failure},
         output::{self, OutputError},
         scanning::{
-            HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, etcdctl, hints, note_unannounced, primary_key,
-            scan_places,
+            HintContext, KeyFlags, ScanExtras, ScanInput, ScanKeys, SeenProviders, etcdctl, hints, note_unannounced,
+            primary_key, scan_places,
         },
     },
     files::FileArgs,
@@ -129,7 +129,7 @@ fn report(
     global: &Global,
 ) -> Result<(ScanReport, Vec<String>, SeenProviders), Failure> {
     let names = Names::new(&input.prefix);
-    let (outcome, counts) = scan_places(&input.places, &input.judge, &names, (digest, lister), global)?;
+    let (outcome, counts) = scan_places(&input.places, &input.judge, &names, ScanExtras { digest, lister }, global)?;
     let now = Time::new(jiff::Timestamp::now());
     let mut report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), now.to_string());
     report.given.keyring = input.keys.file.as_ref().map(|file| file.display().to_string());

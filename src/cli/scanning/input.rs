@@ -46,7 +46,7 @@ impl ScanInput {
         mut keys: ScanKeys,
     ) -> Result<Self, Failure> {
         // A snapshot may belong to another cluster than this node, so its manifest is not read by default.
-        let declared = Declared::read(&config.cluster, snapshot.is_some())?;
+        let declared = Declared::read_for(&config.cluster, snapshot.is_some())?;
         let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
         // Whatever is wrong with the file is said, even if it is not known where etcd is.
         let read = ReadConfig::read(config, &declared)?;

@@ -32,7 +32,7 @@ pub(super) use self::{
     input::ScanInput,
     keys::{KeyFlags, ScanKeys, key_use, primary_key},
     meter::PlaceMeter,
-    places::{read_place, scan_places},
+    places::{ScanExtras, read_place, scan_places},
     provider::SeenProviders,
     table::{table, terminal_width},
 };

@@ -24,8 +24,16 @@ use super::{
     meter::PlaceMeter,
 };
 
-/// Scans all places, the main etcd first. `output` says whether to compute the SHA-256 of a snapshot, and receives each
-/// object.
+/// What a scan does besides counting.
+#[derive(Default)]
+pub(in crate::cli) struct ScanExtras<'a> {
+    /// Whether it computes the SHA-256 of a snapshot.
+    pub(in crate::cli) digest: bool,
+    /// Receives each object.
+    pub(in crate::cli) lister: Option<Lister<'a>>,
+}
+
+/// Scans all places, the main etcd first.
 ///
 /// # Errors
 /// When a place cannot be read.
@@ -33,7 +41,7 @@ pub(in crate::cli) fn scan_places(
     places: &[ScanPlace],
     judge: &Judge,
     names: &Names,
-    (digest, lister): (bool, Option<Lister<'_>>),
+    ScanExtras { digest, lister }: ScanExtras<'_>,
     global: &Global,
 ) -> Result<(ScanOutcome, Counts), Failure> {
     let summarizer = Summarizer::seeded(names.clone())?;

@@ -43,7 +43,7 @@ impl VerifyInput {
     /// # Errors
     /// When nothing says where etcd is or what has to be encrypted, or a file has wrong contents.
     pub(in crate::cli) fn read(config: &Config, opened: &Opened) -> Result<Self, Failure> {
-        let declared = Declared::read(&config.cluster, false)?;
+        let declared = Declared::read(&config.cluster)?;
         let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
         // Whatever is wrong with the file is said, even if it is not known where etcd is.
         let read = ReadConfig::read(config, &declared)?;

@@ -18,7 +18,7 @@ use super::{
         etcd::EtcdArgs,
         failure::{Exit, Failure},
         output::{self, OutputError},
-        scanning::{SeenProviders, scan_places},
+        scanning::{ScanExtras, SeenProviders, scan_places},
     },
     earlier::EarlierReport,
     files::KeptArgs,
@@ -158,7 +158,7 @@ fn verify(
 fn scan(input: &VerifyInput, global: &Global) -> Result<ScanReport, Failure> {
     let names = Names::new(&input.prefix);
     let once = || {
-        let (outcome, counts) = scan_places(&input.places, &input.judge, &names, (false, None), global)?;
+        let (outcome, counts) = scan_places(&input.places, &input.judge, &names, ScanExtras::default(), global)?;
         let now = Time::new(jiff::Timestamp::now());
         let report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), now.to_string());
         Ok::<_, Failure>(ScanReport { flags: input.flags.clone(), ..report })
