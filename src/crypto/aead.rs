@@ -12,14 +12,14 @@ use xaes_256_gcm::{
 
 use crate::memory::{RandomError, Secret, SecretError, fill_random, without_traces};
 
-/// Bytes of a nonce.
+/// The length of an XAES-256-GCM nonce in bytes.
 pub(super) const NONCE: usize = 24;
-/// Bytes of a tag.
+/// The length of an AEAD tag in bytes.
 pub(super) const TAG: usize = 16;
 /// Bytes of a wrapped key: `nonce24 | ct32 | tag16`.
 const WRAPPED_KEY: usize = NONCE + 32 + TAG;
 
-/// The tag does not match: another key, other associated data, or other bytes.
+/// The tag does not match: the key, the associated data or the bytes differ from those of the encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("ciphertext failed authentication")]
 pub struct NotAuthentic;
@@ -105,7 +105,7 @@ impl WrappedKey {
         Ok(Self(wrapped))
     }
 
-    /// Unwraps it straight into locked memory.
+    /// Unwraps the key straight into locked memory.
     ///
     /// # Errors
     /// When it is not authentic under `key` and `aad`, or no memory can be locked.

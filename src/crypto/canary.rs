@@ -39,12 +39,13 @@ impl Canary {
         Ok(Self { wrapped, answer: answer(kek, key_id, &bytes) })
     }
 
-    /// Returns what the plugin has to open.
+    /// Returns the wrapped canary, which the plugin has to open.
     pub fn wrapped(&self) -> &[u8] {
         &self.wrapped
     }
 
-    /// Whether `answer` proves that the plugin has opened it. The comparison takes the same time for every answer.
+    /// Whether `answer` proves that the plugin has opened the canary. The comparison takes the same time for every
+    /// answer.
     pub fn is_answered_by(&self, answer: &[u8; 32]) -> bool {
         aead::equal(&self.answer, answer)
     }

@@ -31,10 +31,10 @@ const CBC_IV: usize = 16;
 const BOX_NONCE: usize = 24;
 const TAG: usize = 16;
 
-/// The bytes of randomness from which kube-apiserver derives the key of one object.
+/// The length in bytes of the random `info` from which kube-apiserver derives the key of one object.
 pub const INFO: usize = 32;
 
-/// The key, the associated data or the bytes are others.
+/// The value does not open: the key, the associated data or the bytes differ from those of the encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotOpened;
 
@@ -45,7 +45,7 @@ pub struct ForeignKey<'k>(&'k [u8]);
 type OpenedValueBytes = Result<Zeroizing<Vec<u8>>, NotOpened>;
 
 impl<'k> ForeignKey<'k> {
-    /// Takes the bytes of a key. They stay where they are.
+    /// Borrows the bytes of a key, without a copy.
     pub fn new(bytes: &'k [u8]) -> Self {
         Self(bytes)
     }
@@ -214,7 +214,7 @@ mod tests {
                 "f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d",
             ),
         ] {
-            // Without its padding, the last block of the plaintext is taken for padding, which it is not.
+            // Without the padding block, the reader takes the end of the plaintext for padding and refuses it.
             let sealed = unhex(&[iv, blocks].concat());
             assert_eq!(open_cbc(&unhex(key), &sealed), Err(NotOpened), "{key}");
             let padded = padded_cbc(&unhex(key), &unhex(iv), &plaintext);

@@ -18,7 +18,7 @@ use super::{Commitment, RootId, Salt, Uuid, length_prefixed};
 #[cfg(feature = "shares")]
 pub const SHARE_LABEL: &str = "claviger/v1/share";
 
-/// Defines the labels of one kind: for each its use and its text.
+/// Defines the labels of one kind. Each label has its use as documentation, and its text.
 macro_rules! labels {
     ($(#[$kind:meta])* $name:ident { $($(#[$label_use:meta])* $label:ident = $text:literal,)+ }) => {
         $(#[$kind])*
@@ -31,7 +31,7 @@ macro_rules! labels {
             #[cfg(test)]
             const ALL: &[Self] = &[$(Self::$label,)+];
 
-            /// Returns the text.
+            /// Returns the text of the label, the `info` of HKDF or the first part of associated data.
             pub(super) fn info(self) -> &'static [u8] {
                 match self {
                     $(Self::$label => $text,)+
@@ -44,9 +44,9 @@ macro_rules! labels {
 labels!(
     /// Labels of commitments, which are public.
     CommitLabel {
-        /// From the root key: its commitment.
+        /// Derives the root-id, the public commitment of the root key.
         RootId = b"claviger/v1/root-id",
-        /// From a KEK: its commitment.
+        /// Derives `C`, the public commitment of a KEK.
         KekCommit = b"claviger/v1/kek-commit",
     }
 );
@@ -54,13 +54,13 @@ labels!(
 labels!(
     /// Labels of keys that authenticate files. All are derived from the root key.
     MacLabel {
-        /// Authenticates the root file.
+        /// The key that authenticates the root file.
         Root = b"claviger/v1/root-mac",
-        /// Authenticates the record.
+        /// The key that authenticates the keyring record.
         Keyring = b"claviger/v1/keyring-mac",
-        /// Authenticates this node's mark and ledger.
+        /// The key that authenticates this node's mark, ledger and rotation plan.
         State = b"claviger/v1/state-mac",
-        /// Authenticates the reports of what a scan proved.
+        /// The key that authenticates the reports of `claviger verify`.
         Report = b"claviger/v1/report-mac",
     }
 );
@@ -68,15 +68,15 @@ labels!(
 labels!(
     /// Labels of keys that wrap, seal or hedge.
     KeyLabel {
-        /// From the root key: wraps earlier root keys in the root file.
+        /// Derived from the root key: the key that wraps earlier root keys in the root file.
         RootWrap = b"claviger/v1/root-wrap",
-        /// From the root key: wraps the KEKs in the record.
+        /// Derived from the root key: the key that wraps the KEKs in the record.
         KekWrap = b"claviger/v1/kek-wrap",
-        /// From a KEK: the AEAD key that wraps seeds.
+        /// Derived from a KEK: the AEAD key that wraps seeds.
         SeedWrap = b"claviger/v1/seed-wrap",
-        /// From a KEK: hedges the nonces.
+        /// Derived from a KEK: the HMAC key that hedges the nonces of wrapped seeds.
         WrapNonce = b"claviger/v1/wrap-nonce",
-        /// From a slot's secret: the AEAD key that seals the root key.
+        /// Derived from a slot's secret: the AEAD key that seals the root key.
         Slot = b"claviger/v1/slot",
     }
 );
@@ -86,15 +86,15 @@ labels!(
     /// one text. They cannot be confused, because HKDF reads one and the AEAD reads the other. The text cannot change,
     /// because stored slots depend on it.
     AadLabel {
-        /// A wrapped seed.
+        /// The associated data of a DEK seed that is wrapped under a KEK.
         DekSeed = b"claviger/v1/dek-seed",
-        /// A canary, by which a plugin proves that it can read under a key.
+        /// The associated data of a canary, by which a plugin proves that it can read under a key.
         Canary = b"claviger/v1/canary",
-        /// A KEK in the record.
+        /// The associated data of a KEK that is wrapped in the record.
         Kek = b"claviger/v1/kek",
-        /// An earlier root key in the root file.
+        /// The associated data of an earlier root key that is wrapped in the root file.
         OldRoot = b"claviger/v1/old-root",
-        /// A sealed root key in a slot.
+        /// The associated data of a root key that is sealed in a slot.
         Slot = b"claviger/v1/slot",
     }
 );
@@ -115,7 +115,7 @@ pub(super) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[u8], out: &mut [u8
     filled.unwrap_or_else(|_| unreachable!("at most 255 blocks are asked for"));
 }
 
-/// The length of the output. ring wants a type for it.
+/// The length of the HKDF output. ring's `KeyType` demands a type for it.
 struct Length(usize);
 
 impl hkdf::KeyType for Length {
@@ -186,7 +186,7 @@ mod tests {
         let commitments = CommitLabel::ALL.iter().map(|label| label.info());
         let macs = MacLabel::ALL.iter().map(|label| label.info());
         let keys = KeyLabel::ALL.iter().map(|label| label.info());
-        // A slot's key and its associated data have one label.
+        // A slot's key and its associated data share one label.
         let aads = AadLabel::ALL.iter().filter(|label| **label != AadLabel::Slot).map(|label| label.info());
         assert_eq!(AadLabel::Slot.info(), KeyLabel::Slot.info());
         let mut seen = std::collections::HashSet::new();

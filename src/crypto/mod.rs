@@ -28,7 +28,7 @@ macro_rules! public_bytes {
         pub struct $name(pub [u8; $length]);
 
         impl $name {
-            /// Returns its lower-case hexadecimal digits.
+            /// Returns the bytes as lower-case hexadecimal digits.
             pub fn to_hex(self) -> String {
                 base16ct::lower::encode_string(&self.0)
             }
@@ -55,13 +55,13 @@ public_bytes!(
     Commitment, 32
 );
 public_bytes!(
-    /// A SHA-256: of a whole record, of a snapshot of etcd, or of what a share checks.
+    /// A SHA-256 digest of a record, of a snapshot of etcd, or of another file.
     Digest, 32
 );
 
 public_bytes!(
-    /// The salt of derived keys. Keys of one keyring have its uuid as salt. Each slot has a random salt, so that two
-    /// slots with the same secret have different keys.
+    /// The salt of derived keys. Keys of one keyring have the keyring's uuid as salt. Each slot has a random salt, so
+    /// that two slots with the same secret have different keys.
     Salt, 16
 );
 
@@ -72,7 +72,7 @@ impl From<Uuid> for Salt {
 }
 
 impl Commitment {
-    /// Returns its first 16 bytes, which a key_id shows as 32 hexadecimal digits.
+    /// Returns the first 16 bytes of the commitment, which a key_id shows as 32 hexadecimal digits.
     pub fn first_half(&self) -> [u8; 16] {
         let mut half = [0; 16];
         half.copy_from_slice(&self.0[..16]);

@@ -29,12 +29,12 @@ impl RootKey {
         Self(secret)
     }
 
-    /// Returns its bytes, for sealing.
+    /// Returns the bytes of the root key, for sealing.
     pub fn secret(&self) -> &Secret<32> {
         &self.0
     }
 
-    /// Returns its public commitment in the keyring `uuid`.
+    /// Returns the root-id: the public commitment of this root key in the keyring `uuid`.
     pub fn id(&self, uuid: Uuid) -> RootId {
         RootId(commit(&self.0, uuid, CommitLabel::RootId))
     }
@@ -64,7 +64,7 @@ impl RootKey {
     }
 }
 
-/// The key that authenticates one kind of file.
+/// The HMAC-SHA-256 key that authenticates one kind of file.
 #[derive(Debug)]
 pub struct MacKey(Secret<32>);
 
@@ -80,12 +80,12 @@ impl MacKey {
     }
 }
 
-/// The root key of a keyring, with those from before its rekeys.
+/// The root key of a keyring, and the root keys that it had before each rekey.
 #[derive(Clone, Copy)]
 pub struct RootKeys<'a> {
-    /// The root key.
+    /// The root key that the keyring is under now.
     pub current: &'a RootKey,
-    /// The earlier ones, under which old backups are.
+    /// The root keys from before each rekey. Old backups are under them.
     pub earlier: &'a [RootKey],
 }
 

@@ -1,4 +1,5 @@
-//! A DEK seed, in the clear: what an API server derives its data-encryption keys from.
+//! A DEK seed in the clear. An API server derives its data-encryption keys from it, and a plugin sees it only to wrap
+//! or unwrap it.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use crate::memory::{RandomError, fill_random};
 /// The longest seed in bytes. Those of kube-apiserver have 32.
 pub const SEED_MAX: usize = 512;
 
-/// A DEK seed of 1 to 512 bytes. Its memory is wiped when it goes, and nothing prints it.
+/// A DEK seed of 1 to 512 bytes. Its memory is wiped on drop, and nothing prints it.
 pub struct Seed(Zeroizing<Vec<u8>>);
 
 /// The seed has the wrong length.
@@ -37,17 +38,17 @@ impl Seed {
         Ok(Self(bytes))
     }
 
-    /// Returns its bytes.
+    /// Returns the bytes of the seed.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// Returns its bytes, to open it in place.
+    /// Returns the bytes of the seed, to decrypt them in place.
     pub(super) fn expose_mut(&mut self) -> &mut [u8] {
         &mut self.0
     }
 
-    /// Moves the bytes out.
+    /// Moves the bytes of the seed out, without a copy.
     pub fn into_bytes(self) -> Zeroizing<Vec<u8>> {
         self.0
     }

@@ -5,7 +5,8 @@
 //! wrapped = wrap(key, AAD = LP("claviger/v1/slot") | LP(uuid) | LP(root-id) | LP(line), root key)
 //! ```
 //!
-//! The caller gets the secret of the slot, and has a random salt for each seal. Source: `docs/formats.md`, "root".
+//! The caller provides the secret of the slot, and a fresh random salt for each seal. Source: `docs/formats.md`, "root
+//! file".
 
 use crate::memory::{RandomError, SecretError};
 
@@ -43,7 +44,7 @@ impl SlotKey {
         WrappedKey::wrap(rng, &self.0, &slot_aad(uuid, root_id, line), root.secret())
     }
 
-    /// Opens what [`wrap`](Self::wrap) has wrapped with the same uuid, root-id and line.
+    /// Opens a root key that [`wrap`](Self::wrap) has wrapped with the same uuid, root-id and line.
     ///
     /// # Errors
     /// When it is not authentic, or no memory can be locked.

@@ -4,7 +4,7 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 use crate::memory::{Secret, SecretError, without_traces};
 
-/// The cost of one guess.
+/// The cost of Argon2id: how much work and memory one guess of a passphrase takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
     lanes: u32,
@@ -19,13 +19,13 @@ const MOST: Cost = Cost { lanes: 8, memory: 1024 * 1024, passes: 10 };
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StretchError {
-    /// The machine does not have this much memory.
+    /// The machine does not have this many KiB of memory.
     #[error("no {0} KiB of memory for Argon2id")]
     NoRoom(u32),
     /// Argon2 refuses a cost that [`Cost`] allows. This is a defect of this build.
     #[error("Argon2id: {0}")]
     Argon2(#[from] argon2::Error),
-    /// There is no locked memory for the result.
+    /// No memory could be locked for the derived key.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -46,23 +46,23 @@ impl Cost {
         is_affordable.then_some(Self { lanes, memory, passes })
     }
 
-    /// Returns the parallel lanes.
+    /// Returns the degree of parallelism of Argon2id, 1 to 8 lanes.
     pub fn lanes(self) -> u32 {
         self.lanes
     }
 
-    /// Returns the memory in KiB.
+    /// Returns the memory that Argon2id fills, in KiB: at most 1 GiB.
     pub fn memory(self) -> u32 {
         self.memory
     }
 
-    /// Returns the passes over the memory.
+    /// Returns the number of passes over the memory, 1 to 10.
     pub fn passes(self) -> u32 {
         self.passes
     }
 }
 
-/// Makes 32 bytes of `passphrase` and `salt`.
+/// Derives 32 bytes from `passphrase` and `salt` by Argon2id at the cost `cost`.
 ///
 /// # Errors
 /// When there is not enough memory.

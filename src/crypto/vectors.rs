@@ -1,4 +1,5 @@
-//! Known answers. XAES-256-GCM: its specification, with the accumulated vectors. HKDF: RFC 5869.
+//! Tests with known answers from the specifications. XAES-256-GCM: its test vectors, including the accumulated ones.
+//! HKDF: RFC 5869.
 
 use serde_json::Value;
 use sha3::{

@@ -30,11 +30,11 @@ use super::{
 const MAGIC: [u8; 2] = *b"KW";
 const VERSION: u8 = 1;
 const SUITE: u8 = 1;
-/// The bytes of magic, version, suite and commitment. The AAD repeats them.
+/// The length in bytes of magic, version, suite and commitment. The AAD repeats these bytes.
 const HEADER: usize = 36;
 const OVERHEAD: usize = HEADER + NONCE + TAG;
 
-/// A key-encryption key, and what is derived from it.
+/// A key-encryption key, and the keys that are derived from it.
 #[derive(Debug)]
 pub struct Kek {
     uuid: Uuid,
@@ -48,22 +48,22 @@ pub struct Kek {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnwrapError {
-    /// It is shorter or longer than any wrapped seed.
+    /// The bytes are fewer or more than a wrapped seed can have.
     #[error("wrapped seed is {0} bytes long, expected 77 to 588")]
     Length(usize),
-    /// It was not written by claviger.
+    /// The magic bytes are missing, so claviger did not write this.
     #[error("wrapped seed does not begin with KW")]
     Magic,
-    /// A newer version of claviger wrote it.
+    /// The version is unknown: a newer version of claviger may have written this.
     #[error("wrapped seed has version {0}, expected 1")]
     Version(u8),
-    /// A newer version of claviger wrote it.
+    /// The suite is unknown: a newer version of claviger may have written this.
     #[error("wrapped seed has suite {0}, expected 1")]
     Suite(u8),
-    /// The `key_id` names one KEK, and the wrapped seed another.
+    /// The `key_id` names one KEK, and the wrapped seed names another.
     #[error("ciphertext is wrapped under another key")]
     OtherKey,
-    /// The tag does not match.
+    /// The AEAD tag does not match: the bytes, the uuid or the `key_id` are wrong.
     #[error(transparent)]
     NotAuthentic(#[from] NotAuthentic),
 }
@@ -91,17 +91,17 @@ impl Kek {
         })
     }
 
-    /// Returns the uuid of its keyring.
+    /// Returns the uuid of the keyring that the KEK belongs to.
     pub(super) fn uuid(&self) -> Uuid {
         self.uuid
     }
 
-    /// Returns its public commitment.
+    /// Returns `C`, the public commitment of the KEK.
     pub fn commitment(&self) -> Commitment {
         self.commitment
     }
 
-    /// Returns its bytes, for wrapping them into the record.
+    /// Returns the 32 bytes of the KEK, for wrapping them into the record.
     pub fn secret(&self) -> &Secret<32> {
         &self.secret
     }
@@ -114,7 +114,7 @@ impl Kek {
         without_traces(|| self.wrap_labelled(rng, AadLabel::DekSeed, key_id, seed.expose()))
     }
 
-    /// Wraps `seed` with `label` in the associated data. Otherwise it does what [`wrap`](Self::wrap) does.
+    /// Wraps `seed` with `label` in the associated data, as [`wrap`](Self::wrap) does with [`AadLabel::DekSeed`].
     pub(super) fn wrap_labelled(
         &self,
         rng: &mut impl rand::TryCryptoRng,
@@ -142,7 +142,7 @@ impl Kek {
         self.unwrap_labelled(AadLabel::DekSeed, key_id, wrapped)
     }
 
-    /// Unwraps what [`wrap_labelled`](Self::wrap_labelled) wrapped with the same label and the same `key_id`.
+    /// Unwraps a seed that [`wrap_labelled`](Self::wrap_labelled) wrapped with the same label and `key_id`.
     pub(super) fn unwrap_labelled(&self, label: AadLabel, key_id: &str, wrapped: &[u8]) -> Result<Seed, UnwrapError> {
         let parts = SeedParts::split(wrapped)?;
         if !aead::equal(parts.commitment()?, &self.commitment.0) {
@@ -163,8 +163,8 @@ impl Kek {
         header
     }
 
-    /// Makes a hedged nonce. If the machine is cloned or its random source is broken, an observer learns at worst which
-    /// seeds are equal.
+    /// Makes a hedged nonce. If a cloned machine or a broken random source repeats its bytes, an observer learns at
+    /// worst which seeds are equal.
     fn nonce(&self, rng: &mut impl rand::TryCryptoRng, seed: &[u8]) -> Result<[u8; NONCE], RandomError> {
         let mut random = [0; 32];
         fill_random(rng, &mut random)?;
