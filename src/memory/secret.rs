@@ -28,9 +28,9 @@ use super::random::{RandomError, fill_random};
 /// How the kernel protects the secrets of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {
-    /// They are in secret memory, which only this process can see.
+    /// Secret bytes are in secret memory (`memfd_secret`), which only this process can see.
     Hidden,
-    /// They are locked into RAM and left out of core dumps. Root can read them.
+    /// Secret bytes are locked into RAM and left out of core dumps. Root can read them.
     Locked,
 }
 
@@ -48,19 +48,19 @@ impl Protection {
         }
         let found = match secret_descriptor() {
             Ok(_) => Self::Hidden,
-            // The kernel does not have it or has it switched off, or a filter of system calls forbids it.
+            // The kernel lacks secret memory, has it switched off, or a filter of system calls forbids it.
             Err(Errno::NOSYS | Errno::PERM) => Self::Locked,
             Err(errno) => return Err(SecretError::Map(errno.into())),
         };
         Ok(*PROTECTION.get_or_init(|| found))
     }
 
-    /// Chooses locked memory, unless the first secret is in secret memory already.
+    /// Chooses locked memory for all secrets, unless the first secret is in secret memory already.
     pub fn choose_locked() {
         PROTECTION.get_or_init(|| Self::Locked);
     }
 
-    /// Returns the name of the system call.
+    /// Returns the name of the system call that gives this protection.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hidden => "memfd_secret",
@@ -80,7 +80,7 @@ pub struct Secret<const N: usize> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
-    /// The kernel gave no pages.
+    /// The kernel did not map pages for the secret.
     #[error("mapping memory for a key: {0}")]
     Map(#[source] io::Error),
     /// The kernel did not lock the pages: `RLIMIT_MEMLOCK` is too small.
@@ -89,10 +89,10 @@ pub enum SecretError {
     /// The kernel refused to keep the pages out of core dumps or forked children.
     #[error("keeping a key out of core dumps: {0}")]
     Advise(#[source] io::Error),
-    /// It is longer than the page that it would be in.
+    /// The secret is longer than one page of memory.
     #[error("a secret of {0} bytes is longer than a page")]
     TooLong(usize),
-    /// There are no random bytes for it.
+    /// The random source gave no bytes for the secret.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
@@ -147,7 +147,7 @@ pub struct SecretBytes {
 }
 
 impl SecretBytes {
-    /// The most bytes: a page.
+    /// The greatest length of a secret in bytes: one page.
     pub const MAX: usize = 4096;
 
     /// Copies `bytes`.
@@ -162,7 +162,7 @@ impl SecretBytes {
         Ok(Self { memory, length })
     }
 
-    /// Returns the bytes.
+    /// Returns the bytes of the secret.
     pub fn expose(&self) -> &[u8] {
         &self.memory.expose()[..self.length]
     }
@@ -218,7 +218,7 @@ impl SecretPages {
 
     fn new(length: usize, start: rustix::io::Result<*mut c_void>) -> Result<Self, SecretError> {
         let start = start.map_err(|errno| match errno {
-            // By this error mmap(2) says that `RLIMIT_MEMLOCK` is too small.
+            // With this error mmap(2) reports that `RLIMIT_MEMLOCK` is too small.
             Errno::AGAIN => SecretError::Lock(errno.into()),
             errno => SecretError::Map(errno.into()),
         })?;
@@ -232,7 +232,7 @@ impl SecretPages {
             .map_err(|errno| SecretError::Advise(errno.into()))
     }
 
-    /// Leaves the mapping to the caller.
+    /// Gives the mapping to the caller, without unmapping it.
     fn keep(self) -> NonNull<c_void> {
         std::mem::ManuallyDrop::new(self).start
     }
@@ -265,7 +265,8 @@ mod tests {
 
     use super::*;
 
-    /// In the environment of a test that runs again in its own process, because the choice of memory is made once.
+    /// The environment variable that tells a test to run the second part in a process of its own, because a process
+    /// chooses its memory once.
     const WAY: &str = "CLAVIGER_TEST_WAY";
 
     /// Whether the kernel has secret memory, whatever the code above makes of its answer.

@@ -2,7 +2,7 @@
 
 use super::{RandomError, fill_random};
 
-/// A random source that fails.
+/// A random source that always fails.
 pub struct Dry;
 
 impl rand::TryRng for Dry {

@@ -8,7 +8,7 @@
 
 use std::{cell::Cell, hint::black_box};
 
-/// How many bytes of the stack to wipe. The deepest frames of a library, those of AES, take 12 KiB.
+/// How many bytes of the stack to wipe. The deepest stack frames of a library, those of AES, take 12 KiB.
 const DEPTH: usize = 16 * 1024;
 
 thread_local! {
@@ -36,7 +36,8 @@ fn in_a_frame_of_its_own<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Zeroes the registers that a function may change. The others have their old values again when `work` has returned.
+/// Zeroes the registers that a function may change. The caller's other registers have their old values again when
+/// `work` has returned.
 #[cfg(target_arch = "x86_64")]
 fn overwrite_registers() {
     use std::arch::{asm, is_x86_feature_detected};
@@ -87,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// As many bytes as the deepest frames of a library take.
+    /// The stack depth in bytes that the test's `work` fills: as much as the deepest frames of a library take.
     const DEEPEST: usize = 12 * 1024;
     const PATTERN: u8 = 0xa5;
 
@@ -110,7 +111,7 @@ mod tests {
         use_the_stack();
         assert!(left_on_the_stack(&memory) > DEEPEST / 2, "or the rest proves nothing");
         without_traces(use_the_stack);
-        // By chance a pointer has such a byte.
+        // By chance, pointers on the stack contain the same byte as the pattern.
         assert!(left_on_the_stack(&memory) < 100);
     }
 

@@ -16,13 +16,13 @@ use crate::{crypto::Salt, durable::open_input, memory::SecretBytes};
 
 use super::slot::{Kind, Sealer, Slot, SlotError, SlotFault};
 
-/// The fewest bytes. A credential is used as a key and is not stretched.
+/// The fewest bytes of a credential, which is used as a key and is not stretched.
 const FEWEST: usize = 32;
 
-/// The parameter that has the name of the credential.
+/// The parameter of a slot's line that contains the name of the credential.
 const CREDENTIAL: &str = "credential";
 
-/// A credential and its name.
+/// The secret of a credential slot: a systemd credential, with its name.
 #[derive(Debug)]
 pub struct CredentialSlot {
     name: String,
@@ -44,7 +44,7 @@ impl CredentialSlot {
         Ok(Self { name: name.to_owned(), bytes: SecretBytes::copy_of(bytes)? })
     }
 
-    /// Reads the credential `name` from a file, or from anything else that is read in the same way.
+    /// Reads the credential `name` from a regular file, or from a pipe that a shell passes on.
     ///
     /// # Errors
     /// As [`CredentialSlot::new`], or when it cannot be read.

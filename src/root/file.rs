@@ -18,7 +18,7 @@ use super::slot::{Kind, Sealer, Slot, SlotError, SlotFault};
 
 const SECRET: usize = 32;
 
-/// The parameter that has the path of the file.
+/// The parameter of a slot's line that contains the path of the key file.
 const PATH: &str = "path";
 
 /// The secret of a file slot, and the path of its file.
@@ -29,7 +29,8 @@ pub struct FileSlot {
 }
 
 impl FileSlot {
-    /// Makes a new secret. Its file will be at `path`, which is absolute, or without a path in the state directory.
+    /// Makes a new secret. Its key file will be at `path`, which is absolute. Without a path, the key file will be in
+    /// the state directory.
     ///
     /// # Errors
     /// When the random source fails or no memory can be locked.
@@ -37,7 +38,7 @@ impl FileSlot {
         Ok(Self { path, secret: Secret::random(rng)? })
     }
 
-    /// Whether its file is outside of the state directory.
+    /// Whether the key file is outside of the state directory.
     pub fn is_elsewhere(&self) -> bool {
         self.path.is_some()
     }
@@ -95,7 +96,7 @@ pub fn key_file_name(slot: &str) -> String {
     format!("slot-{slot}.key")
 }
 
-/// How the directory of a key file is opened.
+/// A function that opens the directory of a key file.
 type OpenDir = fn(&Path, Privacy) -> Result<Dir, DurableError>;
 
 /// Calls `act` with the directory of the key file, and with the name of the file.

@@ -1,4 +1,4 @@
-//! The secrets with which this machine can open slots: credentials and passphrases.
+//! The sources of slot secrets on this machine: credentials and passphrases. Key files need none.
 
 use std::{env, path::PathBuf};
 
@@ -11,13 +11,14 @@ use super::{
     slot::{Bound, Kind, Sealer, Slot, SlotError},
 };
 
-/// Where systemd puts the credentials of claviger's unit. Root can read them there outside of the unit, too.
+/// The directory where systemd puts the credentials of claviger's unit. Root can read them there outside of the unit,
+/// too.
 const CREDENTIALS: &str = "/run/credentials/claviger.service";
 
-/// How often a passphrase is asked for.
+/// The greatest number of attempts to enter one passphrase.
 const ATTEMPTS: u32 = 3;
 
-/// Where the secrets of slots come from, apart from key files.
+/// The sources of slot secrets on this machine, apart from key files.
 #[derive(Debug, Default)]
 pub struct Means {
     credentials: Option<PathBuf>,
@@ -25,7 +26,7 @@ pub struct Means {
 }
 
 impl Means {
-    /// Makes the means of the credentials in a directory, and `passphrases`.
+    /// Makes means that read credentials in a directory, and ask `passphrases`.
     pub fn new(credentials: Option<PathBuf>, passphrases: Box<dyn Passphrases>) -> Self {
         Self { credentials, passphrases: Some(passphrases) }
     }

@@ -14,28 +14,28 @@ use super::slot::{Kind, Sealer, Slot, SlotError, SlotFault};
 #[derive(Debug)]
 pub struct Passphrase(SecretBytes);
 
-/// Why a passphrase was refused. The texts say what was given instead.
+/// Why a passphrase was refused. The error text names what was given instead of a valid passphrase.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PassphraseError {
-    /// It has no bytes.
+    /// The passphrase has no bytes.
     #[error("an empty passphrase")]
     Empty,
-    /// It has too many bytes.
+    /// The passphrase has too many bytes.
     #[error("a passphrase of more than {} bytes", Passphrase::MAX)]
     TooLong,
-    /// It has too few bytes for a new passphrase.
+    /// The passphrase has too few bytes to be chosen for a new slot.
     #[error("a passphrase of fewer than {} bytes", Passphrase::MIN_NEW)]
     TooShort,
-    /// There is no locked memory for it.
+    /// No memory could be locked for the passphrase.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
 
 impl Passphrase {
-    /// The most bytes.
+    /// The greatest length of a passphrase in bytes.
     pub const MAX: usize = 1024;
-    /// The fewest bytes of a new passphrase.
+    /// The smallest length of a new passphrase in bytes.
     pub const MIN_NEW: usize = 8;
 
     /// Takes what was read or typed, without one line end, of Unix or of Windows.
@@ -51,7 +51,7 @@ impl Passphrase {
         }
     }
 
-    /// Returns the same for a new passphrase.
+    /// Takes a new passphrase that was read or typed, as [`Passphrase::new`] does.
     ///
     /// # Errors
     /// As [`Passphrase::new`], or when it is too short.
@@ -64,7 +64,7 @@ impl Passphrase {
 /// Provides passphrases, from a file or from somebody at a terminal.
 pub trait Passphrases: fmt::Debug + Send + Sync {
     /// Returns the passphrase of `slot`. `nth` counts the attempts, from 0. Returns `None` if there is no passphrase,
-    /// or no other one.
+    /// or no other passphrase to try.
     ///
     /// # Errors
     /// When the passphrase cannot be read or is refused.
@@ -77,7 +77,7 @@ pub trait Passphrases: fmt::Debug + Send + Sync {
 /// A passphrase, and the cost of stretching it in a new slot.
 #[derive(Debug)]
 pub struct PassphraseSlot {
-    /// The passphrase.
+    /// The passphrase that opens the slot.
     pub passphrase: Arc<Passphrase>,
     /// The Argon2id cost of each guess.
     pub cost: Cost,

@@ -23,7 +23,7 @@ use super::{
     slot::{Bound, Kind, RootIn, Slot, SlotError},
 };
 
-/// The longest root file in bytes.
+/// The greatest length of a root file in bytes.
 pub const ROOT_MAX: usize = 256 * 1024;
 const KIND: &str = "root";
 
@@ -37,7 +37,7 @@ pub struct RootFile {
     bytes: Vec<u8>,
 }
 
-/// An earlier root key, wrapped under the current one. Backups still need it.
+/// An earlier root key, wrapped under the current root key. Backups from before a rekey still need it.
 #[derive(Debug, Clone)]
 struct OldRoot {
     root_id: RootId,
@@ -89,7 +89,7 @@ pub enum RootError {
     Memory(#[from] SecretError),
 }
 
-/// No slot has this name.
+/// The root file has no slot with this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no slot {0}")]
 pub struct NoSuchSlot(pub String);
@@ -98,7 +98,7 @@ pub struct NoSuchSlot(pub String);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PutSlotError {
-    /// A slot has this name already.
+    /// The root file has a slot with this name already.
     #[error("there is a slot {0} already")]
     Exists(String),
     /// This build could not read the new root file.
@@ -110,10 +110,10 @@ pub enum PutSlotError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DropSlotError {
-    /// No slot has the name.
+    /// The root file has no slot with this name.
     #[error(transparent)]
     Unknown(#[from] NoSuchSlot),
-    /// It is the only slot: without it nothing opens the root file.
+    /// The slot is the only one of the file: without it nothing opens the root file.
     #[error("slot {0} is the last one, so it is not removed")]
     Last(String),
     /// There is no locked memory for a key.
@@ -179,7 +179,7 @@ impl RootFile {
     }
 
     /// Returns the root key from the first slot that opens, and that slot, after checking the whole file. Slots that
-    /// need a person are tried last.
+    /// ask a person are tried last.
     ///
     /// # Errors
     /// When no slot opens, a slot has another root key, or the file was changed.
@@ -202,7 +202,7 @@ impl RootFile {
         Err(RootError::NoSlotOpens(failures))
     }
 
-    /// Checks that `slot` opens, without the help of another slot, and that the right root key is in it.
+    /// Checks that `slot` opens without the help of another slot, and that it contains the right root key.
     ///
     /// # Errors
     /// When the slot does not open, or the file was changed.
@@ -212,7 +212,7 @@ impl RootFile {
         if self.is_under(&root) { self.check(&root) } else { Err(RootError::OtherRootKey(slot.name().to_owned())) }
     }
 
-    /// Returns the bytes, as they were read.
+    /// Returns the bytes of the root file, as they were read.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -249,7 +249,7 @@ impl RootFile {
         Ok((encode(self.uuid, root, &kept, &self.old)?, removed))
     }
 
-    /// Returns the earlier root key `root_id`, if the file has it. `root` is the current one.
+    /// Returns the earlier root key `root_id`, if the file contains it. `root` is the current root key.
     ///
     /// # Errors
     /// When it does not open.
@@ -258,7 +258,7 @@ impl RootFile {
         old.map(|old| old.unwrap(self.uuid, root)).transpose()
     }
 
-    /// Returns all earlier root keys, the oldest first. `root` is the current one.
+    /// Returns all earlier root keys, the oldest first. `root` is the current root key.
     ///
     /// # Errors
     /// When one does not open.
@@ -267,7 +267,7 @@ impl RootFile {
     }
 
     /// Returns the bytes of a root file in which the same slots seal the root key `next`. It keeps `root` as an earlier
-    /// one.
+    /// root key.
     ///
     /// # Errors
     /// When the secret of a slot cannot be read, the random source fails or no memory can be locked.

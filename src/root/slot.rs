@@ -18,12 +18,12 @@ use crate::{
     text::{self, hex_array},
 };
 
-/// What a slot is bound to.
+/// The keyring and the root key that a slot is bound to by its associated data.
 #[derive(Debug, Clone, Copy)]
 pub struct Bound {
-    /// The keyring.
+    /// The uuid of the keyring.
     pub uuid: Uuid,
-    /// The root key.
+    /// The public commitment of the root key.
     pub root_id: RootId,
 }
 
@@ -33,12 +33,12 @@ impl Bound {
     }
 }
 
-/// A root key and its keyring.
+/// A root key, with the uuid of its keyring.
 #[derive(Debug, Clone, Copy)]
 pub struct RootIn<'a> {
-    /// The keyring.
+    /// The uuid of the keyring.
     pub uuid: Uuid,
-    /// The root key.
+    /// The root key that is sealed.
     pub root: &'a RootKey,
 }
 
@@ -53,7 +53,7 @@ pub trait Sealer: fmt::Debug {
     /// Returns the kind of the slot.
     fn kind(&self) -> Kind;
 
-    /// Returns the parameters in the line of a new slot, apart from the salt.
+    /// Returns the parameters for the line of a new slot, apart from the salt.
     ///
     /// # Errors
     /// When a parameter cannot be written there.
@@ -73,7 +73,8 @@ pub trait Sealer: fmt::Debug {
         Ok(())
     }
 
-    /// Writes the secret of the slot to where it will be read from. This comes before the slot is written.
+    /// Writes the secret of the slot to the place from where it will be read. The secret is durable before the slot is
+    /// written.
     ///
     /// # Errors
     /// When the file exists already or cannot be written.
@@ -82,26 +83,26 @@ pub trait Sealer: fmt::Debug {
     }
 }
 
-/// What seals a slot.
+/// The kind of a slot: what seals the root key in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// 32 random bytes in a file.
+    /// 32 random bytes in a key file.
     File,
-    /// A passphrase, by Argon2id.
+    /// A passphrase, stretched by Argon2id.
     Passphrase,
-    /// A systemd credential.
+    /// A credential that systemd gives to the service.
     Credential,
-    /// A TPM 2.
+    /// A TPM 2. This build cannot open such a slot.
     Tpm2,
-    /// An HSM.
+    /// A PKCS#11 token, such as an HSM. This build cannot open such a slot.
     Pkcs11,
-    /// Vault or OpenBao.
+    /// Vault or OpenBao. This build cannot open such a slot.
     Vault,
-    /// AWS KMS.
+    /// AWS KMS. This build cannot open such a slot.
     AwsKms,
-    /// Google Cloud KMS.
+    /// Google Cloud KMS. This build cannot open such a slot.
     GcpKms,
-    /// Azure Key Vault.
+    /// Azure Key Vault. This build cannot open such a slot.
     AzureKv,
 }
 
@@ -118,7 +119,7 @@ impl Kind {
         (Self::AzureKv, "azure-kv"),
     ];
 
-    /// Returns the word in the root file.
+    /// Returns the name of the kind, as the root file writes it.
     pub fn as_str(self) -> &'static str {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, word)| word)
     }
@@ -132,25 +133,25 @@ impl Kind {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SlotError {
-    /// The secret could not be read.
+    /// The file with the secret could not be read or written.
     #[error(transparent)]
     File(#[from] DurableError),
-    /// The secret has another length.
+    /// The key file does not have 32 bytes.
     #[error("{} has {found} bytes, expected 32", path.display())]
     SecretLength {
         /// The path of the key file.
         path: PathBuf,
-        /// Its length in bytes.
+        /// The length of the key file in bytes.
         found: usize,
     },
     /// A credential has too few bytes to be a key, or too many.
     #[error("the credential has {found} bytes, expected {fewest} to {most}")]
     CredentialLength {
-        /// Its length in bytes.
+        /// The length of the credential in bytes.
         found: usize,
-        /// The fewest bytes.
+        /// The smallest accepted length in bytes.
         fewest: usize,
-        /// The most bytes.
+        /// The greatest accepted length in bytes.
         most: usize,
     },
     /// systemd would refuse the name that the operator gave a credential.
@@ -162,7 +163,7 @@ pub enum SlotError {
     /// A credential could not be read.
     #[error("credential {}: {source}", path.display())]
     Credential {
-        /// Where it should be.
+        /// The path where the credential was expected.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
@@ -176,40 +177,40 @@ pub enum SlotError {
     /// The passphrase does not open the slot.
     #[error("wrong passphrase")]
     WrongPassphrase,
-    /// Argon2id failed.
+    /// Argon2id failed on the passphrase.
     #[error(transparent)]
     Stretch(StretchError),
-    /// The secret does not open the slot.
+    /// The secret does not open the slot: it belongs to another slot or root file.
     #[error("wrong key: it does not open this slot")]
     WrongKey,
-    /// The format has this kind, and this build cannot open it.
+    /// The slot has a kind that the format knows and this build cannot open.
     #[error("this build cannot open slots of kind {}", .0.as_str())]
     Unsupported(Kind),
-    /// The body or a parameter is wrong for its kind.
+    /// The body or a parameter of the slot does not fit its kind.
     #[error(transparent)]
     Malformed(#[from] SlotFault),
-    /// There is no locked memory for a key.
+    /// No memory could be locked for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
-    /// There are no random bytes.
+    /// The random source failed.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
 
-/// What is wrong with the body or a parameter of a slot.
+/// A fault in the body or in a parameter of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SlotFault {
-    /// The salt is missing or has another form.
+    /// The salt is missing, or is not 32 hexadecimal digits.
     #[error("its parameter salt is not 32 hex digits")]
     Salt,
-    /// The body has another length than a wrapped key.
+    /// The body does not have the length of a wrapped key.
     #[error("its body is not a sealed key")]
     Body,
     /// A part of the cost of Argon2id is missing or too high.
     #[error("its cost is not valid: expected 1 to 8 lanes, 1 to 10 passes, and at most 1048576 KiB of memory")]
     Cost,
-    /// The parameter cannot contain the path.
+    /// The path of the key file is not UTF-8, so the slot's line cannot contain it.
     #[error("the path of its key file is not UTF-8")]
     KeyFilePath,
     /// The slot's line names no credential.
@@ -217,7 +218,7 @@ pub enum SlotFault {
     NoCredentialName,
 }
 
-/// A slot of a root file.
+/// A slot of a root file: its name, kind and parameters, and the sealed root key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
     name: String,
@@ -250,17 +251,17 @@ impl Slot {
         Self { name: name.to_owned(), kind, parameters, body: Vec::new() }
     }
 
-    /// Returns its name, `[a-z0-9-]{1,32}`.
+    /// Returns the name of the slot, `[a-z0-9-]{1,32}`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns what seals it.
+    /// Returns the kind of the slot.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Returns the value of a parameter.
+    /// Returns the value of the parameter `name`.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
     }
@@ -269,7 +270,7 @@ impl Slot {
         &self.body
     }
 
-    /// Returns its line without the LF.
+    /// Returns the line of the slot in the root file, without the LF.
     pub(super) fn line(&self) -> String {
         let mut line = format!("-> slot {} {}", self.name, self.kind.as_str());
         for (name, value) in &self.parameters {
@@ -318,7 +319,7 @@ impl Slot {
         Ok(self)
     }
 
-    /// Returns the root key in the slot.
+    /// Opens the slot with the secret of `sealer`, and returns its root key.
     pub(super) fn open(&self, sealer: &dyn Sealer, bound: Bound) -> Result<RootKey, SlotError> {
         let salt = self.parameter("salt").and_then(hex_array).map(Salt).ok_or(SlotFault::Salt)?;
         let body = self.body.as_slice().try_into().map_err(|_| SlotFault::Body)?;

@@ -71,7 +71,7 @@ impl Machine {
         sealers
     }
 
-    /// Replaces the secret of this kind by another one.
+    /// Replaces the secret of slots of this kind by another secret.
     fn spoil(&self, kind: Kind) -> Means {
         match kind {
             Kind::File => self.dir.replace(&super::key_file_name("file"), &[7; 32]).unwrap(),
