@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable::{Dir, DurableError};
 
-/// The newest file; `audit.jsonl.1` is the one before.
+/// The name of the newest file. `audit.jsonl.1` is the file before it.
 pub const FILE: &str = "audit.jsonl";
 
-/// Bytes of one file.
+/// The greatest length of one file in bytes.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
 
 /// The greatest number of files.
 const FILES: usize = 4;
 
-/// An event.
+/// An event that changes or uses keys.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event<'a> {
@@ -27,10 +27,10 @@ pub enum Event<'a> {
     Promote(KeyEvent),
     /// A key is about to become primary, and the keys before it are about to be marked as compromised.
     Supersede {
-        /// The key, and the change.
+        /// The key that is promoted, and the generation of the change.
         #[serde(flatten)]
         key: KeyEvent,
-        /// The greatest number of a key that others may know.
+        /// The greatest sequence number of the keys that are marked as compromised.
         compromised_up_to: u32,
     },
     /// A key is about to neither wrap nor unwrap.
@@ -41,17 +41,17 @@ pub enum Event<'a> {
     Destroy(KeyEvent),
     /// A scan found no value under the key, and the ledger is about to note at which revisions.
     KeyUnused {
-        /// The keyring whose ledger notes it.
+        /// The keyring whose ledger notes the revisions.
         #[serde(flatten)]
         keyring: KeyringEvent,
-        /// The key.
+        /// The name of the unused key.
         key_id: String,
-        /// The etcds that were scanned.
+        /// The etcds that were scanned, with their revisions.
         etcds: Vec<UnusedIn>,
     },
     /// The root key is about to be sealed to a recovery recipient.
     RecoveryAdd(RecoveryEvent),
-    /// What is sealed to a recovery recipient is about to be removed.
+    /// A recovery recipient and its recovery blob are about to be removed.
     RecoveryRemove(RecoveryEvent),
     /// The root key is about to be sealed in one more slot.
     SlotAdd(SlotEvent),
@@ -60,60 +60,60 @@ pub enum Event<'a> {
     /// The keyring is about to be put under a new root key: one line before the root file changes, one before the
     /// record.
     Rekey {
-        /// The keyring's uuid.
+        /// The uuid of the keyring, in hex.
         keyring: String,
-        /// Its generation.
+        /// The generation of the keyring.
         generation: u64,
-        /// The new root key's commitment, which is public.
+        /// The commitment of the new root key, which is public.
         root_id: String,
     },
     /// Keys and root keys are about to be sealed into a backup.
     Backup {
-        /// The keyring, and the generation in the backup.
+        /// The keyring, at the generation that the backup contains.
         #[serde(flatten)]
         keyring: KeyringEvent,
-        /// Who can open it; public.
+        /// The age recipients whose identities can open the backup; they are public.
         recipients: Vec<String>,
     },
-    /// A backup was opened and read, and is about to be listed: the keys that it holds may be promoted.
+    /// A backup was opened and read, and is about to be listed. Then the keys that it contains may be promoted.
     BackupCheck(BackupEvent),
     /// A backup was written to another disk and read back, and is about to be listed.
     BackupWritten(BackupEvent),
-    /// A snapshot of etcd was read, and is about to be listed: the keys that it needs are not destroyed.
+    /// A snapshot of etcd was read, and is about to be listed. Then the keys that it needs cannot be destroyed.
     SnapshotCheck(SnapshotEvent),
-    /// A snapshot is about to be listed no more.
+    /// A snapshot is about to leave the ledger.
     SnapshotForget(SnapshotEvent),
     /// A backup is about to leave the ledger.
     BackupForget(BackupEvent),
-    /// All backups are about to be listed no more.
+    /// All backups and snapshots are about to leave the ledger.
     BackupForgetAll(KeyringEvent),
-    /// A backup is about to be set up here, or records to be merged.
+    /// A backup is about to be restored here, or records are about to be merged.
     Restore(KeyringEvent),
     /// A command is about to decrypt objects for the user who ran it.
     Decrypt {
         /// The uuids of the keyrings whose keys are used.
         keyrings: Vec<String>,
-        /// Where the objects are: a file, or the addresses of etcd.
+        /// The sources of the objects: a file, or the addresses of etcd.
         from: Vec<String>,
-        /// Which objects: their keys in etcd, prefixes of these, resources, or `everything`.
+        /// The chosen objects: their keys in etcd, prefixes of keys, resources, or `everything`.
         objects: Vec<String>,
-        /// Where they go: a path, or `standard output`.
+        /// The destination of the objects: a path, or `standard output`.
         to: String,
     },
     /// The API server is about to rewrite encrypted objects in plaintext.
     ReencryptToPlaintext {
-        /// The resources.
+        /// The resources that are rewritten.
         resources: &'a [String],
         /// The address of the API server.
         api_server: &'a str,
     },
     /// A daemon opened the keyring, and is about to serve from it.
     Unseal {
-        /// The keyring's uuid.
+        /// The uuid of the keyring, in hex.
         keyring: String,
-        /// Its generation.
+        /// The generation of the keyring.
         generation: u64,
-        /// The primary key.
+        /// The name of the primary key.
         key_id: &'a str,
         /// The slot that opened the root key.
         slot: &'a str,
@@ -123,21 +123,21 @@ pub enum Event<'a> {
 /// A change of one key.
 #[derive(Debug, Serialize)]
 pub struct KeyEvent {
-    /// The keyring's uuid.
+    /// The uuid of the keyring, in hex.
     pub keyring: String,
     /// The generation that the change makes.
     pub generation: u64,
-    /// The key.
+    /// The name of the key.
     pub key_id: String,
-    /// Whether the operator skipped the check: for a promotion, that a listed backup contains the key; otherwise, that
-    /// nothing needs it.
+    /// Whether the operator skipped the proof: for a promotion, that a listed backup contains the key; otherwise, that
+    /// nothing needs the key.
     pub unproven: bool,
 }
 
 /// A change of one recovery recipient.
 #[derive(Debug, Serialize)]
 pub struct RecoveryEvent {
-    /// The keyring's uuid.
+    /// The uuid of the keyring, in hex.
     pub keyring: String,
     /// The generation that the change makes.
     pub generation: u64,
@@ -148,49 +148,49 @@ pub struct RecoveryEvent {
 /// A keyring at one generation.
 #[derive(Debug, Serialize)]
 pub struct KeyringEvent {
-    /// Its uuid.
+    /// The uuid of the keyring, in hex.
     pub keyring: String,
-    /// Its generation.
+    /// The generation of the keyring.
     pub generation: u64,
 }
 
-/// A backup.
+/// A backup that is listed or removed from the ledger.
 #[derive(Debug, Serialize)]
 pub struct BackupEvent {
-    /// The keyring, and the generation in the backup.
+    /// The keyring, at the generation that the backup contains.
     #[serde(flatten)]
     pub keyring: KeyringEvent,
-    /// The SHA-256 of its record, in hex.
+    /// The SHA-256 of the backup's record, in hex.
     pub record: String,
 }
 
-/// A snapshot of etcd.
+/// A snapshot of etcd that is listed or removed from the ledger.
 #[derive(Debug, Serialize)]
 pub struct SnapshotEvent {
-    /// The keyring whose ledger lists it.
+    /// The keyring whose ledger lists the snapshot.
     #[serde(flatten)]
     pub keyring: KeyringEvent,
-    /// The SHA-256 of its bytes, in hex.
+    /// The SHA-256 of the snapshot's bytes, in hex.
     pub snapshot: String,
 }
 
 /// An etcd in which no value needs a key.
 #[derive(Debug, Serialize)]
 pub struct UnusedIn {
-    /// The number of its cluster, or its addresses.
+    /// The number of the etcd cluster, or its addresses.
     pub etcd: String,
-    /// The revision at which it was scanned.
+    /// The revision at which the etcd was scanned.
     pub revision: u64,
 }
 
-/// A change of one slot.
+/// A slot that is added or removed.
 #[derive(Debug, Serialize)]
 pub struct SlotEvent {
-    /// The keyring's uuid.
+    /// The uuid of the keyring, in hex.
     pub keyring: String,
-    /// The slot's name.
+    /// The name of the slot.
     pub slot: String,
-    /// What seals it.
+    /// The kind of the slot, for example `file`.
     pub kind: &'static str,
 }
 
@@ -245,7 +245,7 @@ pub fn names_a_keyring(dir: &Dir) -> Result<bool, DurableError> {
         Err(DurableError::Missing(_)) => return Ok(false),
         Err(error) => return Err(error),
     };
-    // What a crash has cut off has no LF.
+    // A line without an LF is incomplete, because a crash cut it off.
     let lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
     let is_restore = |line: &[u8]| serde_json::from_slice::<EventName>(line).is_ok_and(|line| line.event == "restore");
     Ok(lines.into_iter().any(|line| !is_restore(line)))

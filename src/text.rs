@@ -1,6 +1,6 @@
-//! The grammar that record, root file, mark and ledger share. Every line ends in LF. The first line names the format
-//! and its version. The last line is `--- <base64 HMAC>`, and the HMAC covers everything up to and including the three
-//! dashes.
+//! The grammar that record, root file, mark, ledger, plan and report share. Every line ends in LF. The first line names
+//! the format and its version. The last line is `--- <base64 HMAC>`, and the HMAC covers everything up to and including
+//! the three dashes.
 //!
 //! The reader refuses what the writer would not write. It knows no format: it returns lines, and its errors say what
 //! was expected in which line. Invariant: an error never contains text that was read. Source: `docs/formats.md`.
@@ -19,7 +19,7 @@ pub enum TextError {
     /// The text is longer than any text of its kind.
     #[error("{found} bytes long, expected at most {limit}")]
     TooLong {
-        /// Its length in bytes.
+        /// The length of the text in bytes.
         found: usize,
         /// The greatest length in bytes.
         limit: usize,
@@ -27,10 +27,10 @@ pub enum TextError {
     /// The first line names another format, or the bytes are not text.
     #[error("not a {0} file")]
     Foreign(&'static str),
-    /// A newer version of claviger wrote it.
+    /// A newer version of claviger wrote the text.
     #[error("format {found} is newer than this build understands (newest known is 1)")]
     TooNew {
-        /// The version that it names.
+        /// The format version in the first line.
         found: u64,
     },
     /// A line is not what the grammar expects.
@@ -53,21 +53,22 @@ pub enum TextError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OriginError {
-    /// It belongs to another installation.
+    /// The file belongs to another keyring.
     #[error("belongs to keyring {}, expected {}", found.to_hex(), expected.to_hex())]
     OtherKeyring {
-        /// The uuid that it contains.
+        /// The uuid in the file.
         found: Uuid,
-        /// The uuid of the root file.
+        /// The uuid of the keyring in this directory.
         expected: Uuid,
     },
-    /// It belongs to this installation, and is under another root key.
+    /// The file belongs to this keyring, and is under another root key.
     #[error("is under another root key")]
     OtherRootKey,
 }
 
 impl OriginError {
-    /// Checks that a file of the keyring `found`, under the root key `under`, is of `expected` and under `root`.
+    /// Checks that a file belongs to the keyring `expected` and is under its root key `root`. The file names the
+    /// keyring `found` and the root key `under`.
     ///
     /// # Errors
     /// When it is not.
@@ -84,7 +85,7 @@ impl OriginError {
 #[error("is not in its canonical form")]
 pub struct NotCanonical;
 
-/// Reads a text line by line.
+/// Reads a text format line by line.
 #[derive(Clone)]
 pub struct LineReader<'a> {
     rest: &'a str,
@@ -163,7 +164,7 @@ impl<'a> LineReader<'a> {
             .ok_or_else(|| self.wrong(expected))
     }
 
-    /// Returns the error for the line that was read last.
+    /// Returns the error that the line that was read last is not `expected`.
     pub fn wrong(&self, expected: &'static str) -> TextError {
         TextError::Line { number: self.number, expected }
     }
@@ -184,7 +185,7 @@ impl<'a> LineReader<'a> {
     }
 }
 
-/// Checks the HMAC of a whole text. This comes before anything else in it is used.
+/// Checks the HMAC of a whole text. Call this before anything else in the text is used.
 ///
 /// # Errors
 /// When the last line is not an HMAC or does not match.
@@ -201,11 +202,11 @@ fn split_tag(text: &[u8]) -> Option<(&[u8], [u8; 32])> {
     Some((&text[..start + 3], tag))
 }
 
-/// Writes a text line by line.
+/// Writes a text format line by line.
 pub struct LineWriter(String);
 
 impl LineWriter {
-    /// Begins with the line `claviger/<kind>/v1`.
+    /// Begins a text with the line `claviger/<kind>/v1`.
     pub fn new(kind: &str) -> Self {
         Self(format!("claviger/{kind}/v1\n"))
     }
@@ -227,7 +228,7 @@ impl LineWriter {
         self.line(&format!("root-id {}", base64(&root_id.0)));
     }
 
-    /// Adds the HMAC, and returns the whole text.
+    /// Adds the HMAC of all lines, and returns the whole text.
     pub fn finish(mut self, key: &MacKey) -> Vec<u8> {
         self.0.push_str("---");
         let tag = base64(&key.tag(self.0.as_bytes()));
@@ -329,7 +330,7 @@ fn is_plain(byte: u8) -> bool {
 pub mod tampering {
     //! Every way to change one bit or one line of a text, or to cut its end off. The tests of all formats use it.
 
-    /// Returns each tampered copy, and what was done to it.
+    /// Returns each tampered copy of `text`, with a description of the change.
     pub fn of(text: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
         let changed = move |(_, copy): &(String, Vec<u8>)| copy != text;
         flips(text).chain(truncations(text)).chain(line_edits(text)).filter(changed)

@@ -18,12 +18,12 @@ use super::{
     time::Time,
 };
 
-/// No number is left for the next generation.
+/// The keyring has the greatest generation, so it cannot be changed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the keyring has used every generation up to {GENERATION_MAX}")]
 pub struct LastGeneration;
 
-/// No key of a keyring has this name.
+/// The keyring has no key with this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("there is no key {0}")]
 pub struct UnknownKey(pub KeyId);
@@ -32,13 +32,13 @@ pub struct UnknownKey(pub KeyId);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MakeKeyError {
-    /// No number is left for the next generation.
+    /// The keyring has the greatest generation, so it cannot be changed again.
     #[error(transparent)]
     LastGeneration(#[from] LastGeneration),
-    /// No number is left for a key.
+    /// The greatest sequence number is used, so there is no number for another key.
     #[error("the keyring has used every key number up to {SEQ_MAX}")]
     LastSeq,
-    /// No key could be made.
+    /// The key could not be made or wrapped.
     #[error(transparent)]
     Key(#[from] KeyError),
 }
@@ -47,10 +47,10 @@ pub enum MakeKeyError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RewrapError {
-    /// No number is left for the next generation.
+    /// The keyring has the greatest generation, so it cannot be changed again.
     #[error(transparent)]
     LastGeneration(#[from] LastGeneration),
-    /// A key could not be wrapped.
+    /// A key could not be wrapped under the new root key.
     #[error(transparent)]
     Key(#[from] KeyError),
 }
@@ -59,7 +59,7 @@ pub enum RewrapError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeRecipientError {
-    /// No number is left for the next generation.
+    /// The keyring has the greatest generation, so it cannot be changed again.
     #[error(transparent)]
     LastGeneration(#[from] LastGeneration),
     /// The keyring has a blob for this recipient already.
@@ -74,28 +74,28 @@ pub enum ChangeRecipientError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeKeyError {
-    /// No number is left for the next generation.
+    /// The keyring has the greatest generation, so it cannot be changed again.
     #[error(transparent)]
     LastGeneration(#[from] LastGeneration),
-    /// No key of this keyring has this name.
+    /// The keyring has no key with this name.
     #[error(transparent)]
     UnknownKey(#[from] UnknownKey),
-    /// The key is destroyed.
+    /// The key is destroyed, so nothing can be done with it.
     #[error("key {key_id} is destroyed")]
     Destroyed {
-        /// The key.
+        /// The name of the destroyed key.
         key_id: KeyId,
-        /// The refused verb.
+        /// The verb that was refused.
         verb: Verb,
     },
-    /// The key is in a state that the verb does not apply to.
+    /// The key is in a state in which the verb is not allowed.
     #[error("key {key_id} is {state}{}", why_not(*state, *verb))]
     State {
-        /// The key.
+        /// The name of the key.
         key_id: KeyId,
-        /// Its state.
+        /// The state that the key is in.
         state: State,
-        /// The refused verb.
+        /// The verb that was refused.
         verb: Verb,
     },
 }
@@ -107,12 +107,12 @@ pub enum ChangePrimaryError {
     /// The key does not exist, or is in a state in which no key can be promoted.
     #[error(transparent)]
     Key(#[from] ChangeKeyError),
-    /// Somebody else may know the key.
+    /// The key is compromised: somebody else may know its bytes.
     #[error("key {0} is compromised and cannot be promoted")]
     Compromised(KeyId),
 }
 
-/// Says why a key in this state cannot be changed so.
+/// Explains why `verb` is not allowed for a key in `state`.
 fn why_not(state: State, verb: Verb) -> String {
     match (state, verb) {
         (State::Primary, Verb::Promote) | (State::Disabled, Verb::Disable) => " already".to_owned(),
@@ -206,7 +206,7 @@ impl Keyring {
         self.with(key_id, Verb::Destroy, record)
     }
 
-    /// Adds a recovery blob.
+    /// Adds the recovery blob `recovery`.
     ///
     /// # Errors
     /// When the keyring has a blob for this recipient.
@@ -222,7 +222,7 @@ impl Keyring {
         }
     }
 
-    /// Removes the blob for `recipient`.
+    /// Removes the recovery blob of `recipient`.
     ///
     /// # Errors
     /// When there is no such blob.
@@ -235,7 +235,7 @@ impl Keyring {
         Ok(next)
     }
 
-    /// Wraps the same keys under another root key. `recoveries` are the blobs of that one.
+    /// Wraps the same keys under another root key. `recoveries` are the recovery blobs of the new root key.
     ///
     /// # Errors
     /// When the random source fails or no memory can be locked.
@@ -251,7 +251,7 @@ impl Keyring {
         Ok(next)
     }
 
-    /// Copies the keyring as the next generation.
+    /// Copies the keyring as the next generation. `record` is the SHA-256 of the record before it.
     fn next(&self, record: Digest) -> Result<Self, LastGeneration> {
         let generation = next_generation(self.generation)?;
         Ok(Self { generation, past: self.past.then(self.generation, record), ..self.clone() })
@@ -263,7 +263,7 @@ impl Keyring {
         Ok(next)
     }
 
-    /// Applies `verb` to one key, as [`TRANSITIONS`](super::state::TRANSITIONS) has it.
+    /// Applies `verb` to the key `key_id`, as the table [`TRANSITIONS`](super::state::TRANSITIONS) allows.
     fn apply(&mut self, key_id: KeyId, verb: Verb) -> Result<(), ChangeKeyError> {
         let generation = self.generation;
         let found = self.entries.iter_mut().find(|entry| entry.id() == key_id);
@@ -335,7 +335,7 @@ mod tests {
             self.take::<MakeKeyError>(Ok(next));
         }
 
-        /// Takes the changed keyring, after writing and reading it.
+        /// Replaces the keyring by the changed one, after encoding and decoding it.
         fn take<E: std::fmt::Debug>(&mut self, changed: Result<Keyring, E>) {
             let next = changed.unwrap();
             assert_eq!(next.generation, self.keyring.generation + 1);

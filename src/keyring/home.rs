@@ -5,13 +5,13 @@ use std::fmt;
 /// The length of the longest prefix in etcd, its first slash included.
 const PREFIX_MAX: usize = 129;
 
-/// Where the record that counts is kept. Every other copy is a cache.
+/// The place where the record that counts is kept. Every other copy is a cache.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Home {
-    /// In the file `keyring` of one node.
+    /// The file `keyring` in the state directory of one node.
     #[default]
     File,
-    /// In the cluster's etcd, below this prefix. All control-plane nodes share it.
+    /// The cluster's etcd, below this prefix. All control-plane nodes share the record.
     Etcd(String),
 }
 

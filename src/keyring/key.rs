@@ -1,4 +1,4 @@
-//! One line of a keyring: a key, or the tomb of one.
+//! The entries of a keyring: keys, and the tombs of destroyed keys.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use super::{
     time::Time,
 };
 
-/// A line of the keyring: a key, or the tomb of one.
+/// An entry of the keyring: a key, or the tomb of a destroyed key.
 #[derive(Debug, Clone)]
 pub enum Entry {
-    /// A key, with its bytes.
+    /// A key with its bytes.
     Key(Key),
-    /// What remains of a destroyed key. It is never removed.
+    /// The tomb of a destroyed key. It is never removed.
     Tomb(Tomb),
 }
 
-/// The place of an entry in the record. Entries are sorted by both parts, and no two have the same.
+/// The sort key of an entry in the record: sequence number, then commitment. No two entries have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EntryOrder {
     pub(super) seq: u32,
@@ -36,7 +36,7 @@ impl EntryOrder {
     }
 }
 
-/// A KEK, its state, and when that changed.
+/// A KEK, its state, and the times at which its state changed.
 #[derive(Debug, Clone)]
 pub struct Key {
     pub(super) seq: u32,
@@ -49,7 +49,7 @@ pub struct Key {
     pub(super) wrapped: WrappedKey,
 }
 
-/// What remains of a destroyed key: its number and commitment, so that neither is used again.
+/// The tomb of a destroyed key: its number and commitment, so that neither is used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tomb {
     pub(super) seq: u32,
@@ -127,32 +127,32 @@ impl Key {
         Ok(Self { seq, state, compromised: false, created: now, promoted: None, demoted: None, kek, wrapped })
     }
 
-    /// Returns its public name.
+    /// Returns the public name of the key.
     pub fn id(&self) -> KeyId {
         KeyId::new(self.seq, &self.kek.commitment())
     }
 
-    /// Returns its state.
+    /// Returns the state of the key.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Whether somebody else may know it.
+    /// Whether somebody else may know the bytes of the key.
     pub fn is_compromised(&self) -> bool {
         self.compromised
     }
 
-    /// Returns when it was made.
+    /// Returns the time when the key was made.
     pub fn created(&self) -> Time {
         self.created
     }
 
-    /// Returns when it became primary.
+    /// Returns the time when the key became primary. `None` if it never did.
     pub fn promoted(&self) -> Option<Time> {
         self.promoted
     }
 
-    /// Returns when another key became primary in its place.
+    /// Returns the time when another key became primary in place of this one.
     pub fn demoted(&self) -> Option<Time> {
         self.demoted
     }

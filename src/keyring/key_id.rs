@@ -6,14 +6,14 @@ use std::{fmt, str::FromStr};
 
 use crate::{crypto::Commitment, text};
 
-/// The name of a KEK.
+/// The public name of a KEK: its sequence number and the first half of its commitment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId {
     seq: u32,
     prefix: [u8; 16],
 }
 
-/// The text is not a key_id.
+/// A text that does not have the form of a key_id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a key_id, expected k<number>-<32 hex digits>")]
 pub struct KeyIdError;

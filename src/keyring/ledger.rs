@@ -33,7 +33,8 @@ pub const BACKUPS_MAX: usize = 256;
 const PATH_MAX: usize = 1024;
 const KIND: &str = "ledger";
 
-/// The backups that count, and the snapshots that need keys, in the order in which they were last proven or read.
+/// The ledger: the backups that count, and the snapshots and revisions of etcd that still need keys. Backups and
+/// snapshots are in the order in which they were last proven or read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger {
     uuid: Uuid,
@@ -45,7 +46,7 @@ pub struct Ledger {
     unused: Vec<UnusedKey>,
 }
 
-/// A backup that counts.
+/// The entry of a backup that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedBackup {
     record: Digest,
@@ -56,7 +57,7 @@ pub struct ListedBackup {
     keys: Vec<KeyId>,
 }
 
-/// What proves that a backup can be used.
+/// The proof that a backup can be used, with its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proven {
     /// It was written to another disk and read back, and the identity of its recipient was tried before.
@@ -72,24 +73,24 @@ pub enum LedgerError {
     /// The grammar or the HMAC is wrong.
     #[error("the ledger: {0}")]
     Text(#[from] TextError),
-    /// It belongs to another installation, or is under another root key.
+    /// The ledger belongs to another keyring, or is under another root key.
     #[error("the ledger {0}")]
     Origin(#[from] OriginError),
     /// Somebody put an older ledger back.
     #[error("the ledger was rolled back: it has count {found}, this node has seen {marked}")]
     RolledBack {
-        /// The count of the ledger.
+        /// The count of changes in the ledger's file.
         found: u64,
-        /// The count in the mark.
+        /// The count of changes in the mark.
         marked: u64,
     },
     /// There is no ledger, although the mark has seen one.
     #[error("the ledger is missing: this node has seen one with count {0}")]
     Missing(u64),
-    /// The encoder would have written other bytes.
+    /// The ledger's encoder would have written other bytes.
     #[error("the ledger {0}")]
     NotCanonical(#[from] NotCanonical),
-    /// There is no locked memory for the key that authenticates it.
+    /// No memory could be locked for the key that authenticates the ledger.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -98,9 +99,9 @@ pub enum LedgerError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the ledger is full: it lists {backups} backups{}", and_snapshots(*snapshots))]
 pub struct LedgerFull {
-    /// How many backups it lists.
+    /// The number of backups that the ledger lists.
     pub backups: usize,
-    /// How many snapshots it lists.
+    /// The number of snapshots that the ledger lists.
     pub snapshots: usize,
 }
 
@@ -109,8 +110,8 @@ fn and_snapshots(snapshots: usize) -> String {
 }
 
 impl ListedBackup {
-    /// Makes the entry of a backup of `keyring`. `record` is the SHA-256 of its record, and `file` its path, if it has
-    /// one.
+    /// Makes the entry of a backup of `keyring`. `record` is the SHA-256 of the backup's record, and `file` the path of
+    /// the backup. `None` if the backup was not in a file.
     pub fn of(keyring: &Keyring, record: Digest, proven: Proven, file: Option<String>) -> Self {
         let (written, checked) = match proven {
             Proven::Written(time) => (Some(time), None),
@@ -121,37 +122,37 @@ impl ListedBackup {
         Self { record, generation, written, checked, file, keys }
     }
 
-    /// Returns the SHA-256 of its record, which identifies the backup.
+    /// Returns the SHA-256 of the backup's record, which identifies the backup.
     pub fn record(&self) -> Digest {
         self.record
     }
 
-    /// Returns the generation of its keyring.
+    /// Returns the generation of the keyring in the backup.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Returns when it was written to another disk.
+    /// Returns the time when the backup was written to another disk and read back.
     pub fn written(&self) -> Option<Time> {
         self.written
     }
 
-    /// Returns when it was last opened.
+    /// Returns the time when the backup was last opened with an identity.
     pub fn checked(&self) -> Option<Time> {
         self.checked
     }
 
-    /// Returns where it was when it was last proven.
+    /// Returns the path at which the backup was last proven.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
     }
 
-    /// Returns the keys that it contains.
+    /// Returns the keys that the backup contains.
     pub fn keys(&self) -> &[KeyId] {
         &self.keys
     }
 
-    /// Combines the proofs of two entries for one backup.
+    /// Combines the proofs of this entry with those of the entry `before` for the same backup.
     fn proven_again(self, before: &Self) -> Self {
         Self {
             written: self.written.or(before.written),
@@ -189,7 +190,7 @@ impl Ledger {
         Self { count, forgot: Some(forgot), ..Self::empty(self.uuid, self.root_id) }
     }
 
-    /// Returns the count of changes.
+    /// Returns the count of changes of the ledger.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -282,9 +283,9 @@ impl Ledger {
         Self { count, unused, ..self.clone() }
     }
 
-    /// Returns the next ledger, if it is not too long.
+    /// Returns `next` if it is not too long to be encoded.
     fn checked(&self, next: Self) -> Result<Self, LedgerFull> {
-        // More than all other lines of the ledger need.
+        // An upper limit for the length in bytes of all other lines of the ledger.
         const REST: usize = 512;
         let backups = next.backups.iter().map(ListedBackup::length).sum::<usize>();
         let snapshots = next.snapshots.iter().map(ListedSnapshot::length).sum::<usize>();
@@ -307,7 +308,7 @@ impl Ledger {
         Self { count, backups, snapshots, ..self.clone() }
     }
 
-    /// Puts the ledger under another root key.
+    /// Returns the same ledger under the root key `root_id`.
     #[must_use]
     pub fn under(&self, root_id: RootId) -> Self {
         Self { root_id, ..self.clone() }
@@ -553,7 +554,7 @@ mod tests {
         let keyring = keyring(&root, UUID);
         let key_id = keyring.primary().id();
         let long = |number, keys| ListedBackup { keys: vec![key_id; keys], ..listed(&keyring, number) };
-        // A few backups of many keys, and as many backups as there may be: the last one takes what is left.
+        // A few backups of many keys, and as many backups as there may be: the last entry takes the rest of the room.
         for (backups, keys) in [(4, 3_600), (BACKUPS_MAX as u64, 53)] {
             let empty = Ledger::empty(UUID, root.id(UUID));
             let mut ledger =

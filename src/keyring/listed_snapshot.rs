@@ -15,7 +15,7 @@ pub const SNAPSHOTS_MAX: usize = 256;
 /// The longest path in a ledger. A longer path is left out.
 const PATH_MAX: usize = 1024;
 
-/// A snapshot that the ledger lists.
+/// The entry of a snapshot of etcd that the ledger lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedSnapshot {
     sha256: Digest,
@@ -26,35 +26,35 @@ pub struct ListedSnapshot {
 }
 
 impl ListedSnapshot {
-    /// Makes the entry of a snapshot that was read at the time `checked`. `sha256` is the digest of its bytes without
-    /// the digest at its end, `revision` its newest revision. `keys` are the keys of this keyring that it needs, at
-    /// least one.
+    /// Makes the entry of a snapshot that was read at the time `checked`. `sha256` is the digest of the snapshot's
+    /// bytes without the digest at its end, and `revision` its newest revision. `keys` are the keys of this keyring
+    /// that the snapshot needs, at least one.
     pub fn new(sha256: Digest, revision: u64, checked: Time, file: Option<String>, keys: Vec<KeyId>) -> Self {
         let file = file.filter(|file| text::escape(file).len() <= PATH_MAX);
         Self { sha256, revision, checked, file, keys }
     }
 
-    /// Returns the SHA-256 of its bytes, which identifies the snapshot.
+    /// Returns the SHA-256 of the snapshot's bytes, which identifies the snapshot.
     pub fn sha256(&self) -> Digest {
         self.sha256
     }
 
-    /// Returns its newest revision.
+    /// Returns the newest revision in the snapshot.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Returns when it was last read.
+    /// Returns the time when the snapshot was last read.
     pub fn checked(&self) -> Time {
         self.checked
     }
 
-    /// Returns where it was when it was last read.
+    /// Returns the path at which the snapshot was last read.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
     }
 
-    /// Returns the keys that it needs.
+    /// Returns the keys of this keyring that the snapshot needs.
     pub fn keys(&self) -> &[KeyId] {
         &self.keys
     }
@@ -151,11 +151,11 @@ mod tests {
         for (what, tampered) in tampering::of(&bytes) {
             assert!(Ledger::decode(&tampered, &root, UUID, 0).is_err(), "{what}");
         }
-        // What a claviger wrote that knew no snapshots is written again as it was.
+        // A ledger from a claviger that knew no snapshots is written again with the same bytes.
         let old = before.encode(&root).unwrap();
         assert!(!String::from_utf8(old.clone()).unwrap().contains("snapshot"));
         assert_eq!(Ledger::decode(&old, &root, UUID, 1).unwrap().encode(&root).unwrap(), old);
-        // A new root key, another backup and a new beginning: only the last one gives the snapshots up.
+        // A rekey and another backup keep the snapshots. Only a new ledger gives them up.
         let other = RootKey::generate(&mut SysRng).unwrap();
         let under = ledger.under(other.id(UUID)).encode(&other).unwrap();
         assert_eq!(Ledger::decode(&under, &other, UUID, 3).unwrap().snapshots(), ledger.snapshots());
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(refused.to_string(), "the ledger is full: it lists 0 backups and 256 snapshots");
         ledger.with_snapshot(snapshot(0, &[key(1)]), 999).unwrap();
         ledger.without(Digest::of(&7_u64.to_be_bytes()), 9).with_snapshot(snapshot(999, &[key(1)]), 10).unwrap();
-        // One snapshot that names very many keys does not make the ledger longer than it may be.
+        // A snapshot that names very many keys does not make the ledger longer than [`LEDGER_MAX`].
         let mut keys = vec![key(1); 1];
         while empty(&root).with_snapshot(snapshot(1, &keys), 1).is_ok() {
             keys.extend(vec![key(1); 500]);

@@ -15,7 +15,7 @@ use super::{home::Home, key::Entry, key_id::KeyId, numbers::read_generation, pas
 pub const MARK_MAX: usize = 512 * 1024;
 const KIND: &str = "mark";
 
-/// What this node has seen last.
+/// The mark: the record that this node has seen last, and the count of its ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     uuid: Uuid,
@@ -28,32 +28,32 @@ pub struct Mark {
     has: Vec<KeyId>,
 }
 
-/// How a record compares with the mark.
+/// The relation of a record to the mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It is the record that was marked.
+    /// The record is the marked one.
     Current,
-    /// It is a successor of the marked record and has all its keys. Either a crash came between writing record and
-    /// mark, or another node changed the keyring.
+    /// The record is a successor of the marked record and has all its keys. Either a crash came between writing record
+    /// and mark, or another node changed the keyring.
     Ahead,
 }
 
-/// Why a mark was refused, or a record that does not follow from it.
+/// Why a mark was refused, or why a record does not follow from the mark.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MarkError {
     /// The grammar or the HMAC is wrong.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// It belongs to another installation, or is under another root key.
+    /// The mark belongs to another keyring, or is under another root key.
     #[error(transparent)]
     Origin(#[from] OriginError),
     /// Somebody put an older record back.
     #[error("the keyring was rolled back: it has generation {found}, this node has seen {marked}")]
     RolledBack {
-        /// The record's generation.
+        /// The generation of the record.
         found: u64,
-        /// The mark's.
+        /// The generation of the mark.
         marked: u64,
     },
     /// The record and the marked one are different and have the same generation.
@@ -64,9 +64,9 @@ pub enum MarkError {
         "the keyring forked: generation {found} does not follow from generation {marked}, which this node has seen"
     )]
     NoSuccessor {
-        /// The record's generation.
+        /// The generation of the record.
         found: u64,
-        /// The mark's.
+        /// The generation of the mark.
         marked: u64,
     },
     /// The record is so much newer than the mark that its past does not list the marked record. It may be a successor
@@ -76,23 +76,23 @@ pub enum MarkError {
         found - marked
     )]
     TooFarAhead {
-        /// The record's generation.
+        /// The generation of the record.
         found: u64,
-        /// The mark's.
+        /// The generation of the mark.
         marked: u64,
     },
     /// A later record lacks a key of the marked one.
     #[error("the keyring forked: generation {generation} lacks key {key_id}, which this node has seen")]
     KeyLost {
-        /// The record's generation.
+        /// The generation of the record.
         generation: u64,
-        /// The key, which should be there as a key or as a tomb.
+        /// The key, which the record should have as a key or as a tomb.
         key_id: KeyId,
     },
-    /// The encoder would have written other bytes.
+    /// The mark's encoder would have written other bytes.
     #[error(transparent)]
     NotCanonical(#[from] NotCanonical),
-    /// There is no locked memory for the key that authenticates it.
+    /// No memory could be locked for the key that authenticates the mark.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -160,12 +160,12 @@ impl Mark {
         self.root_id
     }
 
-    /// Returns the names of its keys and tombs.
+    /// Returns the names of the keys and tombs of the marked record.
     pub fn has(&self) -> &[KeyId] {
         &self.has
     }
 
-    /// Returns the count of the ledger.
+    /// Returns the count of changes of the ledger that was marked.
     pub fn ledger(&self) -> u64 {
         self.ledger
     }
@@ -382,7 +382,7 @@ mod tests {
         assert!(mark.wants_rotation());
         let rotated = testing::promote(&added, 2);
         assert!(!next(&mark, &rotated).wants_rotation());
-        // The note was in the mark that is lost. A key that was pending then may be the new one.
+        // The lost mark had the note "restored". A key that was pending then may be the primary key now.
         let remade = |keyring: &Keyring| Mark::of(keyring, testing::digest(1), 0).after(None, keyring);
         assert!(!remade(&added).wants_rotation(), "its record does not say that it was restored");
         let merged = testing::later(&added, |later| later.restored = Some(later.generation));

@@ -10,17 +10,17 @@ use crate::text;
 /// A control-plane node, or a coordinator without a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its name in Kubernetes.
+    /// The name of the node in Kubernetes.
     pub name: String,
-    /// Whether it is a coordinator: it runs rotations and no plugin.
+    /// Whether the node is a coordinator, which runs rotations and no plugin.
     pub is_coordinator: bool,
-    /// The number of the key whose rotation did not wait for this node.
+    /// The sequence number of the key whose rotation did not wait for this node.
     pub skipped: Option<u32>,
-    /// When the node joined.
+    /// The time when the node joined.
     pub enrolled: Time,
-    /// When the node was removed.
+    /// The time when the node was removed.
     pub left: Option<Time>,
-    /// When an operator said that the node will never return.
+    /// The time when an operator said that the node will never return.
     pub gone: Option<Time>,
 }
 
@@ -41,7 +41,7 @@ impl Node {
         words.next().is_none().then_some(Self { name, is_coordinator, skipped, enrolled, left, gone })
     }
 
-    /// Writes `<name> [coordinator] [skipped=<seq>] enrolled=<time> [left=<time>] [gone=<time>]`
+    /// Writes the line `<name> [coordinator] [skipped=<seq>] enrolled=<time> [left=<time>] [gone=<time>]`.
     pub(super) fn line(&self) -> String {
         let time = |name: &str, time: Option<Time>| time.map_or_else(String::new, |time| format!(" {name}={time}"));
         let coordinator = if self.is_coordinator { " coordinator" } else { "" };

@@ -1,4 +1,4 @@
-//! The generations of a keyring, which have a bound. [`text`](crate::text) has the bound of the keys' sequence numbers.
+//! The bound of a keyring's generation. [`text`](crate::text) has the bound of the keys' sequence numbers.
 
 use crate::text::number;
 

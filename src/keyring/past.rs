@@ -7,18 +7,18 @@
 
 use crate::crypto::Digest;
 
-/// How many generations back a record lists the records before it.
+/// How many generations back a record lists its predecessors.
 pub const KEPT: u64 = 256;
 
-/// The most records that it lists, also after a merge.
+/// The greatest number of records in a past, also after a merge.
 pub const PAST_MAX: usize = 1024;
 
-/// One record in the past of another.
+/// A predecessor of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PastRecord {
-    /// Its generation.
+    /// The generation of the predecessor.
     pub generation: u64,
-    /// Its SHA-256.
+    /// The SHA-256 of the predecessor.
     pub record: Digest,
 }
 
@@ -29,7 +29,7 @@ impl PastRecord {
     }
 }
 
-/// The records before another one.
+/// The predecessors of a record, the newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Past(Vec<PastRecord>);
 

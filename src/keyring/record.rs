@@ -31,7 +31,7 @@ use super::{
     time::Time,
 };
 
-/// The longest record in bytes. etcd accepts 1.5 MiB in a transaction.
+/// The greatest length of a record in bytes. etcd accepts 1.5 MiB in a transaction.
 pub const RECORD_MAX: usize = 512 * 1024;
 const KIND: &str = "keyring";
 
@@ -42,7 +42,7 @@ pub enum RecordError {
     /// The grammar or the HMAC is wrong.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// It belongs to another installation, or is under another root key.
+    /// The record belongs to another keyring, or is under another root key.
     #[error(transparent)]
     Origin(#[from] OriginError),
     /// A KEK does not unwrap, although the HMAC is right: the record was made from wrong bytes.
@@ -57,10 +57,10 @@ pub enum RecordError {
     /// Recipients, or keys and tombs, are not sorted, or one occurs twice.
     #[error("entries are not sorted, or one occurs twice")]
     Order,
-    /// The encoder would have written other bytes.
+    /// The record's encoder would have written other bytes.
     #[error(transparent)]
     NotCanonical(#[from] NotCanonical),
-    /// There is no locked memory for a KEK.
+    /// No memory could be locked for a KEK.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -134,7 +134,7 @@ pub struct RecordRecoveries {
     pub uuid: Uuid,
     /// The root key that the record names, which the blobs contain.
     pub root_id: RootId,
-    /// The blobs.
+    /// The recovery blobs, sorted by recipient.
     pub blobs: Vec<Recovery>,
 }
 
@@ -152,11 +152,11 @@ pub fn recoveries(bytes: &[u8]) -> Result<RecordRecoveries, TextError> {
 /// A key as a record lists it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListedKey {
-    /// Its public name.
+    /// The public name of the key.
     pub key_id: KeyId,
-    /// Its state. `None` if it was destroyed.
+    /// The state of the key. `None` if it was destroyed.
     pub state: Option<State>,
-    /// When it became primary.
+    /// The time when the key became primary.
     pub promoted: Option<Time>,
 }
 
@@ -293,7 +293,7 @@ fn read_recoveries(lines: &mut LineReader<'_>) -> Result<Vec<Recovery>, TextErro
     Ok(recoveries)
 }
 
-/// Reads keys and tombs.
+/// Reads the lines of keys and tombs.
 struct Entries<'a> {
     head: &'a Head,
     kek_wrap: WrapKey,
@@ -335,7 +335,7 @@ impl Entries<'_> {
     }
 }
 
-/// `<seq> <state> <base64 C> [compromised] created=<time> [promoted=<time>] [demoted=<time>]`
+/// The line of a key, `<seq> <state> <base64 C> [compromised] created=<time> [promoted=<time>] [demoted=<time>]`.
 struct KeyLine {
     seq: u32,
     state: State,

@@ -3,17 +3,17 @@
 //! The keyring checks the shape of both, and not the checksum in the name: age does that when the recipient is used.
 //! Source: `docs/formats.md`, "record" and "recovery blob".
 
-/// The longest blob in bytes. A blob takes 400.
+/// The greatest length of a recovery blob in bytes. A real one has about 400.
 pub const BLOB_MAX: usize = 4096;
 
-/// How every recipient begins.
+/// The prefix of every age recipient.
 const RECIPIENT: &str = "age1";
-/// The length of every recipient: 32 bytes and a checksum in Bech32, after [`RECIPIENT`].
+/// The length of an age recipient in characters: the prefix, and 32 bytes with a checksum in Bech32.
 const RECIPIENT_LENGTH: usize = 62;
 /// The characters of Bech32 (BIP 173).
 const BECH32: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
 
-/// The root key, sealed to one recipient.
+/// A recovery blob: the root key, sealed to one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
     recipient: String,

@@ -16,21 +16,21 @@ use super::{
     time::Time,
 };
 
-/// Which keys may become primary.
+/// The keys that may become primary after a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Candidates {
-    /// Any key, because the operator named exactly this record.
+    /// Every key, because the operator named exactly this record.
     Any,
-    /// These keys, because values in etcd need them.
+    /// Only these keys, because values in etcd need them.
     Needed(Vec<KeyId>),
 }
 
 /// A restored keyring.
 #[derive(Debug)]
 pub struct Restored {
-    /// The keyring.
+    /// The restored keyring, of the next generation.
     pub keyring: Keyring,
-    /// The primary key, if it had to be made. No backup contains it yet.
+    /// The new primary key, if the restore had to make one. No backup contains it yet.
     pub fresh: Option<KeyId>,
 }
 
@@ -41,7 +41,7 @@ pub enum RestoreKeysError {
     /// A key that the operator called compromised is not in the backup.
     #[error(transparent)]
     Unknown(#[from] UnknownKey),
-    /// No key could be made for the primary one.
+    /// The new primary key could not be made.
     #[error(transparent)]
     Make(#[from] MakeKeyError),
 }
@@ -93,8 +93,8 @@ impl Key {
 }
 
 impl Keyring {
-    /// Makes one key primary: the newest that is neither disabled nor compromised and that `may_wrap` allows. If there
-    /// is no such key, makes a new one and returns its name. The keyring must not have a primary key before.
+    /// Makes one key primary: the newest key that is neither disabled nor compromised and that `may_wrap` allows. If
+    /// there is no such key, makes a new key and returns its name. The keyring must not have a primary key before.
     pub(super) fn wrap_under_newest(
         &mut self,
         rng: &mut impl rand::TryCryptoRng,
@@ -183,7 +183,7 @@ mod tests {
         let first = restored(&needed(&[0]));
         assert_eq!(states(&first.keyring), ["primary", "decrypt-only", "decrypt-only", "disabled", "destroyed"]);
         assert_eq!(states(&restored(&needed(&[0, 1])).keyring)[1], "primary");
-        // A disabled key stays disabled although it is needed: a fresh one wraps.
+        // A disabled key stays disabled although values need it: a new key becomes primary.
         let Restored { keyring, fresh } = restored(&needed(&[3]));
         assert_eq!(fresh, Some(keyring.primary().id()));
         assert_eq!(keyring.primary().promoted, Some(testing::now()));

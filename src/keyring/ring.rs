@@ -74,7 +74,7 @@ impl Keyring {
         Ok(())
     }
 
-    /// Returns the keys, for changing them.
+    /// Returns the keys, so that the caller can change them.
     pub(super) fn keys_mut(&mut self) -> impl Iterator<Item = &mut Key> {
         self.entries.iter_mut().filter_map(|entry| match entry {
             Entry::Key(key) => Some(key),
@@ -87,22 +87,22 @@ impl Keyring {
         self.uuid
     }
 
-    /// Returns the count of changes. A new keyring has 1.
+    /// Returns the generation, which counts changes. A new keyring has 1.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Returns where the record that counts is kept.
+    /// Returns the place where the record that counts is kept.
     pub fn home(&self) -> &Home {
         &self.home
     }
 
-    /// Returns the id of the root key that it is under.
+    /// Returns the id of the root key that the keyring is under.
     pub fn root_id(&self) -> RootId {
         self.root_id
     }
 
-    /// Returns the records that came before this one.
+    /// Returns the records that came before the record of this keyring.
     pub fn past(&self) -> &Past {
         &self.past
     }
@@ -112,7 +112,7 @@ impl Keyring {
         self.restored
     }
 
-    /// Returns the nodes that share the keyring, sorted. A keyring in a file lists none.
+    /// Returns the nodes that share the keyring, sorted by name. A keyring in a file lists no nodes.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
@@ -127,12 +127,12 @@ impl Keyring {
         &self.recoveries
     }
 
-    /// Returns keys and tombs, in the record's order.
+    /// Returns keys and tombs, in the order of the record.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Returns the keys, in the record's order.
+    /// Returns the keys without the tombs, in the order of the record.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Key(key) => Some(key),
@@ -140,7 +140,7 @@ impl Keyring {
         })
     }
 
-    /// Returns the key that wraps.
+    /// Returns the primary key, which wraps.
     ///
     /// # Panics
     /// Never: exactly one key is primary in every keyring that was made or read.

@@ -2,40 +2,40 @@
 
 use std::fmt;
 
-/// The state of a key. "Destroyed" is not among them: a destroyed key is a tomb.
+/// The state of a key. A destroyed key has no state: only its tomb is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Made, and not yet announced. It does not wrap.
+    /// The key is made, and not yet announced. It does not wrap.
     Pending,
-    /// Wraps. Exactly one key is primary.
+    /// The key wraps. Exactly one key is primary.
     Primary,
-    /// Wrapped earlier, and still unwraps.
+    /// The key wrapped earlier, and still unwraps.
     DecryptOnly,
-    /// Neither wraps nor unwraps. Its bytes are kept.
+    /// The key neither wraps nor unwraps. Its bytes are kept.
     Disabled,
 }
 
-/// What is done with a key.
+/// A change of a key's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Make it primary: it wraps from now on.
+    /// Make the key primary: it wraps from now on.
     Promote,
-    /// Make it decrypt-only, because another key was promoted.
+    /// Make the key decrypt-only, because another key was promoted.
     Demote,
-    /// Disable it: it does not even unwrap.
+    /// Disable the key: it does not even unwrap.
     Disable,
-    /// Enable it: it unwraps again.
+    /// Enable the key: it unwraps again.
     Enable,
-    /// Destroy it: its bytes are removed.
+    /// Destroy the key: its bytes are removed.
     Destroy,
 }
 
-/// What becomes of a key.
+/// The result of a verb: another state, or the tomb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It has this state.
+    /// The key is in this state.
     Becomes(State),
-    /// Only a tomb remains.
+    /// The key is destroyed, and only its tomb is left.
     Tomb,
 }
 
@@ -65,23 +65,23 @@ pub const AFTER_RESTORE: [(State, State); 4] = [
 impl State {
     const ALL: [Self; 4] = [Self::Pending, Self::Primary, Self::DecryptOnly, Self::Disabled];
 
-    /// Whether Decrypt may use the key. A pending one may be used, because a node that has not yet read of its
+    /// Whether Decrypt may use the key. A pending key may be used, because a node that has not yet read of its
     /// promotion may need it.
     pub fn unwraps(self) -> bool {
         self != Self::Disabled
     }
 
-    /// Returns what becomes of a key in this state by `verb`. Returns `None` if that is not allowed.
+    /// Returns the result of `verb` for a key in this state. Returns `None` if the verb is not allowed.
     pub fn after(self, verb: Verb) -> Option<Fate> {
         TRANSITIONS.iter().find(|(state, done, _)| (*state, *done) == (self, verb)).map(|(_, _, fate)| *fate)
     }
 
-    /// Returns the state of a key after a restore or a merge, if it had this one before.
+    /// Returns the state that a key in this state gets by a restore or a merge.
     pub fn returned(self) -> Self {
         AFTER_RESTORE.iter().find(|(state, _)| *state == self).map_or(self, |(_, returned)| *returned)
     }
 
-    /// Returns the word that the record, the command line and the logs use.
+    /// Returns the word for the state in the record, on the command line and in the logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -91,7 +91,7 @@ impl State {
         }
     }
 
-    /// Reads the word.
+    /// Reads the word that [`as_str`](Self::as_str) returns.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
@@ -104,7 +104,7 @@ impl fmt::Display for State {
 }
 
 impl Verb {
-    /// Returns the participle: `promoted`, as in "cannot be promoted".
+    /// Returns the participle of the verb: `promoted`, as in "cannot be promoted".
     pub fn participle(self) -> &'static str {
         match self {
             Self::Promote => "promoted",
@@ -117,7 +117,7 @@ impl Verb {
 }
 
 impl Fate {
-    /// Returns the word that the command line uses: the state, or `destroyed`.
+    /// Returns the word that the command line shows: the state, or `destroyed`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Becomes(state) => state.as_str(),
@@ -159,7 +159,7 @@ mod tests {
     fn a_key_that_returns_is_decrypt_only_or_stays_disabled() {
         let returned = |state| if state == State::Disabled { State::Disabled } else { State::DecryptOnly };
         assert_eq!(State::ALL.map(State::returned), State::ALL.map(returned));
-        // A merge is merged again.
+        // A merge changes no state that an earlier merge gave.
         assert!(State::ALL.map(State::returned).iter().all(|state| state.returned() == *state));
     }
 

@@ -37,7 +37,7 @@ pub fn with_key(mut keyring: Keyring, root: &RootKey, state: State) -> Keyring {
     keyring
 }
 
-/// Adds the tomb of a key.
+/// Adds the tomb of a destroyed key with the number `seq`.
 pub fn with_tomb(mut keyring: Keyring, seq: u32) -> Keyring {
     keyring.entries.push(Entry::Tomb(Tomb { seq, commitment: Commitment([9; 32]), destroyed: keyring.generation }));
     keyring

@@ -5,7 +5,7 @@ use std::fmt;
 
 const FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
 
-/// A second of UTC.
+/// A point in time in UTC, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Time(jiff::Timestamp);
 

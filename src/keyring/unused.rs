@@ -8,17 +8,17 @@ use crate::text::{self, LineReader, TextError, number};
 
 use super::key_id::KeyId;
 
-/// The most entries in a ledger.
+/// The greatest number of unused-key entries in a ledger.
 pub const UNUSED_MAX: usize = 512;
-/// The longest name of an etcd.
+/// The greatest length of the name of an etcd in bytes, as the ledger escapes it.
 const NAME_MAX: usize = 1024;
 
-/// A revision of an etcd.
+/// A revision of one etcd.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EtcdRevision {
-    /// The etcd: the number of its cluster in hexadecimal digits, or its addresses if it has no number.
+    /// The name of the etcd: the number of its cluster in hexadecimal digits, or its addresses if it has no number.
     pub etcd: String,
-    /// The revision.
+    /// The number of the revision.
     pub revision: u64,
 }
 
@@ -36,7 +36,7 @@ impl UnusedKey {
     }
 }
 
-/// Whether the ledger has room for the name.
+/// Whether the name of the etcd is short enough for the ledger.
 pub(super) fn is_short(etcd: &str) -> bool {
     text::escape(etcd).len() <= NAME_MAX
 }

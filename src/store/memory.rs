@@ -1,4 +1,4 @@
-//! The record in memory, for tests: it can fail on request.
+//! A store that keeps the record in memory, for tests. It can fail on request.
 
 use std::{
     collections::VecDeque,
@@ -16,22 +16,22 @@ pub struct MemoryStore(Arc<Mutex<Memory>>);
 #[derive(Default)]
 struct Memory {
     held: Option<Held>,
-    /// How many records it has held.
+    /// The number of records that the store has held, from which versions are made.
     count: u64,
-    /// What the next swaps do instead.
+    /// The failures of the next swaps, in order.
     failures: VecDeque<LostAnswer>,
 }
 
-/// What a swap does instead of what it should.
+/// A swap that fails: the caller does not learn its outcome.
 pub struct LostAnswer {
-    /// Whether the new record is held afterwards.
+    /// Whether the store holds the new record afterwards.
     pub is_held: bool,
-    /// Why the caller does not learn the outcome.
+    /// The error that the caller gets.
     pub error: StoreError,
 }
 
 impl MemoryStore {
-    /// Lets the next swap fail.
+    /// Makes the next swap fail as `failure` says.
     pub fn fail(&mut self, failure: LostAnswer) {
         self.memory().failures.push_back(failure);
     }

@@ -23,31 +23,32 @@ pub use self::memory::{LostAnswer, MemoryStore};
 /// A record as a store holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// The record.
+    /// The bytes of the record.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// Tells this record from every other one that the store has held.
+    /// Distinguishes this record from every other record that the store has held.
     pub version: RecordVersion,
 }
 
-/// Tells one record in a store from another. Only the store that made it understands it.
+/// Distinguishes one record in a store from another. Only the store that made it understands it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordVersion(Vec<u8>);
 
-/// What a swap did.
+/// The outcome of a swap.
 #[derive(Debug)]
 pub enum Swapped {
     /// The new record is in the store.
     Done,
-    /// The store holds another record than the caller has read. Nothing was changed.
+    /// The store holds another record than the caller has read. The swap changed nothing.
     Lost,
-    /// The answer was lost: the store may hold either record. Load it again to find out. Contains the cause.
+    /// The answer was lost: the store may hold the old record or the new one. Load it again to find out. Contains the
+    /// cause.
     Unknown(StoreError),
 }
 
-/// When a load gives up.
+/// The time when a load gives up.
 pub type Deadline = Instant;
 
-/// Holds one record. The calls block.
+/// A store of one record. Its calls block.
 pub trait KeyringStore: Send {
     /// Reads the newest record, and gives up at `by`; `None` if the store holds none.
     ///
@@ -66,7 +67,7 @@ pub trait KeyringStore: Send {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The file of the record.
+    /// The file of the record could not be read or written.
     #[error(transparent)]
     File(#[from] DurableError),
 }

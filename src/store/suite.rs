@@ -1,4 +1,4 @@
-//! What every store promises. Each test runs with each store.
+//! The tests that every store has to pass. Each test runs with each store.
 
 use std::{
     sync::Barrier,
@@ -22,7 +22,7 @@ fn load(store: &mut dyn KeyringStore) -> Option<Held> {
     store.load(Instant::now() + Duration::from_secs(5)).unwrap()
 }
 
-/// Puts `record` into the place of what `store` holds.
+/// Replaces the record in `store` by `record`.
 fn put(store: &mut dyn KeyringStore, record: &[u8]) -> Held {
     let old = load(store).map(|held| held.version);
     assert!(matches!(store.swap(old.as_ref(), record).unwrap(), Swapped::Done));
@@ -111,7 +111,7 @@ fn with_two(test: impl Fn(&mut dyn KeyringStore, &mut dyn KeyringStore, &(dyn Fn
 fn exactly_one_of_two_swaps_at_once_wins() {
     with_two(|one, other, lock| {
         for round in 0..20 {
-            // Each record here is another one, because the version of a file is the digest of its bytes.
+            // Each round uses other records, because the version of a file is the digest of its bytes.
             let records = [format!("one, {round}"), format!("other, {round}")];
             let old = load(one).map(|held| held.version);
             let swapped = race([(&mut *one, &records[0]), (&mut *other, &records[1])], lock, old.as_ref());

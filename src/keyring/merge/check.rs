@@ -1,4 +1,4 @@
-//! The checks before a merge.
+//! The checks before a merge: its numbers, the keys that this node has seen, and the keys that the operator names.
 
 use std::fmt;
 
@@ -11,28 +11,29 @@ use crate::keyring::{
 
 use super::sources::{Greatest, Sources, Statements, Wishes};
 
-/// How far a record's numbers may be above those that this node knows. A forged record must not use up the numbers.
+/// How far the generation and the sequence numbers of a record may be above those that this node knows. A forged record
+/// must not use up the numbers.
 pub(super) const AHEAD_MAX: u64 = 1 << 20;
 
 /// Why records are not merged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MergeError {
-    /// This node has seen keys that are in none of the records.
+    /// This node has seen keys that none of the records lists.
     #[error("this node has seen keys that are in none of these: {}", names(.0))]
     Missing(Vec<KeyId>),
-    /// The operator named keys that cannot be named so.
+    /// The operator named keys for which the flag is not allowed.
     #[error("{} {reason}", names(keys))]
     Named {
-        /// The keys.
+        /// The keys that the operator named.
         keys: Vec<KeyId>,
-        /// What is wrong with them.
+        /// Why the flag is not allowed for these keys.
         reason: NamedWrongly,
     },
     /// A record has a greater number than any honest one.
     #[error("a record has {what} {found}, which is too far above the greatest known here, {known}")]
     Beyond {
-        /// Which number.
+        /// The kind of the number.
         what: Numbered,
         /// The number in the record.
         found: u64,
@@ -47,27 +48,27 @@ pub enum MergeError {
     Make(#[from] MakeKeyError),
 }
 
-/// What is wrong with a key that the operator named.
+/// Why an operator may not give a flag for a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NamedWrongly {
-    /// It was named as lost, and a record lists it.
+    /// `--lost` names a key that a record lists.
     #[error("is not missing")]
     NotMissing,
-    /// It was named as destroyed, and no record calls it destroyed.
+    /// `--keep-destroyed` names a key that is destroyed in no record.
     #[error("is destroyed in no record")]
     Undestroyed,
-    /// It was named as destroyed, and this node still has it.
+    /// `--keep-destroyed` names a key whose bytes this node still has.
     #[error("is not destroyed here")]
     KeptHere,
 }
 
-/// What a record numbers.
+/// The kinds of numbers in a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Numbered {
-    /// Its changes, by the generation.
+    /// The generation, which counts changes.
     Generation,
-    /// Its keys, by their sequence numbers.
+    /// The sequence number of a key.
     Seq,
 }
 
@@ -121,8 +122,8 @@ pub(super) fn check_destroyed(statements: &Statements<'_>, wishes: &Wishes) -> R
     if keys.is_empty() { Ok(()) } else { Err(MergeError::Named { keys, reason }) }
 }
 
-/// Refuses to keep a key destroyed whose bytes this node still has. `claviger key destroy` destroys such a key, and
-/// asks etcd first.
+/// Refuses `--keep-destroyed` for a key whose bytes this node still has. `claviger key destroy` destroys such a key,
+/// and asks etcd first.
 pub(super) fn check_not_here(sources: &Sources<'_>, wishes: &Wishes) -> Result<(), MergeError> {
     let here = || sources.records().filter(|source| source.is_here).flat_map(|source| source.keyring.keys());
     let keys = differing(&wishes.keep_destroyed, |key_id| here().all(|key| key.id() != *key_id));

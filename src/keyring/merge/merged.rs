@@ -1,4 +1,4 @@
-//! The merge itself, and what it makes of each key.
+//! Merges records, and tells what becomes of each key.
 
 use std::collections::BTreeMap;
 
@@ -23,18 +23,18 @@ use super::{
     sources::{MergeSource, Sources, Statement, Weight, Wishes, is_disabled_by_any, statements},
 };
 
-/// What becomes of a key.
+/// The states of one key before and after a merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergeRow {
-    /// The key.
+    /// The name of the key.
     pub key_id: KeyId,
-    /// Its commitment.
+    /// The commitment of the key.
     pub commitment: Commitment,
-    /// Its state in each record. `None` if the record does not list it.
+    /// The state of the key in each record. `None` if the record does not list the key.
     pub before: Vec<Option<Fate>>,
-    /// Its state after the merge.
+    /// The state of the key after the merge.
     pub after: Fate,
-    /// Whether it will be marked as compromised.
+    /// Whether the merge marks the key as compromised.
     pub is_compromised: bool,
 }
 
@@ -43,9 +43,9 @@ pub struct MergeRow {
 pub struct Merge {
     /// The merged keyring.
     pub keyring: Keyring,
-    /// Every key that a record lists.
+    /// One row for each key that a record lists.
     pub rows: Vec<MergeRow>,
-    /// The primary key, if it had to be made. No backup contains it yet.
+    /// The new primary key, if the merge had to make one. No backup contains it yet.
     pub fresh: Option<KeyId>,
 }
 
@@ -88,7 +88,7 @@ fn row(entry: &Entry, said: &[Option<Statement<'_>>]) -> MergeRow {
     }
 }
 
-/// Returns the merged keyring without its entries.
+/// Returns the merged keyring without keys and tombs.
 fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, LastGeneration> {
     let whole = || sources.records().filter(|source| source.weight == Weight::Whole);
     let marked = sources.mark.map(|mark| PastRecord { generation: mark.generation(), record: mark.record() });
@@ -112,7 +112,7 @@ fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, LastGenera
     })
 }
 
-/// Returns all nodes. A node has left if every record that lists it says so, and is gone if one record says so.
+/// Returns all nodes. A node has left if every record that lists it says so. It is gone if one record says so.
 fn nodes<'a>(keyrings: impl Iterator<Item = &'a Keyring>) -> Vec<Node> {
     let mut nodes: BTreeMap<&str, Node> = BTreeMap::new();
     for node in keyrings.flat_map(|keyring| &keyring.nodes) {
@@ -123,7 +123,7 @@ fn nodes<'a>(keyrings: impl Iterator<Item = &'a Keyring>) -> Vec<Node> {
     nodes.into_values().collect()
 }
 
-/// Returns what becomes of a key that at least one record lists, before one of the keys is made primary.
+/// Merges the statements of all records about one key, before one of the keys is made primary.
 fn merged(order: EntryOrder, said: &[Option<Statement<'_>>], wishes: &Wishes, generation: u64, now: Time) -> Entry {
     let listed = || said.iter().flatten();
     let whole = || listed().filter_map(|statement| statement.whole());
@@ -145,13 +145,13 @@ fn merged(order: EntryOrder, said: &[Option<Statement<'_>>], wishes: &Wishes, ge
     let is_known = whole().next().is_some();
     let mut key = key.clone();
     key.compromised = !is_held(whole()) || whole().any(|entry| matches!(entry, Entry::Key(key) if key.compromised));
-    // The records may differ in the state of the key. It is disabled if all of them say so.
+    // The records may give the key different states. It is disabled if all of them say so.
     key.state = if is_known && whole().all(is_disabled) { State::Disabled } else { State::DecryptOnly };
     key.give_back(now);
     Entry::Key(key)
 }
 
-/// Whether one of these entries is a key, with its bytes.
+/// Whether one of these entries is a key with its bytes.
 fn is_held<'a>(mut entries: impl Iterator<Item = &'a Entry>) -> bool {
     entries.any(|entry| matches!(entry, Entry::Key(_)))
 }

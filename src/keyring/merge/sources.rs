@@ -15,18 +15,18 @@ use crate::{
     },
 };
 
-/// What an operator says about single keys.
+/// The decisions of an operator about single keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wishes {
-    /// These keys stay destroyed, although a record has their bytes.
+    /// `--keep-destroyed`: these keys stay destroyed, although a record has their bytes.
     pub keep_destroyed: Vec<KeyId>,
-    /// These keys are lost, and the operator knows it.
+    /// `--lost`: the operator knows that these keys are lost.
     pub lost: Vec<KeyId>,
-    /// Somebody else may know these keys.
+    /// `--compromised`: somebody else may know these keys.
     pub compromised: Vec<KeyId>,
 }
 
-/// How much of a record counts.
+/// Which part of a record counts in a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
     /// All of it. The record is under the root key, or the operator named exactly this record.
@@ -35,20 +35,20 @@ pub enum Weight {
     KeyBytes,
 }
 
-/// A record to merge.
+/// A record that is merged.
 #[derive(Debug, Clone, Copy)]
 pub struct MergeSource<'a> {
-    /// Its keyring.
+    /// The keyring that the record contains.
     pub keyring: &'a Keyring,
-    /// Its SHA-256.
+    /// The SHA-256 of the record.
     pub record: Digest,
-    /// How much of it counts.
+    /// Which part of the record counts.
     pub weight: Weight,
     /// Whether this node has this record now.
     pub is_here: bool,
 }
 
-/// The greatest numbers of some records.
+/// The greatest numbers in some records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Greatest {
     /// The greatest generation.
@@ -58,7 +58,7 @@ pub struct Greatest {
 }
 
 impl Greatest {
-    /// Returns the numbers of `keyring`.
+    /// Returns the greatest numbers of `keyring`.
     pub fn of(keyring: &Keyring) -> Self {
         Self { generation: keyring.generation, seq: keyring.greatest_seq() }
     }
@@ -68,7 +68,7 @@ impl Greatest {
         Self { generation: mark.generation(), seq: mark.has().iter().map(KeyId::seq).max().unwrap_or(0) }
     }
 
-    /// Returns the greater number of each kind.
+    /// Returns the greater generation and the greater sequence number of the two.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self { generation: self.generation.max(other.generation), seq: self.seq.max(other.seq) }
@@ -79,7 +79,7 @@ impl Greatest {
 pub struct Sources<'a> {
     /// The record that is shown first.
     pub first: MergeSource<'a>,
-    /// The other records, in the order in which they are shown. One of all records has [`Weight::Whole`].
+    /// The other records, in the order in which they are shown. At least one of all records has [`Weight::Whole`].
     pub others: &'a [MergeSource<'a>],
     /// The greatest numbers that this node knows.
     pub known: Greatest,
@@ -98,7 +98,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// What one record says about one key.
+/// The entry that one record has for one key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Statement<'a> {
     pub(super) entry: &'a Entry,
@@ -112,7 +112,7 @@ impl<'a> Statement<'a> {
     }
 }
 
-/// What each record says about each key. The inner list has one place for each record.
+/// The statement of each record about each key. The inner list has one place for each record.
 pub(super) type Statements<'a> = BTreeMap<EntryOrder, Vec<Option<Statement<'a>>>>;
 
 /// Collects what each record says about each key.
@@ -120,7 +120,7 @@ pub(super) fn statements<'a>(sources: &Sources<'a>) -> Statements<'a> {
     let mut statements = Statements::new();
     for (place, MergeSource { keyring, weight, .. }) in sources.records().enumerate() {
         for entry in &keyring.entries {
-            // If only the key bytes of the record count, a tomb is ignored, because it has none.
+            // If only the key bytes of a record count, a tomb in it is ignored, because a tomb has no bytes.
             if *weight == Weight::Whole || matches!(entry, Entry::Key(_)) {
                 let said = statements.entry(entry.order()).or_insert_with(|| vec![None; 1 + sources.others.len()]);
                 said[place] = Some(Statement { entry, weight: *weight });

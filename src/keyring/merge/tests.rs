@@ -26,7 +26,7 @@ const RECORD: Digest = Digest([1; 32]);
 
 struct Fixture {
     root: RootKey,
-    /// One key, primary.
+    /// A keyring of one key, which is primary.
     first: Keyring,
 }
 
@@ -36,7 +36,7 @@ fn fixture() -> Fixture {
     Fixture { root, first }
 }
 
-/// What a merge gets besides the records.
+/// Everything that a merge gets besides the records.
 #[derive(Default)]
 struct Surroundings<'a> {
     mark: Option<&'a Mark>,
@@ -52,7 +52,7 @@ fn key_bytes(keyring: &Keyring) -> MergeSource<'_> {
     MergeSource { weight: Weight::KeyBytes, ..whole(keyring) }
 }
 
-/// Returns a made-up digest of its record.
+/// Returns a made-up digest for the record of `keyring`.
 fn digest(keyring: &Keyring) -> Digest {
     Digest::of(format!("{:?}", keyring.entries().iter().map(Entry::id).collect::<Vec<_>>()).as_bytes())
 }
