@@ -27,13 +27,13 @@ use crate::{
     root::Means,
 };
 
-/// A backup that is not on any disk yet.
+/// A backup that is sealed, and not on any disk yet.
 pub struct Made {
-    /// The age file.
+    /// The bytes of the age file.
     pub bytes: Vec<u8>,
     /// The recipients, whose identities can open it.
     pub recipients: Vec<String>,
-    /// The keyring that it contains.
+    /// The keyring that the backup contains, as it was opened.
     pub opened: Opened,
 }
 
@@ -41,22 +41,22 @@ pub struct Made {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MakeBackupError {
-    /// The keyring did not open.
+    /// The keyring in the state directory did not open.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// An earlier rekey did not finish.
     #[error(transparent)]
     Rekeying(#[from] UnfinishedRekey),
-    /// There is no recipient, so nobody could open a backup.
+    /// There is no recipient, so nobody could open the backup.
     #[error(transparent)]
     NoRecipient(#[from] NoBackupRecipient),
     /// A recovery recipient in the record is not a valid age recipient.
     #[error(transparent)]
     Recipient(#[from] NotRecipient),
-    /// An earlier root key does not open.
+    /// An earlier root key, which a backup contains, does not open.
     #[error(transparent)]
     Root(#[from] RootFileError),
-    /// No memory could be locked.
+    /// No memory could be locked for a root key.
     #[error(transparent)]
     Memory(#[from] SecretError),
     /// The backup could not be sealed.
@@ -89,14 +89,14 @@ pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) 
 }
 
 impl Made {
-    /// Whether one of its recipients is a recovery recipient of the keyring. `init` and `recovery add` have tried the
-    /// identity of every recovery recipient.
+    /// Whether one of the backup's recipients is a recovery recipient of the keyring. `init` and `recovery add` have
+    /// tried the identity of every recovery recipient.
     pub fn is_for_proven_recipient(&self) -> bool {
         let recoveries = self.opened.keyring.recoveries();
         recoveries.iter().any(|recovery| self.recipients.iter().any(|recipient| recipient == recovery.recipient()))
     }
 
-    /// Returns its entry for the ledger. The caller has written it to `file` on another disk.
+    /// Returns the ledger's entry of this backup. The caller has written the backup to `file` on another disk.
     pub fn listed(&self, file: Option<String>, now: Time) -> ListedBackup {
         ListedBackup::of(&self.opened.keyring, self.opened.digest, Proven::Written(now), file)
     }
@@ -125,9 +125,9 @@ impl Opened {
 /// The keys of a backup that a keyring does not have.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Additional {
-    /// Those that the keyring does not know.
+    /// The keys that the keyring does not know.
     pub unknown: Vec<KeyId>,
-    /// Those that the keyring has destroyed.
+    /// The keys that the keyring has destroyed.
     pub destroyed: Vec<KeyId>,
 }
 
@@ -141,9 +141,9 @@ impl Opened {
         Additional { unknown, destroyed }
     }
 
-    /// Whether the backup contains the record of this keyring or an earlier one. If not, the state directory was put
-    /// back, or one of the two is a fork. Returns true, too, if the backup is more than `KEPT` generations older,
-    /// because the keyring does not list records that old.
+    /// Whether the backup contains the record of this keyring or an earlier record of it. If not, the state directory
+    /// was put back, or one of the two is a fork. Returns true, too, if the backup is more than `KEPT` generations
+    /// older, because the keyring does not list records that old.
     pub fn may_descend_from(&self, backup: &Backup) -> bool {
         let (theirs, ours) = (backup.keyring.generation(), self.keyring.generation());
         let is_same = backup.digest() == self.digest;
@@ -167,7 +167,7 @@ impl Opened {
 }
 
 impl Backup {
-    /// Returns what identifies its record.
+    /// Returns the text that identifies the opened record: uuid, generation and SHA-256.
     pub fn expect(&self) -> Expect {
         Expect::of(&self.keyring, self.digest())
     }
@@ -252,7 +252,7 @@ mod tests {
         let fork = foreign(before.keyring.clone());
         assert!(!ours.may_descend_from(&fork));
         assert!(!with(&dir, &before.keyring, before.digest()).may_descend_from(&backup(&dir)), "a later record");
-        // The past of a keyring reaches 256 generations back.
+        // The past of a keyring reaches 256 generations back. The backup is older.
         let mut keyring = before.keyring.clone();
         while keyring.generation() < 1 + KEPT {
             keyring = later(&keyring, |_| {});

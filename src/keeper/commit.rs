@@ -43,15 +43,14 @@ use crate::{
     store::{Held, KeyringStore, StoreError, Swapped},
 };
 
-/// How many bytes of a record are kept free, so that a last rotation is always possible. It adds one key and lists
-/// earlier records.
+/// The bytes of a record that only a last rotation may use. A rotation adds one key and lists earlier records.
 pub(super) const RESERVE: usize = 1024 + 64 * 256;
 
-/// Why a commit failed.
+/// Why a commit failed. Each error says whether the old keyring opens or the new one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// There is no mark, so an older keyring could not be noticed.
+    /// There is no mark, so this node cannot notice that an older keyring was put back.
     #[error("this node has no mark: it cannot tell whether the keyring is the newest")]
     NoMark,
     /// The record that counts is in etcd. The file is a copy of it.
@@ -63,13 +62,13 @@ pub enum CommitError {
     /// The ledger's count has reached its maximum.
     #[error("the ledger's count of changes has reached its maximum")]
     LedgerSpent,
-    /// The record would be longer than records may be.
+    /// The record would be longer than [`RECORD_MAX`].
     #[error("the keyring would have {0} bytes, and at most {RECORD_MAX} are allowed")]
     TooLong(usize),
     /// The new record cannot be decoded. This is a defect of this build.
     #[error("the new keyring does not read back: {0}")]
     Record(#[from] RecordError),
-    /// No memory could be locked.
+    /// No memory could be locked for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
     /// Somebody else has changed the root file or the record since it was read. This commit has not changed the
@@ -95,9 +94,9 @@ pub enum CommitError {
     /// changed until the store can be read again.
     #[error("it is not known whether the keyring was changed: {failed}; reading it again: {unread}")]
     InDoubt {
-        /// Why the swap may have failed.
+        /// The error of the swap.
         failed: StoreError,
-        /// Why the store could not be read.
+        /// The error of reading the store afterwards.
         unread: Box<StoreError>,
     },
     /// The store has the new record, and may still lose it in a crash.
@@ -120,11 +119,11 @@ pub enum CommitError {
 /// A backup of a keyring that is about to be written.
 #[derive(Debug)]
 pub(super) struct Export {
-    /// The path of the backup.
+    /// The path where the backup is written.
     pub(super) file: PathBuf,
-    /// The age file.
+    /// The bytes of the age file.
     pub(super) bytes: Vec<u8>,
-    /// Its entry in the ledger. `None` if the backup does not count.
+    /// The ledger's entry of the backup. `None` if the backup does not count.
     pub(super) listed: Option<ListedBackup>,
 }
 
@@ -137,12 +136,12 @@ pub(super) enum PrevCopy {
     After,
 }
 
-/// Whether a record may use the bytes of the reserve, which are kept free for a last rotation.
+/// Whether a record may use the bytes of [`RESERVE`], which are kept free for a last rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// The record may not use them, because it may have grown.
+    /// The record may not use the reserve, because the change can make the record longer.
     Reserved,
-    /// The record may use them.
+    /// The record may use the reserve.
     Whole,
 }
 
@@ -189,65 +188,66 @@ pub(super) struct Swap {
     pub(super) before: Option<Digest>,
     /// The new record.
     pub(super) record: NewRecord,
-    /// Which record is copied to `keyring.prev`.
+    /// Which of the two records is copied to `keyring.prev`.
     pub(super) copy: PrevCopy,
 }
 
-/// A new root file.
+/// A new root file, which replaces the old one.
 #[derive(Debug)]
 pub(super) struct NewRoot<'a> {
-    /// Its bytes.
+    /// The bytes of the root file.
     pub(super) bytes: &'a [u8],
-    /// The key file that comes or goes with it.
+    /// The key file that is written before the root file, or removed after it.
     pub(super) key_file: KeyFile<'a>,
 }
 
-/// The key file that comes or goes with a new root file.
+/// The key file that is written before a new root file, or removed after it.
 #[derive(Debug)]
 pub(super) enum KeyFile<'a> {
     /// No key file is written or removed.
     Kept,
-    /// The secret of the new slot of this name. Its sealer writes it before the root file is written.
+    /// The secret of the new slot with this name. Its [`Sealer`] writes the key file before the root file is written.
     New(&'a str, &'a dyn Sealer),
-    /// The key file of the removed slot of this name. It is removed last.
+    /// The key file of the removed slot with this name. It is removed last.
     Removed(&'a str),
 }
 
-/// What is written after the record.
+/// The files that are written after the record.
 #[derive(Default)]
 pub(super) enum Followers {
-    /// Nothing.
+    /// No file follows.
     #[default]
     None,
-    /// The mark of the record and of the ledger.
+    /// Ledger and mark follow.
     Mark {
-        /// The ledger, if it has changed.
+        /// The bytes of the ledger, if the ledger has changed.
         ledger: Option<Vec<u8>>,
-        /// The mark.
+        /// The bytes of the mark.
         mark: Vec<u8>,
     },
-    /// The plan of a rotation. It is written alone, because no other file depends on it.
+    /// The plan of a rotation, alone: no other file depends on the plan.
     Plan(Vec<u8>),
 }
 
 /// A change, with all bytes that it writes.
 #[derive(Default)]
 pub(super) struct Commit<'a> {
-    /// For a set-up: the files of an unfinished one, which are moved aside. No file that it writes may exist yet.
+    /// For a set-up: the names of the files of an unfinished set-up, which are moved aside. No file that the commit
+    /// writes may exist yet. `None` for every other change.
     pub(super) set_up: Option<&'a [String]>,
-    /// The root file that the directory must have. `None` if the change does not depend on it.
+    /// The root file that the directory must have. `None` if the change does not depend on the root file.
     pub(super) root_before: Option<&'a [u8]>,
     /// Whether another process may have written the record and died before it synced the file.
     pub(super) is_unsynced: bool,
-    /// A backup that has to exist before the change.
+    /// The backup that is written before the change.
     pub(super) backup: Option<&'a Export>,
-    /// The event for the audit log.
+    /// The event that is written to the audit log before the change.
     pub(super) event: Option<Event<'a>>,
-    /// The root file.
+    /// The new root file.
     pub(super) root: Option<NewRoot<'a>>,
-    /// The record, and its copy.
+    /// The new record, and the copy in `keyring.prev`.
     pub(super) swap: Option<Swap>,
-    /// The files that follow the record.
+    /// The files that are written after the record.
     pub(super) followers: Followers,
 }
 
@@ -307,7 +307,7 @@ impl<'a> Commit<'a> {
         })
     }
 
-    /// Writes the change. The caller holds the lock.
+    /// Writes all files of the change. The caller holds the lock.
     ///
     /// # Errors
     /// When a step fails. The error says whether the old keyring or the new one opens, except after
@@ -333,7 +333,7 @@ impl<'a> Commit<'a> {
         Ok(Committed { aside, is_key_file_left })
     }
 
-    /// Makes sure that nobody has changed root file and record since they were read. Returns the record in the store.
+    /// Checks that nobody has changed root file and record since they were read. Returns the record in the store.
     fn check(&self, state: StateFiles<'_>, store: &mut dyn KeyringStore) -> Result<Option<Held>, CommitError> {
         if self.is_unsynced {
             state.sync_record().map_err(CommitError::NotWritten)?;
@@ -376,8 +376,8 @@ impl<'a> Commit<'a> {
         }
         let written = state.write(ROOT, bytes, self.writing()).and_then(|()| done(CommitStep::Root));
         written.map_err(|error| match state.root() {
-            // The step that failed came after the rename. A set-up is different: it has more files to write, and `init`
-            // says how far it came.
+            // The step that failed came after the rename, so the new root file is there. For a set-up, `init` says how
+            // far it came, because it has more files to write.
             Ok(Some(root)) if **root == **bytes && self.set_up.is_none() => CommitError::RootNotConfirmed(error),
             _ => CommitError::NotWritten(error),
         })
@@ -427,7 +427,7 @@ impl<'a> Commit<'a> {
             unmarked = failed(CommitError::LedgerNotMarked);
             done(CommitStep::Ledger).map_err(unmarked)?;
         }
-        // The mark is the last file of the keyring. Nothing after it can fail.
+        // The mark is the last file of the keyring, so no later step can fail.
         state.write(MARK, mark, self.writing()).map_err(unmarked)
     }
 }
@@ -441,7 +441,7 @@ fn failed_swap(store: &mut dyn KeyringStore, record: &NewRecord, failed: StoreEr
     }
 }
 
-/// Returns what identifies `keyring` in the audit log.
+/// Returns the keyring and its generation, for the audit log.
 pub(super) fn keyring_event(keyring: &Keyring) -> KeyringEvent {
     KeyringEvent { keyring: keyring.uuid().to_hex(), generation: keyring.generation() }
 }
@@ -546,7 +546,7 @@ mod tests {
     #[test]
     fn a_record_that_may_not_be_on_the_disk_is_synced_before_a_change() {
         let (_keep, dir, mut store, mut opened) = world();
-        // A file that is not there cannot be synced. The store in memory has the record all the same.
+        // The file store cannot sync a file that is gone. The store in memory still has the record.
         std::fs::remove_file(dir.path_of(KEYRING)).unwrap();
         opened.standing = Some(Standing::Ahead);
         let failed = add(&dir, &mut store, &opened).unwrap_err();

@@ -30,18 +30,18 @@ use crate::{
     root::{FileSlot, Means},
 };
 
-/// What the outcome of an operation says about the keyring.
+/// Which keyring opens after an operation, as its outcome says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said {
-    /// The operation succeeded.
+    /// The operation succeeded, so the new keyring opens.
     Done,
-    /// The keyring is the old one.
+    /// The operation failed, and the old keyring opens.
     Old,
-    /// The keyring is the new one, and a later step is missing.
+    /// The new keyring opens, and a later step of the operation is missing.
     New,
 }
 
-/// A state directory, and everything that operations on it need.
+/// A state directory, and the inputs of the operations on it.
 struct Scene {
     keep: tempfile::TempDir,
     dir: Dir,
@@ -237,7 +237,7 @@ fn said<T, E: Says>(outcome: Result<T, E>) -> (Said, String) {
     }
 }
 
-/// Returns what an error says about the keyring.
+/// Tells which keyring opens, from an error.
 trait Says: std::fmt::Display {
     fn says(&self) -> Said;
 }
@@ -256,7 +256,7 @@ impl Says for CommitError {
     }
 }
 
-/// Implements `Says` for errors that say what their commit says.
+/// Implements `Says` for errors that contain a [`CommitError`].
 macro_rules! says_what_its_commit_says {
     ($($error:ident),+) => {$(
         impl Says for $error {
@@ -361,7 +361,7 @@ fn a_merge_after_a_rekey_that_broke_off_keeps_the_listed_backups() {
         list_backup(&scene.dir, &Means::default(), other.keyring.root_id(), listed.clone()).unwrap();
         let (_, died) = dying_after(step, || rekey(&scene.dir, &Means::default()));
         assert!(died, "{step:?}");
-        // The merge takes another backup, and makes a key. The backup of that key counts only after a check.
+        // The merge takes another backup, and makes a key. The backup of the new key counts only after a check.
         assert_eq!(scene.merge().0, Said::Done, "after {step:?}");
         let opened = scene.open();
         let backups = opened.backups().expect("the ledger is believed");
@@ -372,12 +372,12 @@ fn a_merge_after_a_rekey_that_broke_off_keeps_the_listed_backups() {
     }
 }
 
-/// Finishes a rekey that has begun, or does a new one. This needs every slot, the record, the ledger and the mark.
+/// Finishes a rekey that has begun, or does a new one. Both need every slot, the record, the ledger and the mark.
 fn rekey_again(scene: &Scene) -> Said {
     said(rekey(&scene.dir, &Means::default())).0
 }
 
-/// How far a set-up came, as its error says.
+/// The files that an interrupted set-up left, as its error says.
 #[derive(Debug, PartialEq, Eq)]
 enum Came {
     Nowhere,
@@ -404,7 +404,7 @@ fn a_set_up_that_dies_after_any_step_says_how_far_it_came() {
         (CommitStep::Swap, Came::Written),
     ] {
         let (_keep, dir) = durable::testing::private();
-        // A file of an unfinished set-up, which is moved aside.
+        // A file of an unfinished set-up, which the next set-up moves aside.
         dir.create("root", b"half").unwrap();
         let (outcome, died) = dying_after(step, || init(&dir, &plan(true)));
         let Err(InitError::SetUp(error)) = outcome else { panic!("{outcome:?}") };

@@ -1,5 +1,4 @@
-//! Takes the lock that a daemon holds on its state directory for its whole life, so that no other daemon serves from
-//! there.
+//! The lock that a daemon holds on its state directory for its whole life, so that no other daemon serves from there.
 
 use std::{path::Path, sync::Arc};
 
@@ -29,7 +28,7 @@ impl Serving {
     /// not a private file of the directory's owner.
     pub fn open(state_dir: &Path, published: Arc<Published>) -> Result<Self, ServeError> {
         let dir = Dir::open(state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
-        // Checks this first, so that no file is created in a directory that does not belong to claviger.
+        // Checks for the root file first, so that no file is created in a directory that does not belong to claviger.
         if !dir.contains(ROOT).map_err(OpenError::File)? {
             return Err(OpenError::missing_root(StateFiles::new(&dir)).into());
         }
@@ -46,7 +45,8 @@ impl Serving {
         Ok(locked)
     }
 
-    /// Makes this daemon the successor of the one that has the lock. From now on, only a successor can take the lock.
+    /// Makes this daemon the successor of the daemon that has the lock. From now on, only a successor can take the
+    /// lock.
     ///
     /// # Errors
     /// When the file system cannot lock files.

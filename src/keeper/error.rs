@@ -16,16 +16,17 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadLedgerError {
-    /// Its file cannot be read.
+    /// The ledger's file cannot be read.
     #[error(transparent)]
     File(#[from] DurableError),
-    /// It is damaged, or is not the ledger that this node has written last.
+    /// The ledger is damaged, or is not the one that this node wrote last.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
 impl ReadLedgerError {
-    /// Whether only a copy can bring the ledger back. A file with the wrong mode, for example, is mended in place.
+    /// Whether only a copy of the ledger can help. A file with wrong permissions, for example, can be repaired in
+    /// place.
     pub fn is_lost(&self) -> bool {
         match self {
             Self::File(error) => matches!(error, DurableError::TooLong { .. }),
@@ -68,7 +69,7 @@ pub enum OpenError {
     Root {
         /// The path of the root file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why the root file was refused.
         source: RootError,
     },
     /// The record is damaged or belongs to another keyring.
@@ -76,7 +77,7 @@ pub enum OpenError {
     Record {
         /// The path of the record.
         path: PathBuf,
-        /// What is wrong.
+        /// Why the record was refused.
         source: RecordError,
     },
     /// The mark is damaged or belongs to another keyring, or the record does not follow from it.
@@ -84,15 +85,15 @@ pub enum OpenError {
     Mark {
         /// The path of the mark.
         path: PathBuf,
-        /// What is wrong.
+        /// Why the mark or the record was refused.
         source: MarkError,
     },
-    /// No memory could be locked.
+    /// No memory could be locked for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
 
-/// What is wrong with the root file. The command has named its directory already.
+/// Why the root file was refused. The text does not name its directory, because the command has named it already.
 #[derive(Debug, thiserror::Error)]
 #[error("root file: {0}")]
 pub struct RootFileError(#[from] pub RootError);
@@ -101,7 +102,7 @@ pub struct RootFileError(#[from] pub RootError);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RootKeyError {
-    /// An earlier root key does not open.
+    /// An earlier root key in the root file does not open.
     #[error(transparent)]
     Root(#[from] RootFileError),
     /// The keyring never had the root key of the record.
@@ -114,7 +115,7 @@ pub enum RootKeyError {
 #[error("a rekey is not finished: the keyring is still under the root key from before")]
 pub struct UnfinishedRekey;
 
-/// Nobody could open a backup.
+/// There is no recipient for a backup, so nobody could open it.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
 pub struct NoBackupRecipient;

@@ -9,7 +9,7 @@ use crate::{
     text::{hex_array, number},
 };
 
-/// Identifies one record.
+/// The expected record: uuid, generation and SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expect {
     uuid: Uuid,
@@ -29,7 +29,7 @@ pub enum ExpectError {
     OtherKeyring {
         /// The uuid of the record.
         found: Uuid,
-        /// The expected uuid.
+        /// The uuid that the operator expects.
         expected: Uuid,
     },
     /// The record has another generation than the expected one, and a successor is not accepted.
@@ -37,7 +37,7 @@ pub enum ExpectError {
     OtherGeneration {
         /// The generation of the record.
         found: u64,
-        /// The expected generation.
+        /// The generation that the operator expects.
         expected: u64,
     },
     /// The record has the expected generation and another SHA-256.
@@ -48,7 +48,7 @@ pub enum ExpectError {
     NoSuccessor {
         /// The generation of the record.
         found: u64,
-        /// The expected generation.
+        /// The generation that the operator expects.
         expected: u64,
     },
 }
@@ -80,7 +80,7 @@ impl Expect {
     }
 
     /// Checks that the record is the expected one or a successor of it. Anyone can make a record that lists the
-    /// expected one as its ancestor. So call this only if something else proves that the root key of the record is
+    /// expected one as its predecessor. So call this only if something else proves that the root key of the record is
     /// authentic.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(exactly, Err(ExpectError::OtherGeneration { found: 2, expected: 1 }));
         let newer = Expect::of(&later, testing::digest(2));
         assert!(matches!(newer.check(&ours, digest), Err(ExpectError::OtherGeneration { found: 1, expected: 2 })));
-        // The record has a later generation, and is not a successor.
+        // The record has a later generation, and does not follow from the expected one.
         let stranger = Expect { record: Digest::of(b"other"), ..expect };
         let refused = stranger.check(&later, testing::digest(2));
         let expected = "the keyring of generation 2 does not follow from the expected one of generation 1";

@@ -32,7 +32,7 @@ fn a_keyring_that_follows_from_each_source_needs_no_merge() {
     rotate(&dir);
     let sources = [source(&first), source(&backup(&dir))];
     assert!(planned(&dir, &sources).is_none());
-    // A record without a mark may be what a crash left of an earlier merge.
+    // The record may come from an earlier merge that died before it wrote the mark.
     std::fs::remove_file(dir.path_of(MARK)).unwrap();
     assert!(planned(&dir, &[]).is_none());
     let plan = planned(&dir, &sources).unwrap();
@@ -65,7 +65,7 @@ fn the_keys_of_a_fork_are_merged_and_its_backup_counts() {
     assert_eq!(opened(&dir).keyring.restored(), Some(3), "it stays so");
 }
 
-/// A backup and a scanned snapshot that needs the first key, a destroyed one, and one of another keyring.
+/// The snapshot needs the first key, a destroyed key, and a key of another keyring.
 #[test]
 fn a_merge_lists_the_snapshot_that_was_scanned() {
     let snapshot = ReadSnapshot { sha256: Digest([7; 32]), revision: 17, file: "/media/usb/etcd.db".to_owned() };
@@ -86,7 +86,7 @@ fn a_merge_lists_the_snapshot_that_was_scanned() {
         opened(&dir).keyring.entries().iter().map(|entry| (entry.id(), entry.commitment())).collect::<Vec<_>>();
     assert_eq!(entries[0].0, first);
     let needed = [entries[1].1, Commitment([9; 32]), entries[0].1];
-    // Nothing is listed of an etcd, or of a snapshot that needs no key of this keyring.
+    // The ledger lists neither a live etcd, nor a snapshot that needs no key of this keyring.
     let now_here = copies(&dir, [KEYRING, MARK]);
     for nothing in [scanned(&needed, None), scanned(&[Commitment([9; 32])], Some(snapshot.clone()))] {
         let merged = merged(&dir, planned(&dir, &[source(&fork)]).unwrap().listing(&nothing));
@@ -105,7 +105,7 @@ fn a_merge_lists_the_snapshot_that_was_scanned() {
     );
     assert_eq!(merged.snapshots().unwrap(), [listed]);
     assert_eq!(merged.backups().unwrap().len(), 1);
-    // A ledger that was refused stays as it is.
+    // A merge does not replace a ledger that was refused.
     let another = backup(&dir);
     put_back(&dir, now_here);
     dir.replace(LEDGER, b"no ledger").unwrap();

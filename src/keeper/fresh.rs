@@ -1,4 +1,4 @@
-//! Makes the backup that a restore or a merge needs if it makes a new key.
+//! Makes the backup of a new key, if a restore or a merge has to make one.
 
 use std::path::PathBuf;
 
@@ -14,23 +14,25 @@ use crate::{
     },
 };
 
-/// Where the backup is written, and who can open it.
+/// The file and the recipients of the backup of a new key.
 #[derive(Debug, Clone)]
 pub struct FreshBackup {
-    /// The path of the backup.
+    /// The path where the backup is written.
     pub file: PathBuf,
-    /// The recipients if the keyring has no recovery recipient.
+    /// The recipients of the backup if the keyring has no recovery recipient.
     pub recipients: Vec<Recipient>,
 }
 
 impl FreshBackup {
-    /// Returns the keyring's recipients. If it has none, returns those whose identities opened the backup.
+    /// Returns the keyring's recovery recipients. If it has none, returns the recipients whose identities opened the
+    /// backup.
     pub(super) fn recipients_of(&self, keyring: &Keyring) -> Result<Vec<Recipient>, NotRecipient> {
         let own = recovery::recipients(keyring.recoveries())?;
         Ok(if own.is_empty() { self.recipients.clone() } else { own })
     }
 
-    /// Seals the backup to `recipients`. The ledger will list the backup only if its file is on another disk.
+    /// Seals the keyring and its root keys into a backup. The ledger will list the backup only if its file is on
+    /// another disk.
     pub(super) fn sealed(
         &self,
         dir: &Dir,

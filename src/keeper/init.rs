@@ -37,25 +37,25 @@ pub fn first_key_file() -> String {
     key_file_name(SLOT)
 }
 
-/// What to set up.
+/// The wishes of an operator for a set-up.
 pub struct InitRequest {
-    /// The recovery recipients, and the identities that prove that they can recover the root key. `None` with
+    /// The recovery recipients, and the identities that prove that the root key can be recovered. `None` with
     /// `--without-recovery`.
     pub recovery: Option<(Vec<Recipient>, Identities)>,
-    /// Where the slot's key file is written. `None` means the state directory.
+    /// The path of the slot's key file. `None` means the state directory.
     pub slot_file: Option<PathBuf>,
-    /// Whether the files of an unfinished set-up are moved aside.
+    /// `--restart`: whether the files of an unfinished set-up are moved aside.
     pub restart: bool,
     /// The current time, which the record contains.
     pub now: Time,
 }
 
-/// What was set up.
+/// The result of a set-up.
 #[derive(Debug)]
 pub struct Initialised {
-    /// The keyring.
+    /// The keyring that was made.
     pub keyring: Keyring,
-    /// The SHA-256 of its record.
+    /// The SHA-256 of the keyring's record.
     pub digest: Digest,
     /// The directory to which the files of an unfinished set-up were moved.
     pub moved_aside: Option<PathBuf>,
@@ -158,7 +158,7 @@ impl<'d> BegunSetUp<'d> {
     }
 }
 
-/// What the files will contain.
+/// The keyring and the root keys that the files will contain.
 pub(super) struct Contents {
     pub(super) keyring: Keyring,
     pub(super) record: NewRecord,
@@ -167,7 +167,7 @@ pub(super) struct Contents {
     pub(super) is_restored: bool,
 }
 
-/// The bytes of every file, made before the first one is written.
+/// The bytes of every file of a set-up, made before the first file is written.
 pub(super) struct Files {
     slot: FileSlot,
     root: Vec<u8>,

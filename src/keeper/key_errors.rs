@@ -9,11 +9,11 @@ use crate::{
     plan::{CountDoubt, Unsettled},
 };
 
-/// Why no key was added.
+/// Why `key add` failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddKeyError {
-    /// The change did not begin.
+    /// The keyring did not open, the lock is held, or a rekey is unfinished. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
     /// The keyring has no number for the key, or the key could not be made.
@@ -24,20 +24,20 @@ pub enum AddKeyError {
     Commit(#[from] CommitError),
 }
 
-/// Why a key was not promoted.
+/// Why `key promote` failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PromoteKeyError {
-    /// The change did not begin.
+    /// The keyring did not open, the lock is held, or a rekey is unfinished. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The keyring does not allow the change.
+    /// The state of the key does not allow a promotion.
     #[error(transparent)]
     Refused(#[from] ChangePrimaryError),
     /// No listed backup contains the key. If this disk were lost, all values that need the key would be lost.
     #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(ledger.as_deref()))]
     Unbacked {
-        /// The key.
+        /// The name of the key.
         key_id: KeyId,
         /// Why the ledger was refused. `None` if it was accepted.
         ledger: Option<Arc<ReadLedgerError>>,
@@ -47,30 +47,30 @@ pub enum PromoteKeyError {
     Commit(#[from] CommitError),
 }
 
-/// Why a key was not disabled.
+/// Why `key disable` failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DisableKeyError {
-    /// The change did not begin.
+    /// The keyring did not open, the lock is held, or a rekey is unfinished. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The keyring does not allow the change.
+    /// The state of the key does not allow it to be disabled.
     #[error(transparent)]
     Refused(#[from] ChangeKeyError),
     /// Values in etcd need the key.
     #[error("not disabling key {key_id}: {needing}")]
     Needed {
-        /// The key.
+        /// The name of the key.
         key_id: KeyId,
-        /// The objects with these values.
+        /// The number of objects that need the key, and an example.
         needing: Needing,
     },
     /// Values in etcd may need the key.
     #[error("not disabling key {key_id}, which may still be in use: {reason}")]
     Unproven {
-        /// The key.
+        /// The name of the key.
         key_id: KeyId,
-        /// Why this is not known.
+        /// The reason for the doubt.
         reason: UsageDoubt,
     },
     /// Writing the change failed. The error says what was changed.
@@ -78,14 +78,14 @@ pub enum DisableKeyError {
     Commit(#[from] CommitError),
 }
 
-/// Why a key was not enabled.
+/// Why `key enable` failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnableKeyError {
-    /// The change did not begin.
+    /// The keyring did not open, the lock is held, or a rekey is unfinished. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The keyring does not allow the change.
+    /// The state of the key does not allow it to be enabled.
     #[error(transparent)]
     Refused(#[from] ChangeKeyError),
     /// Writing the change failed. The error says what was changed.
@@ -93,60 +93,60 @@ pub enum EnableKeyError {
     Commit(#[from] CommitError),
 }
 
-/// Why a key was not destroyed.
+/// Why `key destroy` failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DestroyKeyError {
-    /// The change did not begin.
+    /// The keyring did not open, the lock is held, or a rekey is unfinished. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The keyring does not allow the change.
+    /// The state of the key does not allow it to be destroyed.
     #[error(transparent)]
     Refused(#[from] ChangeKeyError),
     /// The ledger was refused. It may have listed a snapshot of etcd that needs the key.
     #[error("not destroying key {key_id}: a snapshot of etcd that the lost ledger listed may need it ({ledger})")]
     LedgerLost {
-        /// The key.
+        /// The name of the key.
         key_id: KeyId,
         /// Why the ledger was refused.
         ledger: Arc<ReadLedgerError>,
     },
-    /// The ledger was begun anew. The one before may have listed a snapshot of etcd that needs the key.
+    /// The ledger was begun anew. The lost ledger may have listed a snapshot of etcd that needs the key.
     #[error(
         "not destroying key {key_id}: the earlier ledger is lost, and a snapshot of etcd that it listed may need any key up to k{forgot}"
     )]
     Forgotten {
-        /// The key.
+        /// The name of the key.
         key_id: KeyId,
-        /// The greatest sequence number of the keys that existed then.
+        /// The greatest sequence number of the keys that existed when the ledger was begun anew.
         forgot: u32,
     },
     /// A listed snapshot of etcd needs the key.
     #[error("not destroying key {key_id}: a listed snapshot needs it: {snapshot}{}", and_more(*others))]
     InSnapshot {
-        /// The key.
+        /// The name of the key.
         key_id: KeyId,
         /// The file of the snapshot, or its SHA-256.
         snapshot: String,
-        /// Its ID in the ledger.
+        /// The ID of the snapshot in the ledger.
         id: Digest,
-        /// How many other listed snapshots need the key.
+        /// The number of other listed snapshots that need the key.
         others: usize,
     },
     /// Values in etcd need the key.
     #[error("not destroying key {key_id}: {needing}")]
     Needed {
-        /// The key.
+        /// The name of the key.
         key_id: KeyId,
-        /// The objects with these values.
+        /// The number of objects that need the key, and an example.
         needing: Needing,
     },
     /// Values in etcd may need the key.
     #[error("not destroying key {key_id}, which may still be in use: {reason}")]
     Unproven {
-        /// The key.
+        /// The name of the key.
         key_id: KeyId,
-        /// Why this is not known.
+        /// The reason for the doubt.
         reason: UsageDoubt,
     },
     /// Writing the change failed. The error says what was changed.
@@ -154,7 +154,7 @@ pub enum DestroyKeyError {
     Commit(#[from] CommitError),
 }
 
-/// Why a key may not be disabled or destroyed. The error of the operation says which key and which operation.
+/// Why a key may not be disabled or destroyed. The error of the operation adds the key and the operation.
 #[derive(Debug)]
 pub(super) enum InUse {
     /// Values in etcd need the key.
@@ -166,9 +166,9 @@ pub(super) enum InUse {
 /// The live objects in etcd that need a key.
 #[derive(Debug, Clone)]
 pub struct Needing {
-    /// How many there are.
+    /// The number of these objects.
     pub objects: u64,
-    /// The key in etcd of one of them.
+    /// The key in etcd of one of these objects.
     pub example: Option<String>,
 }
 
@@ -176,14 +176,14 @@ pub struct Needing {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageDoubt {
-    /// This build cannot scan.
+    /// This build of claviger contains no scan of etcd.
     #[cfg(not(feature = "scan"))]
     #[error("this claviger was built without a scan of etcd")]
     CannotScan,
-    /// Nobody looked.
+    /// The command has not scanned etcd.
     #[error("etcd was not read")]
     NotRead,
-    /// No flag, file or manifest names an etcd.
+    /// No flag, configuration, file or manifest names an etcd.
     #[error("nothing says where etcd is")]
     NotDeclared,
     /// API servers may still write under the key.
@@ -198,7 +198,7 @@ pub enum UsageDoubt {
     /// A plugin serves from the state directory, and nobody listens at this socket.
     #[error("a plugin serves from this state directory, and not at {0}")]
     OtherSocket(String),
-    /// The plugin answered without a report of its connections. It reports them to its own user and to root only.
+    /// The plugin answered without a report of its connections. It gives this report only to its own user and to root.
     #[error("the plugin does not report to this user which key each API server has adopted")]
     NotReported,
     /// A declared etcd cannot be read, or values in it may have been missed. Contains the reason.

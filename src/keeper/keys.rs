@@ -23,14 +23,15 @@ use crate::{
     root::Means,
 };
 
-/// A promotion: which key becomes the primary one, and on which conditions.
+/// A promotion: the key that becomes primary, and the conditions.
 #[derive(Debug, Clone, Copy)]
 pub struct Promotion {
-    /// The key.
+    /// The name of the key.
     pub key_id: KeyId,
-    /// Whether a backup has to contain it.
+    /// Whether a listed backup has to contain the key.
     pub backed_up: BackedUp,
-    /// Every other key up to this number is marked as compromised. `None` marks none.
+    /// The greatest sequence number of the keys that are marked as compromised, except the promoted one. `None` marks
+    /// no key.
     pub compromised_up_to: Option<u32>,
 }
 
@@ -47,11 +48,12 @@ pub enum BackedUp {
 /// been restored, cloned or rolled back.
 #[derive(Debug, Clone)]
 pub enum Usage {
-    /// All declared values were scanned.
+    /// Every value in the declared etcds was scanned.
     Scanned {
         /// The live objects that need the key.
         needing: Needing,
-        /// The SHA-256 of the record before the scan. A key that was promoted after that may have wrapped values.
+        /// The SHA-256 of the record before the scan. If the record has changed since, another key may have wrapped
+        /// values.
         record: Digest,
         /// The revision at which each etcd was scanned.
         etcds: Vec<EtcdRevision>,
@@ -62,14 +64,14 @@ pub enum Usage {
     Waived,
 }
 
-/// The outcome of a change.
+/// The result of a change of one key.
 #[derive(Debug)]
 pub struct Changed {
-    /// The new keyring.
+    /// The keyring after the change.
     pub keyring: Keyring,
-    /// The SHA-256 of its record.
+    /// The SHA-256 of the record of that keyring.
     pub digest: Digest,
-    /// The changed key.
+    /// The name of the changed key.
     pub key_id: KeyId,
 }
 
@@ -157,7 +159,7 @@ pub fn destroy_key(dir: &Dir, means: &Means, key_id: KeyId, usage: &Usage) -> Re
     Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::After)?)
 }
 
-/// Writes the changed keyring.
+/// Commits the changed keyring, with its audit event and ledger.
 fn commit(
     state: StateFiles<'_>,
     opened: &Opened,
@@ -179,7 +181,7 @@ fn key_event(keyring: &Keyring, key_id: KeyId, unproven: bool) -> KeyEvent {
     }
 }
 
-/// Refuses to destroy a key if a listed snapshot needs it, or if a lost ledger may have listed one that does.
+/// Refuses to destroy a key if a listed snapshot needs it, or if a lost ledger may have listed such a snapshot.
 fn check_ledger(opened: &Opened, key_id: KeyId) -> Result<(), DestroyKeyError> {
     let lost = |ledger: &Arc<_>| DestroyKeyError::LedgerLost { key_id, ledger: Arc::clone(ledger) };
     let ledger = opened.listed.ledger().map_err(lost)?;
@@ -198,7 +200,7 @@ fn check_snapshots(ledger: &Ledger, key_id: KeyId) -> Result<(), DestroyKeyError
 }
 
 impl Usage {
-    /// Returns the revision at which each etcd was scanned. There are none without a scan.
+    /// Returns the revision at which each etcd was scanned. The list is empty without a scan.
     fn etcds(&self) -> &[EtcdRevision] {
         match self {
             Self::Scanned { etcds, .. } => etcds,

@@ -21,20 +21,20 @@ use crate::{
     root::Means,
 };
 
-/// Why a backup or a snapshot was not listed.
+/// Why a backup or a snapshot was not added to the ledger.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListBackupError {
-    /// The change did not begin.
+    /// The keyring did not open, the lock is held, or a rekey is unfinished. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
     /// The backup is not known to belong to this keyring.
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
-    /// The ledger was refused.
+    /// The ledger was refused, so nothing can be added to it.
     #[error(transparent)]
     Refused(#[from] Arc<ReadLedgerError>),
-    /// The ledger has no room.
+    /// The ledger has no room for another entry.
     #[error(transparent)]
     Full(#[from] LedgerFull),
     /// Writing the change failed. The error says what was changed.
@@ -42,30 +42,30 @@ pub enum ListBackupError {
     Commit(#[from] CommitError),
 }
 
-/// Why a backup or a snapshot is still listed.
+/// Why `backup forget` failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForgetBackupsError {
-    /// The change did not begin.
+    /// The keyring did not open, the lock is held, or a rekey is unfinished. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The ledger was refused.
+    /// The ledger was refused, so no single entry can be removed.
     #[error(transparent)]
     Refused(#[from] Arc<ReadLedgerError>),
-    /// No listed backup or snapshot has an ID that begins with the given digits, or several have one.
+    /// The given digits begin the ID of no listed backup or snapshot, or of several.
     #[error("{} with {name}", beginning(*found))]
     Unknown {
-        /// The given digits.
+        /// The hexadecimal digits that the operator gave.
         name: String,
-        /// How many of them have such an ID.
+        /// The number of entries whose ID begins with these digits.
         found: usize,
     },
-    /// The operator typed the uuid of another keyring.
+    /// The operator gave the uuid of another keyring.
     #[error("keyring {} was named, and the keyring here is {}", found.to_hex(), expected.to_hex())]
     OtherUuid {
-        /// The given uuid.
+        /// The uuid that the operator gave.
         found: Uuid,
-        /// The uuid of the keyring.
+        /// The uuid of the keyring here.
         expected: Uuid,
     },
     /// Writing the change failed. The error says what was changed.
@@ -80,7 +80,7 @@ fn beginning(found: usize) -> String {
     }
 }
 
-/// Returns the count of the next ledger.
+/// Returns the count of changes for the next ledger.
 fn next_count(opened: &Opened) -> Result<u64, CommitError> {
     opened.standing.ok_or(CommitError::NoMark)?;
     opened.listed.count().checked_add(1).ok_or(CommitError::LedgerSpent)
@@ -130,17 +130,17 @@ pub fn list_snapshot(dir: &Dir, means: &Means, snapshot: ListedSnapshot) -> Resu
     Ok(write(state, opened, event, ledger)?)
 }
 
-/// Why it was not noted that a key is unused.
+/// Why the ledger did not note that a key is unused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoteUnusedError {
-    /// The change did not begin.
+    /// The keyring did not open, the lock is held, or a rekey is unfinished. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The ledger was refused.
+    /// The ledger was refused, so nothing can be added to it.
     #[error(transparent)]
     Refused(#[from] Arc<ReadLedgerError>),
-    /// The ledger has no room.
+    /// The ledger has no room for another entry.
     #[error(transparent)]
     Full(#[from] LedgerFull),
     /// Writing the change failed. The error says what was changed.
@@ -174,13 +174,13 @@ fn keyring_event_of(opened: &Opened, backup: &ListedBackup) -> KeyringEvent {
     KeyringEvent { keyring: opened.keyring.uuid().to_hex(), generation: backup.generation() }
 }
 
-/// Which backups and snapshots are removed from the ledger.
+/// The entries that `backup forget` removes from the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forget {
     /// The backup whose record's SHA-256, or the snapshot whose SHA-256, begins with these hexadecimal digits.
     One(String),
-    /// All of them, even if the ledger is unreadable. From then on claviger assumes that a forgotten backup may need
-    /// any existing key. The operator has to name the uuid of the keyring.
+    /// All entries, even if the ledger is unreadable. From then on claviger assumes that a forgotten snapshot may need
+    /// any existing key. The operator has to give the uuid of the keyring.
     All(Uuid),
 }
 
@@ -211,7 +211,7 @@ pub fn forget_backups(dir: &Dir, means: &Means, forget: &Forget) -> Result<Opene
     Ok(write(state, opened, event, ledger)?)
 }
 
-/// What an ID names.
+/// The entry of the ledger that an ID identifies.
 #[derive(Debug)]
 enum NamedEntry<'a> {
     Backup(&'a ListedBackup),
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(records(&dir), []);
         let destroy = |key_id| destroy_key(&dir, &Means::default(), key_id, &unused(&dir));
         assert!(matches!(destroy(first), Err(DestroyKeyError::Forgotten { forgot: 2, .. })));
-        // A key that was made later was in none of the forgotten backups.
+        // A key that was made later cannot be in a forgotten snapshot.
         let third = added(&dir);
         promoted(&dir, third, BackedUp::Waived);
         rotate(&dir);
@@ -384,7 +384,7 @@ mod tests {
         };
         let start = format!("not destroying key {first}: a listed snapshot needs it: ");
         assert_eq!(refused(), format!("{start}/media/usb/etcd.db, and 1 more"));
-        // A rekey and a further backup keep the entries.
+        // A rekey and another backup keep the entries.
         crate::keeper::rekey(&dir, &Means::default()).unwrap();
         list(&dir);
         assert_eq!(opened(&dir).snapshots().unwrap().len(), 3);

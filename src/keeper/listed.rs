@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Listed {
     ledger: Result<Ledger, Arc<ReadLedgerError>>,
-    /// The count in the mark.
+    /// The ledger's count of changes in the mark.
     marked: u64,
     /// The root key and the count of the ledger's file. `None` if there is no file, or the ledger was refused.
     on_disk: Option<(RootId, u64)>,
@@ -87,7 +87,7 @@ impl Listed {
         self.ledger.as_ref().map(Ledger::backed).unwrap_or_default()
     }
 
-    /// Adds `backups` to the ledger. Skips those for which the ledger has no room. Adds nothing if the ledger was
+    /// Adds `backups` to the ledger, and skips those for which the ledger has no room. Adds nothing if the ledger was
     /// refused.
     pub(super) fn with(self, backups: Vec<ListedBackup>) -> Self {
         let Ok(mut ledger) = self.ledger else { return self };
@@ -107,8 +107,8 @@ impl Listed {
         }
     }
 
-    /// Notes that no value needs the key from these revisions on, in place of what was noted before. Without revisions,
-    /// nothing is noted. A ledger that was refused or is full notes nothing; `key destroy` then does.
+    /// Notes that no value needs the key from these revisions on. Replaces an earlier note about the key. Does nothing
+    /// without revisions, or if the ledger was refused or is full; `key destroy` will note them then.
     pub(super) fn note_unused(&mut self, key_id: KeyId, etcds: &[EtcdRevision]) {
         let Ok(ledger) = &self.ledger else { return };
         let count = ledger.count().saturating_add(1);
@@ -124,8 +124,8 @@ impl Listed {
         self.ledger = Ok(ledger);
     }
 
-    /// Returns the bytes of the ledger under `root`, which a commit has to write. Returns `None` if the file has the
-    /// same contents under this root key, the ledger was never changed, or it was refused.
+    /// Returns the bytes of the ledger under `root`, for a commit to write. Returns `None` if the file already has the
+    /// same contents under this root key, if there never was a ledger, or if it was refused.
     pub(super) fn to_write(&self, uuid: Uuid, root: &RootKey) -> Result<Option<Vec<u8>>, SecretError> {
         let root_id = root.id(uuid);
         match &self.ledger {
@@ -136,7 +136,7 @@ impl Listed {
         }
     }
 
-    /// Returns the ledger's count, which the mark has to contain.
+    /// Returns the ledger's count of changes, which the mark has to contain.
     pub(super) fn count(&self) -> u64 {
         self.ledger.as_ref().map_or(self.marked, Ledger::count)
     }

@@ -45,15 +45,16 @@ use crate::{
 /// An opened record, whose keys a merge may take.
 #[derive(Debug)]
 pub struct Source {
-    /// The keys.
+    /// The keyring that the record contains.
     pub keyring: Keyring,
     /// The SHA-256 of the record.
     pub digest: Digest,
     /// Whether an operator named exactly this record.
     pub is_named: bool,
-    /// Identifies the root key of the record, and the earlier ones that its backup contains.
+    /// The ids of the record's root key, and of the earlier root keys that its backup contains.
     roots: Vec<RootId>,
-    /// The file of the backup, which an identity opened. `None` for a bare record, which a root key here opened.
+    /// The path of the backup from which an identity opened the record. `None` for a bare record, which a root key of
+    /// this directory opened.
     backup: Option<String>,
 }
 
@@ -84,7 +85,7 @@ impl Source {
     }
 }
 
-/// Why a merge was not planned.
+/// Why a merge could not be planned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PreviewMergeError {
@@ -146,39 +147,39 @@ pub enum CarryOutMergeError {
     Commit(#[from] CommitError),
 }
 
-/// What is wrong with the keyring here, which a merge repairs.
+/// A fault of the keyring here, which a merge repairs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyringDoubt {
     /// The mark was refused.
     #[error("the mark: {0}")]
     Mark(#[source] MarkError),
-    /// There is no record.
+    /// The file of the record is missing.
     #[error("the keyring is missing")]
     Missing,
-    /// The record cannot be read.
+    /// The record was refused, for example because it is damaged.
     #[error("the keyring: {0}")]
     Record(#[source] RecordError),
     /// The record does not follow from the mark.
     #[error(transparent)]
     NotFollowing(MarkError),
-    /// The record is under a root key that was replaced.
+    /// The record is under a root key that a rekey has replaced.
     #[error("the keyring is under an earlier root key")]
     EarlierRootKey,
 }
 
-/// What a merge would do.
+/// A planned merge, which the operator sees before it is carried out.
 pub struct MergePreview {
-    /// What becomes of each key.
+    /// The states of each key before and after the merge.
     pub rows: Vec<MergeRow>,
-    /// The primary key, if it has to be made.
+    /// The new primary key, if the merge has to make one.
     pub fresh: Option<KeyId>,
     /// The generation of the merged keyring.
     pub generation: u64,
-    /// The heading and the generation of each column of the rows. The first column is the keyring here, if it could be
-    /// read. Each backup has one more.
+    /// The heading and the generation of each column of `rows`. The first column is the keyring here, if it could be
+    /// read. Each backup has one more column.
     pub columns: Vec<(&'static str, u64)>,
-    /// What is wrong with the keyring here. Empty if it is intact.
+    /// The faults of the keyring here. Empty if it is intact.
     pub doubts: Vec<KeyringDoubt>,
     merge: Merge,
     local: Local,
@@ -186,33 +187,33 @@ pub struct MergePreview {
     copy: PrevCopy,
     /// The backups that were opened for the merge.
     opened: Vec<ListedBackup>,
-    /// The snapshot that was scanned for it.
+    /// The snapshot that was scanned for the merge.
     snapshot: Option<ListedSnapshot>,
     now: Time,
 }
 
-/// The readable contents of the state directory.
+/// The contents of the state directory, as far as they are readable.
 struct Local {
     /// The SHA-256 of the record, even if it cannot be decoded.
     found: Option<Digest>,
-    /// The record. If it is missing or damaged, this is the record in `keyring.prev`.
+    /// The opened record. If it is missing or damaged, this is the record in `keyring.prev`.
     keyring: Option<WeighedRecord>,
     mark: Option<Mark>,
     listed: Listed,
     doubts: Vec<KeyringDoubt>,
 }
 
-/// An opened record, and how much of it counts.
+/// An opened record, with the part of it that counts.
 struct WeighedRecord {
     keyring: Keyring,
     digest: Digest,
     weight: Weight,
-    /// Whether it is the copy in `keyring.prev`.
+    /// Whether the record comes from its copy in `keyring.prev`.
     is_copy: bool,
 }
 
-/// Opens a record and returns how much of it counts. A record under the root key of the mark is fully trusted, because
-/// during a rekey that root key is still valid. The error [`OpenError::Record`] says why a record was refused.
+/// Opens a record and returns which part of it counts. A record under the root key of the mark counts as a whole,
+/// because during a rekey that root key is still valid. The error [`OpenError::Record`] says why a record was refused.
 fn weighed(
     roots: &Roots,
     bytes: &[u8],
@@ -274,7 +275,7 @@ impl Local {
         is_marked && (is_past || *digest == source.digest) && source.keyring.keys().all(has)
     }
 
-    /// Returns the greatest numbers that record and mark contain.
+    /// Returns the greatest numbers in the record and in the mark.
     fn known(&self) -> Greatest {
         let keyring = self.keyring.iter().map(|found| Greatest::of(&found.keyring));
         keyring.chain(self.mark.iter().map(Greatest::marked)).fold(Greatest::default(), Greatest::or)
@@ -332,7 +333,7 @@ pub fn preview_merge(
     }))
 }
 
-/// Returns the records to merge: the one here, if it could be read, and that of each source.
+/// Returns the records to merge: the record here, if it could be read, and the record of each source.
 fn records<'a>(local: &'a Local, sources: &'a [Source], weights: &[Weight]) -> Vec<MergeSource<'a>> {
     let ours = local.keyring.iter().map(|found| MergeSource {
         keyring: &found.keyring,
@@ -361,7 +362,7 @@ fn columns(local: &Local, sources: &[Source]) -> Vec<(&'static str, u64)> {
     ours.chain(theirs).map(|(heading, keyring)| (heading, keyring.generation())).collect()
 }
 
-/// Merges `records`. `opened` are the backups that were opened for it; their keys count as backed up.
+/// Merges `records`. `opened` are the backups that were opened for the merge; their keys count as backed up.
 fn merge_records(
     roots: &Roots,
     local: &Local,
@@ -404,17 +405,17 @@ fn weight(roots: &Roots, source: &Source) -> Result<Weight, PreviewMergeError> {
 }
 
 impl MergePreview {
-    /// Whether the mark here could be read, and the merge respects it.
+    /// Whether the mark here could be read, so that the merge respects it.
     pub fn has_mark(&self) -> bool {
         self.local.mark.is_some()
     }
 
-    /// Whether the ledger here could be read, and the merge respects it.
+    /// Whether the ledger here could be read, so that the merge keeps its entries.
     pub fn has_ledger(&self) -> bool {
         self.local.listed.ledger().is_ok()
     }
 
-    /// Has the merge list the snapshot that was scanned, if one was.
+    /// Makes the merge list the snapshot that was scanned, if one was.
     #[must_use]
     pub fn listing(self, scanned: &ScannedNeeds) -> Self {
         let snapshot = scanned.snapshot.clone();
@@ -422,8 +423,8 @@ impl MergePreview {
         Self { snapshot, ..self }
     }
 
-    /// Writes the merged keyring and opens it. If the merge makes a key, its backup is written first, to where `fresh`
-    /// says.
+    /// Writes the merged keyring and opens it. If the merge makes a key, the backup at the path in `fresh` is written
+    /// first.
     ///
     /// # Errors
     /// When root file or record have changed since the merge was planned, the backup of a new key cannot be made, or a

@@ -39,7 +39,7 @@ fn seed() -> Seed {
     Seed::new(SEED.to_vec()).unwrap()
 }
 
-/// One step of a life. A step chooses a key by its place in the record.
+/// One step in the life of a keyring. A step chooses a key by its place in the record.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Add,
@@ -48,9 +48,9 @@ enum Step {
     Enable(usize),
     Destroy(usize),
     Rekey,
-    /// Adds a slot if there is only one. Removes the first one if there are two.
+    /// Adds a slot if there is only one. Removes the first slot if there are two.
     Slot,
-    /// The daemon follows the files.
+    /// The daemon looks for changes of the files.
     Follow,
     /// The daemon ends, and another one starts.
     Restart,
@@ -76,11 +76,11 @@ fn life() -> impl Strategy<Value = Vec<(Step, Option<usize>)>> {
     prop::collection::vec((step(), prop::option::weighted(0.4, 0..14_usize)), 1..24)
 }
 
-/// Why a step failed.
+/// Why a step did not succeed.
 enum Failed {
     /// The keyring does not allow the step.
     Refused,
-    /// A write failed.
+    /// A write failed, for this reason.
     Otherwise(String),
 }
 
@@ -115,7 +115,7 @@ macro_rules! refuses {
 
 refuses!(AddKeyError, PromoteKeyError, DisableKeyError, EnableKeyError, DestroyKeyError);
 
-/// A state directory with a daemon, and what is known about them.
+/// A state directory with a daemon, and what the test knows about both.
 struct World {
     _keep: tempfile::TempDir,
     dir: Dir,
@@ -124,7 +124,7 @@ struct World {
     generation: u64,
     /// A seed that was wrapped under each key that was ever primary.
     wrapped: BTreeMap<KeyId, Vec<u8>>,
-    /// The keys whose destruction was begun. They may be destroyed.
+    /// The keys whose destruction has begun. They may be gone.
     doomed: BTreeSet<KeyId>,
     /// Every key_id that was ever in the record, by its number.
     names: BTreeMap<String, KeyId>,
@@ -247,7 +247,7 @@ impl World {
     }
 }
 
-/// Starts a daemon in `dir`.
+/// Starts a daemon on `dir`.
 fn daemon(dir: &Dir) -> (Publisher, Arc<Published>) {
     let keys = Arc::new(Published::default());
     let mut publisher = Publisher::new(dir.path().to_owned(), Means::default(), None, Arc::clone(&keys));

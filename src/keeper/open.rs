@@ -30,13 +30,13 @@ use crate::{
     store::KeyringStore,
 };
 
-/// How often at most the files are read if they change during reading.
+/// How often the files are read at most, if they change during reading.
 const ATTEMPTS: usize = 10;
 
 /// The contents of a state directory, opened and checked.
 #[derive(Debug)]
 pub struct Opened {
-    /// The keys.
+    /// The keyring that the record contains.
     pub keyring: Keyring,
     /// The SHA-256 of the record.
     pub digest: Digest,
@@ -54,8 +54,8 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Whether a rekey has begun and not finished. Then the root file has the new root key, and the record or the mark
-    /// is not under it yet.
+    /// Whether a rekey has begun and not finished. Then the root file contains the new root key, but the record or the
+    /// mark is still under the earlier one.
     pub fn is_being_rekeyed(&self) -> bool {
         !self.is_record_current() || self.marked_under.is_some_and(|root_id| root_id != self.keyring.root_id())
     }
@@ -90,7 +90,7 @@ impl Opened {
         self.listed.ledger().map(Ledger::backups).map_err(AsRef::as_ref)
     }
 
-    /// Returns the keys of the listed backups and those that listed snapshots need. A ledger that is newer than the
+    /// Returns the keys in listed backups, and the keys that listed snapshots need. A ledger that is newer than the
     /// keyring names keys that the keyring lacks.
     pub(super) fn listed_keys(&self) -> Vec<KeyId> {
         let ledger = self.listed.ledger().ok();
@@ -120,7 +120,7 @@ impl Opened {
         Mark::of(keyring, digest, self.listed.count()).after(self.mark.as_ref(), keyring)
     }
 
-    /// Copies from `before` which slot had opened, if the root key was known, so that no slot was opened now.
+    /// Copies from `before` which slot opened, if no slot was opened now because the root key was known.
     fn after(mut self, before: &Self) -> Self {
         if self.slots.iter().all(|slot| !slot.opened) {
             let opened = |name: &str| before.slots.iter().any(|slot| slot.opened && slot.name == name);
@@ -129,7 +129,7 @@ impl Opened {
         self
     }
 
-    /// Switches to the current root key. The next commit writes under it.
+    /// Switches to the current root key, so that the next commit writes under it.
     pub(super) fn under_current(self) -> Self {
         Self { root: Arc::clone(&self.current), ..self }
     }
@@ -149,7 +149,7 @@ impl Opened {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BeginError {
-    /// The keyring did not open.
+    /// The keyring in the state directory did not open.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// Another command holds the lock, or the lock cannot be taken.
@@ -179,7 +179,7 @@ pub fn is_set_up(dir: &Dir) -> Result<bool, DurableError> {
     StateFiles::new(dir).is_set_up()
 }
 
-/// Opens the keyring in `dir` by `means`.
+/// Opens the keyring in `dir` with the slot secrets of `means`.
 ///
 /// # Errors
 /// When a file is missing, damaged or belongs to another keyring, no slot opens, or the record is older than the mark
@@ -196,8 +196,8 @@ pub fn open_again(dir: &Dir, means: &Means, before: &Opened) -> Result<Opened, O
     open_after(StateFiles::new(dir), means, None, before)
 }
 
-/// Does the same as [`open_again`]. A record that `expect` identifies may be further ahead of the mark than its past
-/// reaches.
+/// Opens the keyring again, as [`open_again`] does. If `expect` identifies the record, the record may be further ahead
+/// of the mark than its past reaches.
 pub(super) fn open_after(
     state: StateFiles<'_>,
     means: &Means,
@@ -207,8 +207,8 @@ pub(super) fn open_after(
     Ok(open_with(state, means, Some(&before.current), expect)?.after(before))
 }
 
-/// Opens the keyring. Needs no slot if `known` is the root key. A record that `expect` identifies may be further
-/// ahead of the mark than its past reaches.
+/// Opens the keyring. Needs no slot if `known` is the root key. If `expect` identifies the record, the record may be
+/// further ahead of the mark than its past reaches.
 ///
 /// The files are read one after the other. Without the lock, a command may change them meanwhile. If the files do not
 /// match each other and have changed meanwhile, they are read again.
@@ -302,7 +302,7 @@ mod tests {
         root::{Passphrase, Passphrases},
     };
 
-    /// Counts how often the passphrase is asked for.
+    /// Counts how often a passphrase is asked for.
     #[derive(Debug, Clone, Default)]
     struct Counting(Arc<AtomicUsize>);
 

@@ -25,13 +25,14 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The keyring did not open.
+    /// The keyring in the state directory did not open.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The keyring opens, and is not the served one or a successor. A process that starts now serves it.
+    /// The keyring opens, but is neither the served one nor a successor. A process that starts now would serve it.
     #[error(transparent)]
     NoSuccessor(OpenError),
-    /// The root file contains another root key than the served one, and does not list that as an earlier one.
+    /// The root file contains another root key than the served one, and does not list the served one as an earlier root
+    /// key.
     #[error("root file {}: contains another root key, and does not list the served one as an earlier key", .0.display())]
     OtherRootKey(PathBuf),
     /// The record is not the expected one.
@@ -55,20 +56,20 @@ pub enum ServeError {
     NotMarked(#[from] CommitError),
 }
 
-/// The keyring that a daemon serves already.
+/// The keyring that a daemon already serves.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Served<'a> {
     /// The current root key. `None` before the first keyring is served.
     pub(super) root: Option<&'a Arc<RootKey>>,
     /// The root key of the served record. During a rekey this may be an earlier one.
     pub(super) under: Option<&'a Arc<RootKey>>,
-    /// The served record, as a mark would name it.
+    /// The mark of the served record.
     pub(super) last: Option<&'a Mark>,
 }
 
 impl Served<'_> {
-    /// Makes sure that `opened` is the served keyring or a successor. A stranger can make a directory with a root key
-    /// of their own, so the files alone prove nothing. Only someone who knows the served root key can list it as an
+    /// Checks that `opened` is the served keyring or a successor. A stranger can make a directory with a root key of
+    /// their own, so the files alone prove nothing. Only someone who knows the served root key can list it as an
     /// earlier root key.
     fn check(self, state: StateFiles<'_>, opened: &Opened) -> Result<(), ServeError> {
         let standing = self.last.map(|last| last.check(&opened.keyring, opened.digest, false)).transpose();
@@ -107,7 +108,7 @@ pub(super) fn open_to_serve(
     Ok(opened)
 }
 
-/// Makes sure that `opened` may be served.
+/// Checks that `opened` may be served.
 fn check(
     state: StateFiles<'_>,
     opened: &Opened,

@@ -1,4 +1,4 @@
-//! Reports of verifications, under the root key of a keyring.
+//! Writes and reads the reports of verifications, authenticated under the root key of a keyring.
 
 use super::open::Opened;
 use crate::{
@@ -20,8 +20,8 @@ impl Opened {
         report.encode(&self.current)
     }
 
-    /// Reads a report of this keyring. One under an earlier root key is refused: anyone who kept that key could have
-    /// made it.
+    /// Reads a report of this keyring. A report under an earlier root key is refused: anyone who kept that key could
+    /// have made it.
     ///
     /// # Errors
     /// When it is about another keyring or under another root key, or was changed or damaged.
@@ -48,7 +48,7 @@ mod tests {
         root::Means,
     };
 
-    /// A backup of the newest record is restored to another disk.
+    /// A keyring restored from a backup of its newest record voids the reports from before.
     #[test]
     fn a_keyring_that_was_restored_without_any_change_voids_a_report() {
         let now = |opened: &Opened| {

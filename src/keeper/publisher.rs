@@ -31,14 +31,14 @@ const RETRY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Publisher {
     state_dir: PathBuf,
-    /// The same directory by its absolute path, without links.
+    /// The absolute path of the directory, without links.
     absolute: PathBuf,
     means: Means,
     /// The record that the operator expects, until the first record is published.
     expect: Option<Expect>,
     published: Arc<Published>,
-    /// The record that was published last, as a mark would name it. The mark on the disk does not prove this: a copied
-    /// directory has a mark that matches its record.
+    /// The mark of the record that was published last. The mark on the disk is no proof: a copied directory has a mark
+    /// that matches its record.
     last: Option<Mark>,
     /// The current root key. The publisher keeps it, because no operator may be present to open a slot at the next
     /// change.
@@ -49,10 +49,10 @@ pub struct Publisher {
     seen: Seen,
 }
 
-/// The files that change when the keyring does. The publisher always follows them.
+/// The files that change whenever the keyring changes. The publisher always watches them.
 const ALWAYS: [&str; 2] = [KEYRING, LEDGER];
 
-/// Files that a command never changes alone. After a failure an operator may restore only one of them, so then each of
+/// Files that a command never changes alone. An operator may restore only one of them after a failure, so then each of
 /// them is watched.
 const AFTER_A_FAILURE: [&str; 2] = [ROOT, MARK];
 
@@ -64,7 +64,7 @@ struct Seen {
     failed: Option<LastFailure>,
 }
 
-/// The last failure to publish.
+/// The last failure to publish, and its time.
 #[derive(Debug)]
 struct LastFailure {
     at: Instant,
@@ -81,45 +81,46 @@ impl LastFailure {
         self.at.elapsed() >= RETRY
     }
 
-    /// Whether `error` says the same. Compares the texts, because an operator reads them, and because an error
-    /// of the system cannot be compared.
+    /// Whether `error` has the same text as this failure. An operator reads the texts, and errors of the system cannot
+    /// be compared.
     fn is_repeated_by(&self, error: &ServeError) -> bool {
         self.reason == error.to_string()
     }
 }
 
-/// Describes a keyring that was published.
+/// A keyring that was published, as log and audit log describe it.
 #[derive(Debug)]
 pub struct Unsealed {
     /// Whether the mark named this record or an earlier one. `None` if there was no mark.
     pub standing: Option<Standing>,
-    /// Whether the operator named an expected record.
+    /// Whether the operator named an expected record, with `--expect`.
     pub expected: bool,
     /// Identifies the record: uuid, generation and SHA-256.
     pub expect: Expect,
-    /// The keyring's uuid, in hex.
+    /// The uuid of the keyring, in hex.
     pub keyring: String,
-    /// The keyring's generation.
+    /// The generation of the keyring.
     pub generation: u64,
-    /// The primary key.
+    /// The name of the primary key.
     pub key_id: Arc<str>,
-    /// Whether a slot opened. If not, the root key was known already.
+    /// Whether a slot was opened. False if the root key was known already.
     pub slot_opened: bool,
     /// Whether the audit line was written. The keyring is published even if this failed, because a full disk must not
     /// stop a cluster.
     pub audited: Result<(), DurableError>,
 }
 
-/// What came of an attempt to publish a keyring.
+/// The outcome of an attempt to publish a keyring.
 #[derive(Debug)]
 pub enum Followed {
     /// The keyring has not changed.
     Unchanged,
     /// A keyring was published: the first one, or another one than before.
     Published(Unsealed),
-    /// The attempt before had failed, and this one succeeded. Contains the keyring if it is another one than before.
+    /// The attempt before had failed, and this one succeeded. Contains the keyring if it is another one than before the
+    /// failure.
     GoodAgain(Option<Unsealed>),
-    /// The keyring was refused. The one that was published before stays published.
+    /// The keyring was refused. The keyring that was published before stays published.
     Failed(ServeError),
 }
 
@@ -158,7 +159,7 @@ impl Publisher {
     /// When a file is missing, damaged or belongs to another keyring, no slot opens, the record is not an expected one,
     /// or the mark cannot be written. The keyring that was published before stays published.
     pub(super) fn publish(&mut self) -> Result<Option<Unsealed>, ServeError> {
-        // Comes before opening, so that the next call notices a change during opening.
+        // Notes the state of the files before opening them, so that the next call notices a change during opening.
         (self.seen.always, self.seen.after_a_failure) = (self.versions(ALWAYS), self.versions(AFTER_A_FAILURE));
         let outcome = self.open_and_publish();
         self.seen.failed = outcome.as_ref().err().map(LastFailure::now);
@@ -166,7 +167,7 @@ impl Publisher {
         outcome
     }
 
-    /// Publishes the keyring because somebody asks for it.
+    /// Publishes the keyring on request, whether the files have changed or not.
     pub fn look_again(&mut self) -> Followed {
         let had_failed = self.seen.failed.is_some();
         Followed::of(self.publish(), had_failed)
@@ -221,7 +222,7 @@ impl Publisher {
         let is_same = self.last.as_ref().is_some_and(|last| last.record() == opened.digest);
         self.root = Some(Arc::clone(&opened.current));
         self.under = Some(Arc::clone(&opened.root));
-        // The root key is known now, so no passphrase is needed any more.
+        // The root key is known now, so the publisher needs no passphrase any more.
         self.means.forget();
         let unbacked = opened.unbacked().len();
         let served = ServedKeys::after(self.published.current().as_deref(), &opened.keyring, opened.digest, unbacked);
@@ -313,7 +314,7 @@ mod tests {
         assert!(matches!(followed, Some(Followed::GoodAgain(None))), "the record is the published one: {followed:?}");
     }
 
-    /// Returns why it is degraded, and whether a restart would serve what is on the disk.
+    /// Returns why the keyring is degraded, and whether a restart would serve the keyring on the disk.
     fn reason(served: &Published) -> Option<(String, bool)> {
         served.degraded().map(|degraded| (degraded.reason.clone(), degraded.no_successor))
     }
@@ -384,7 +385,7 @@ mod tests {
         let (mut publisher, served) = publisher(&dir);
         publisher.publish().unwrap();
         std::fs::rename(dir.path_of("root"), dir.path_of("aside")).unwrap();
-        // The record is written again as it is.
+        // The same record is written again to a new file.
         let record = std::fs::read(dir.path_of(KEYRING)).unwrap();
         dir.replace(KEYRING, &record).unwrap();
         failure(publisher.follow());
@@ -419,7 +420,7 @@ mod tests {
         assert_eq!(failure(publisher.follow()), gone.clone());
         assert_eq!(reason(&served), Some((gone, false)));
 
-        // A copy with the same record and mark. Its lock is another one.
+        // A copy with the same record and mark. The lock of the copy is another file.
         let copied = std::process::Command::new("cp").arg("-a").args([&aside, &path]).status().unwrap();
         assert!(copied.success());
         let replaced = format!("another directory took the place of the state directory {}", path.display());

@@ -17,9 +17,9 @@ use crate::{
 /// Whether the last recovery recipient may be removed. Without one, nobody can recover the root key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastRecipient {
-    /// It is kept.
+    /// The last recovery recipient is kept.
     Kept,
-    /// It may be removed, because the operator accepts the risk.
+    /// The last recovery recipient may be removed, because the operator accepts the risk.
     MayGo,
 }
 
@@ -27,16 +27,16 @@ pub enum LastRecipient {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddRecoveryError {
-    /// The change did not begin.
+    /// The keyring did not open, the lock is held, or a rekey is unfinished. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
     /// The root key could not be sealed to the recipient.
     #[error(transparent)]
     Seal(#[from] SealRecoveryError),
-    /// The identity did not open what was sealed.
+    /// The identity did not open the recovery blob.
     #[error(transparent)]
     Untried(#[from] OpenRecoveryError),
-    /// The keyring does not allow the change.
+    /// The keyring has this recipient already, or the greatest generation.
     #[error(transparent)]
     Refused(#[from] ChangeRecipientError),
     /// Writing the change failed. The error says what was changed.
@@ -48,10 +48,10 @@ pub enum AddRecoveryError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoveRecoveryError {
-    /// The change did not begin.
+    /// The keyring did not open, the lock is held, or a rekey is unfinished. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The keyring does not allow the change.
+    /// The keyring lacks this recipient, or has the greatest generation.
     #[error(transparent)]
     Refused(#[from] ChangeRecipientError),
     /// The recipient is the last one. Without it nobody could recover the root key.
@@ -85,8 +85,7 @@ pub fn add_recovery(
     Ok(next)
 }
 
-/// Removes a recovery recipient and its blob from the keyring in `dir`. The record names the recipient as `recipient`.
-/// Returns the new keyring.
+/// Removes the recovery recipient `recipient` and its blob from the keyring in `dir`. Returns the new keyring.
 ///
 /// # Errors
 /// When the keyring does not open or lacks this recipient, it is the last one, or a file cannot be written.

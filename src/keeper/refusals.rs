@@ -46,7 +46,7 @@ fn backup(recoveries: Vec<Recovery>, change: impl FnOnce(Keyring) -> Keyring) ->
     Backup { keyring, record, root, earlier: Vec::new(), created: None }
 }
 
-/// Plans to restore `backup`. Its primary key is called compromised, so that the restore has to make another one.
+/// Plans to restore `backup`, and calls its primary key compromised, so that the restore has to make another key.
 fn plan(backup: Backup, needed: Option<Vec<NeededKey>>) -> RestoreRequest {
     RestoreRequest {
         expect: needed.is_none().then(|| backup.expect()),

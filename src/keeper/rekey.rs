@@ -26,12 +26,12 @@ use crate::{
     root::{Means, ResealError},
 };
 
-/// The outcome of a rekey.
+/// The result of a rekey.
 #[derive(Debug)]
 pub struct Rekeyed {
     /// The keyring under the new root key.
     pub keyring: Keyring,
-    /// Whether it finished an earlier rekey that had broken off.
+    /// Whether this rekey finished an earlier one that was interrupted.
     pub resumed: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct Rekeyed {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RekeyError {
-    /// The rekey did not begin.
+    /// The keyring did not open, or the lock is held. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
     /// The ledger could not be read, so it could not be written again under the new root key. Nothing was changed.
@@ -84,7 +84,7 @@ pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, RekeyError> {
     let resumed = begun.is_none();
     match opened.standing {
         None => return Err(CommitError::NoMark.into()),
-        // An earlier change or rekey wrote its record and did not write its mark.
+        // An earlier change or rekey wrote its record, but not its mark.
         Some(Standing::Ahead) => drop(Commit::mark(&opened)?.run(state, &mut state.store())?),
         Some(Standing::Current) => {}
     }

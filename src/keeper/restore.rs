@@ -31,23 +31,23 @@ use crate::{
     },
 };
 
-/// What to restore, and where.
+/// The wishes of an operator for a restore.
 pub struct RestoreRequest {
-    /// The opened backup.
+    /// The backup, opened with an identity.
     pub backup: Backup,
-    /// The path of the backup, for the ledger. `None` if it has none.
+    /// The path of the backup, for the ledger. `None` if the backup was not in a file.
     pub file: Option<String>,
     /// The record that the operator named. `None` if the operator named no record.
     pub expect: Option<Expect>,
     /// The keys that values in etcd or in a snapshot need. `None` if neither was scanned.
     pub needed: Option<Vec<NeededKey>>,
-    /// The snapshot that was scanned, for the ledger. `None` if no snapshot was.
+    /// The snapshot that was scanned, for the ledger. `None` if no snapshot was scanned.
     pub snapshot: Option<ReadSnapshot>,
     /// The keys that somebody else may know.
     pub compromised: Vec<KeyId>,
-    /// The backup to make if the restore makes a new key.
+    /// The file and the recipients of the backup that is made if the restore makes a new key.
     pub fresh: FreshBackup,
-    /// Where the key file of the new slot is written. `None` means the state directory.
+    /// The path of the new slot's key file. `None` means the state directory.
     pub slot_file: Option<PathBuf>,
     /// The current time.
     pub now: Time,
@@ -56,42 +56,42 @@ pub struct RestoreRequest {
 /// A key that values in etcd need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeededKey {
-    /// Its name, as the values contain it.
+    /// The name of the key, as the values contain it.
     pub name: String,
-    /// Its commitment, as the wrapped seeds of the values contain it.
+    /// The commitment of the key, as the wrapped seeds of the values contain it.
     pub commitment: Commitment,
-    /// How many live objects need it.
+    /// The number of live objects that need the key.
     pub objects: u64,
-    /// The key in etcd of one of them.
+    /// The key in etcd of one of these objects.
     pub example: String,
 }
 
 /// A snapshot of etcd that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadSnapshot {
-    /// The digest of its bytes, without the digest at its end.
+    /// The SHA-256 of the snapshot's bytes, without the digest at its end.
     pub sha256: Digest,
-    /// Its newest revision.
+    /// The newest revision in the snapshot.
     pub revision: u64,
-    /// Where it is.
+    /// The path of the snapshot.
     pub file: String,
 }
 
-/// What a scan of etcd shows: the keys that values need, and the snapshot, if one was scanned.
+/// The result of a scan of etcd: the keys that values need, and the snapshot, if one was scanned.
 #[derive(Debug)]
 pub struct ScannedNeeds {
-    /// The keys.
+    /// The keys that values need.
     pub keys: Vec<NeededKey>,
-    /// The snapshot.
+    /// The snapshot. `None` if a live etcd was scanned.
     pub snapshot: Option<ReadSnapshot>,
 }
 
-/// The outcome of a restore.
+/// The result of a restore.
 #[derive(Debug)]
 pub struct RestoredKeyring {
     /// The keyring that was set up.
     pub initialised: Initialised,
-    /// The backup of a new primary key, and whether the backup counts. `None` if the restore made no key.
+    /// The path of the backup of a new primary key, and whether that backup counts. `None` if the restore made no key.
     pub fresh: Option<(PathBuf, bool)>,
     /// The keys that values need and that stay disabled.
     pub disabled: Vec<NeededKey>,
@@ -116,7 +116,7 @@ pub enum RestoreError {
     /// No value needs a key of the backup.
     #[error("no value in etcd needs a key of this backup, so nothing shows that it is the right one")]
     NothingNeeded,
-    /// The keyring's home is etcd.
+    /// The record that counts is in etcd, and this build restores a keyring file only.
     #[error("the keyring's home is etcd, below {0}; this build restores a keyring file only")]
     HomeInEtcd(String),
     /// A key that the operator named is not in the backup, or the restored keyring could not be made.
@@ -186,8 +186,8 @@ pub fn restore(dir: &Dir, plan: RestoreRequest) -> Result<RestoredKeyring, Resto
 }
 
 impl ReadSnapshot {
-    /// Returns its entry in the ledger of `keyring`, with the keys and tombs that it needs. Returns `None` if it needs
-    /// none of that keyring.
+    /// Returns the ledger's entry of this snapshot, with the keys and tombs of `keyring` that the snapshot needs.
+    /// Returns `None` if it needs none of them.
     pub(super) fn entry(self, keyring: &Keyring, needed: &[NeededKey], now: Time) -> Option<ListedSnapshot> {
         let is_needed = |entry: &&Entry| needed.iter().any(|needed| needed.commitment == entry.commitment());
         let keys: Vec<KeyId> = keyring.entries().iter().filter(is_needed).map(Entry::id).collect();
@@ -197,7 +197,7 @@ impl ReadSnapshot {
 }
 
 impl RestoreRequest {
-    /// Makes sure that the backup is the right one, and that this build can restore it.
+    /// Checks that the backup is the right one, and that this build can restore it.
     ///
     /// # Errors
     /// When nothing shows that it is the right one, something shows that it is not, it lacks a key that the operator

@@ -12,12 +12,12 @@ use crate::{
     root::{Kind, Means, RootFile, Slot},
 };
 
-/// A slot without its secrets.
+/// A slot of the root file, without its secrets.
 #[derive(Debug, Clone)]
 pub struct SlotSummary {
-    /// Its name.
+    /// The name of the slot.
     pub name: String,
-    /// What seals it.
+    /// The kind of the slot: what seals the root key.
     pub kind: Kind,
     /// Whether this slot was opened to get the root key. False for all slots if the root key was known already.
     pub opened: bool,
@@ -41,7 +41,7 @@ pub(super) fn read_root(state: StateFiles<'_>) -> Result<RootFile, OpenError> {
     RootFile::parse(&bytes).map_err(|error| OpenError::root(state, error.into()))
 }
 
-/// An opened root file.
+/// An opened root file, with its root keys.
 pub(super) struct Roots {
     pub(super) file: RootFile,
     pub(super) current: Arc<RootKey>,
@@ -64,15 +64,15 @@ impl Roots {
         Ok(Self { current: Arc::new(root), file, slots })
     }
 
-    /// Returns the root key `root_id`, which may be an earlier one. Returns the current root key if `root_id` is
-    /// unknown; decoding then fails.
+    /// Returns the root key `root_id`, which may be an earlier one. If no root key has this id, returns the current
+    /// root key, so that decoding fails.
     pub(super) fn key(&self, root_id: RootId, state: StateFiles<'_>) -> Result<Arc<RootKey>, OpenError> {
         let earlier = self.file.old(root_id, &self.current).map_err(|error| OpenError::root(state, error))?;
         Ok(earlier.map_or_else(|| Arc::clone(&self.current), Arc::new))
     }
 
-    /// Decodes a record under the current root key or an earlier one. The error [`OpenError::Record`] says why the
-    /// record was refused.
+    /// Decodes a record under the root key that it names: the current one or an earlier one. The error
+    /// [`OpenError::Record`] says why the record was refused.
     pub(super) fn record(&self, bytes: &[u8], state: StateFiles<'_>) -> Result<Keyring, OpenError> {
         let refused = |error| OpenError::record(state, error);
         let root_id = record::root_id(bytes).map_err(|error| refused(error.into()))?;

@@ -19,10 +19,10 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadPlanError {
-    /// The file cannot be read.
+    /// The file of the plan cannot be read.
     #[error(transparent)]
     File(#[from] DurableError),
-    /// It is damaged, or another keyring's, or from before a rekey.
+    /// The plan is damaged, belongs to another keyring, or is from before a rekey.
     #[error(transparent)]
     Refused(#[from] ReadPlanError),
 }
@@ -31,16 +31,16 @@ pub enum LoadPlanError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WritePlanError {
-    /// The keyring does not open, or another process changes it.
+    /// The keyring does not open, or another process holds the lock.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The file with the plan before cannot be read, so it is not replaced.
+    /// The file of the earlier plan cannot be read, so it is not replaced.
     #[error(transparent)]
     Read(#[from] DurableError),
-    /// The file cannot be written.
+    /// The file of the plan cannot be written.
     #[error(transparent)]
     Commit(#[from] CommitError),
-    /// No memory could be locked.
+    /// No memory could be locked for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
     /// The plan on the disk is neither this one nor the one that it replaces.
@@ -48,7 +48,7 @@ pub enum WritePlanError {
     Overtaken,
 }
 
-/// Reads the plan of the last rotation in `dir`. `opened` is the keyring there. Returns `None` if there was none.
+/// Reads the plan of the last rotation in `dir`. `opened` is the keyring there. Returns `None` if there is no plan.
 ///
 /// # Errors
 /// When the file cannot be read, or was refused.
@@ -57,8 +57,8 @@ pub fn load_plan(dir: &Dir, opened: &Opened) -> Result<Option<RotationPlan>, Loa
     Ok(Some(RotationPlan::decode(&bytes, &opened.root, opened.keyring.uuid())?))
 }
 
-/// Writes the plan of a rotation. It replaces an earlier state of the same plan, or the plan `before`. A plan that
-/// was refused counts as none.
+/// Writes the plan of a rotation. It replaces an earlier state of the same plan, or the plan `before`. A plan on the
+/// disk that is refused counts as no plan.
 ///
 /// # Errors
 /// When another plan is there, the keyring does not open, or the file cannot be read or written.
@@ -129,7 +129,7 @@ mod tests {
             assert!(matches!(load_plan(&dir, &before), Err(LoadPlanError::Refused(_))), "{how}");
         }
         dir.replace(ROTATION, &bytes).unwrap();
-        // A plan that only cannot be read now may be another one.
+        // A plan that cannot be read now may be the plan of another rotation.
         let (keep, unreadable) = set_up();
         std::fs::create_dir(keep.path().join(ROTATION)).unwrap();
         let refused = write_plan(&unreadable, &Means::default(), &plan, None).unwrap_err();

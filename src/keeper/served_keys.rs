@@ -21,7 +21,7 @@ use crate::{
     keyring::{Keyring, state::State},
 };
 
-/// The keys of one generation, by their names.
+/// The keys of one generation of a keyring, by their names.
 #[derive(Debug)]
 pub struct ServedKeys {
     uuid: Uuid,
@@ -33,16 +33,16 @@ pub struct ServedKeys {
     unbacked: usize,
 }
 
-/// A key for the serving path.
+/// A key as the calls use it.
 #[derive(Debug)]
 pub struct ServingKey {
-    /// Its public name.
+    /// The public name of the key, its key_id.
     pub id: Arc<str>,
-    /// Its state.
+    /// The state of the key.
     pub state: State,
     /// The KEK, which wraps and unwraps.
     pub kek: Arc<Kek>,
-    /// How many seeds it has unwrapped since the process started.
+    /// The number of seeds that the key has unwrapped since the process started.
     unwrapped: Arc<AtomicU64>,
 }
 
@@ -88,7 +88,7 @@ impl ServedKeys {
         self.generation
     }
 
-    /// Returns the SHA-256 of its record.
+    /// Returns the SHA-256 of the keyring's record.
     pub fn record(&self) -> Digest {
         self.record
     }
@@ -108,7 +108,7 @@ impl ServedKeys {
         self.keys.values().map(AsRef::as_ref)
     }
 
-    /// Returns how many of its keys no listed backup contains.
+    /// Returns the number of keys that no listed backup contains.
     pub fn unbacked(&self) -> usize {
         self.unbacked
     }
@@ -124,7 +124,7 @@ impl ServedKeys {
         }
     }
 
-    /// Returns when its primary key was first published as the primary one.
+    /// Returns the time when the primary key was first published as primary.
     pub fn since(&self) -> Instant {
         self.since
     }
@@ -133,23 +133,23 @@ impl ServedKeys {
 /// Why a daemon does not serve the keyring on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Degraded {
-    /// The error, as an operator reads it.
+    /// The error text, for an operator.
     pub reason: String,
-    /// Whether the keyring opens, and is refused only because it does not follow from the one that is served. Then a
-    /// restart serves it.
+    /// Whether the keyring opens, and is refused only because it does not follow from the served keyring. Then a
+    /// restart would serve it.
     pub no_successor: bool,
 }
 
 /// The state directory from which a daemon serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServedFrom {
-    /// Its absolute path.
+    /// The absolute path of the directory.
     pub path: PathBuf,
-    /// Identifies the directory itself, wherever it is moved.
+    /// Identifies the directory itself, even if it is moved.
     pub directory: DirectoryId,
 }
 
-/// The keys that are served now. There are none while the plugin is sealed.
+/// The keys that calls use now. There are none while the plugin is sealed.
 #[derive(Debug, Default)]
 pub struct Published {
     keys: ArcSwapOption<ServedKeys>,
@@ -160,7 +160,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// Replaces the served keys.
+    /// Replaces the served keys by `keys`.
     pub fn publish(&self, keys: ServedKeys) {
         self.keys.store(Some(Arc::new(keys)));
         self.degraded.store(None);
@@ -202,7 +202,7 @@ impl Published {
         self.alone.load(Ordering::Acquire)
     }
 
-    /// Waits for the first keys.
+    /// Waits until the first keys are published.
     pub async fn first(&self) {
         // Fails only if the sender was dropped. `self` owns the sender.
         let _ = self.unsealed.subscribe().wait_for(|unsealed| *unsealed).await;

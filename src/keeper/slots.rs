@@ -21,10 +21,10 @@ use crate::{
     },
 };
 
-/// A slot, and whether it opens without another slot.
+/// A slot, and the result of opening it without another slot.
 pub type Tested = (SlotSummary, Result<(), RootError>);
 
-/// The outcome of a change.
+/// The result of a change of the slots.
 #[derive(Debug)]
 pub struct SlotsChanged {
     /// The slots after the change. `opened` is false for all of them.
@@ -33,11 +33,11 @@ pub struct SlotsChanged {
     pub left: Option<PathBuf>,
 }
 
-/// Why a slot was not added.
+/// Why `slot add` failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddSlotError {
-    /// The change did not begin.
+    /// The keyring did not open, the lock is held, or a rekey is unfinished. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
     /// The root file has a slot of this name, or could not be made.
@@ -54,11 +54,11 @@ pub enum AddSlotError {
     Commit(#[from] CommitError),
 }
 
-/// Why a slot was not removed.
+/// Why `slot remove` failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoveSlotError {
-    /// The change did not begin.
+    /// The keyring did not open, the lock is held, or a rekey is unfinished. Nothing was changed.
     #[error(transparent)]
     Begin(#[from] BeginError),
     /// The root file has no slot of this name or no other slot, or could not be made.
@@ -72,7 +72,7 @@ pub enum RemoveSlotError {
     NoOtherOpens {
         /// The slot that was not removed.
         removed: String,
-        /// Why the others do not open.
+        /// Why the other slots do not open.
         reasons: RootError,
     },
     /// Writing the change failed. The error says what was changed.
@@ -80,14 +80,14 @@ pub enum RemoveSlotError {
     Commit(#[from] CommitError),
 }
 
-/// Why slots were not tested.
+/// Why `slot test` did not test the slots.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TestSlotsError {
     /// The root file cannot be read.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// No slot has the name.
+    /// The root file has no slot with this name.
     #[error(transparent)]
     Unknown(#[from] NoSuchSlot),
 }

@@ -19,13 +19,13 @@ use crate::{
     store::{Deadline, FileStore},
 };
 
-/// The file of the record.
+/// The name of the record's file.
 pub(super) const KEYRING: &str = "keyring";
 /// A copy of the record before the last change. If the last change removed key bytes, a copy of the newest record.
 pub const KEYRING_PREV: &str = "keyring.prev";
-/// The root file.
+/// The name of the root file.
 pub(super) const ROOT: &str = "root";
-/// The mark.
+/// The name of the mark's file.
 pub(super) const MARK: &str = "mark";
 /// The ledger, which lists the backups.
 pub(super) const LEDGER: &str = "ledger";
@@ -66,13 +66,13 @@ pub(super) fn load_by() -> Deadline {
 /// Whether a file may replace another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Writing {
-    /// The file must not exist.
+    /// The file must not exist yet.
     Create,
-    /// The file may exist.
+    /// The file may exist, and is replaced.
     Replace,
 }
 
-/// The files of one node.
+/// The files in the state directory of one node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StateFiles<'a> {
     dir: &'a Dir,
@@ -84,7 +84,7 @@ impl<'a> StateFiles<'a> {
         Self { dir }
     }
 
-    /// Returns the directory.
+    /// Returns the state directory.
     pub(super) fn dir(self) -> &'a Dir {
         self.dir
     }
@@ -115,12 +115,12 @@ impl<'a> StateFiles<'a> {
         self.read(ROOT, ROOT_MAX)
     }
 
-    /// Reads the mark.
+    /// Reads the bytes of the mark. Returns `None` if there is no mark.
     pub(super) fn mark(self) -> Result<Option<Zeroizing<Vec<u8>>>, DurableError> {
         self.read(MARK, RECORD_MAX)
     }
 
-    /// Reads the ledger.
+    /// Reads the bytes of the ledger. Returns `None` if there is no ledger.
     pub(super) fn ledger(self) -> Result<Option<Zeroizing<Vec<u8>>>, DurableError> {
         self.read(LEDGER, LEDGER_MAX)
     }
@@ -130,7 +130,7 @@ impl<'a> StateFiles<'a> {
         self.read(ROTATION, ROTATION_MAX)
     }
 
-    /// Reads the copy of a record.
+    /// Reads the copy of an earlier record, `keyring.prev`. Returns `None` if there is no copy.
     pub(super) fn copy(self) -> Result<Option<Zeroizing<Vec<u8>>>, DurableError> {
         self.read(KEYRING_PREV, RECORD_MAX)
     }

@@ -41,7 +41,7 @@ pub fn opened(dir: &Dir) -> Opened {
     open(dir, &Means::default()).unwrap()
 }
 
-/// Adds a key. Returns it.
+/// Adds a pending key, and returns its name.
 pub fn added(dir: &Dir) -> KeyId {
     add_key(dir, &Means::default(), &[], now()).unwrap().key_id
 }
@@ -127,7 +127,7 @@ pub fn copies<const N: usize>(dir: &Dir, names: [&'static str; N]) -> [(&'static
     names.map(|name| (name, std::fs::read(dir.path_of(name)).unwrap()))
 }
 
-/// Puts files back.
+/// Puts copies of files back into `dir`.
 pub fn put_back<const N: usize>(dir: &Dir, copies: [(&'static str, Vec<u8>); N]) {
     for (name, bytes) in copies {
         dir.replace(name, &bytes).unwrap();

@@ -1,4 +1,4 @@
-//! The steps of a commit, so that tests can let a process die after each.
+//! The steps of a commit, after each of which a test lets the process die.
 
 #[cfg(not(test))]
 use crate::durable::DurableError;

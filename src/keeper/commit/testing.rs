@@ -6,7 +6,7 @@ use super::step::CommitStep;
 use crate::durable::DurableError;
 
 thread_local! {
-    /// The step after which this thread dies.
+    /// The step after which a commit of this thread fails, as if the process died.
     static LAST: Cell<Option<CommitStep>> = const { Cell::new(None) };
 }
 
