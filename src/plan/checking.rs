@@ -18,12 +18,12 @@ impl<M> Explorable for M where
 {
 }
 
-/// What an exploration has found.
+/// The result of an exploration.
 pub(super) struct Explored {
     pub(super) states: usize,
     /// Whether everything that should be possible has happened in some order of events.
     pub(super) ends: bool,
-    /// The properties that are broken, each with the shortest way there.
+    /// The properties that are broken, each with the shortest order of events that breaks it.
     pub(super) broken: Vec<(&'static str, String)>,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn explored(model: impl Explorable) -> Explored {
     Explored { states: checker.unique_state_count(), ends, broken }
 }
 
-/// Checks that nothing is broken, however the events are ordered, in at least so many states.
+/// Checks that no order of events breaks a property, in at least `states` states.
 #[track_caller]
 pub(super) fn holds(model: impl Explorable, states: usize) {
     let explored = explored(model);

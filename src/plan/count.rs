@@ -1,23 +1,23 @@
-//! How many API servers there may be.
+//! Decides whether a count of the API servers proves that all of them use this keyring. A [`CountDoubt`] says why not.
 
 use super::{
     rules::{Rule, Rules},
     world::{ApiServers, ClusterNow},
 };
 
-/// Why a count of the API servers does not open a gate.
+/// Why a count of the API servers keeps a gate closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum CountDoubt {
-    /// Nobody knows how many API servers there are.
+    /// Nobody knows how many API servers use the etcd.
     #[error("the API servers of this etcd cannot be counted, so one of them may use another keyring")]
     Unknown,
-    /// There are more API servers than nodes.
+    /// More API servers use the etcd than the keyring has nodes.
     #[error("{} use this etcd, expected at most {nodes}, because a keyring file serves one API server", counted(*count, "API server"))]
     TooMany {
-        /// How many API servers there are.
+        /// The number of API servers.
         count: u64,
-        /// How many nodes there are.
+        /// The number of nodes.
         nodes: u64,
     },
     /// More API servers are connected than etcd shows, or than the operator has said.
@@ -28,7 +28,7 @@ pub enum CountDoubt {
         /// How many there are.
         count: u64,
     },
-    /// No API server is said to run, and etcd shows some.
+    /// The operator says that no API server runs, and etcd shows some.
     #[error("{} this etcd, but no API server was said to run", use_it(*.0))]
     Counted(u64),
     /// No API server is said to run, and some are connected.

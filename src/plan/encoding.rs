@@ -10,7 +10,7 @@ use crate::{
     text::{self, LineReader, LineWriter, TextError, base64, base64_array, hex_array},
 };
 
-/// The longest file in bytes.
+/// The greatest length of the file in bytes.
 pub const ROTATION_MAX: usize = 512 * 1024;
 const KIND: &str = "rotation";
 const COMPROMISE: &str = "compromise";
@@ -22,21 +22,21 @@ pub enum ReadPlanError {
     /// The grammar or the HMAC is wrong.
     #[error("the plan of the rotation: {0}")]
     Text(#[from] TextError),
-    /// It belongs to another installation.
+    /// The plan belongs to another keyring.
     #[error("the plan of the rotation belongs to keyring {}, expected {}", found.to_hex(), expected.to_hex())]
     OtherKeyring {
-        /// The uuid that it contains.
+        /// The uuid in the plan.
         found: Uuid,
-        /// The uuid of the keyring.
+        /// The uuid of the keyring here.
         expected: Uuid,
     },
-    /// The root key was replaced since.
+    /// The plan is from before a rekey: it is under an earlier root key.
     #[error("the plan of the rotation is under another root key")]
     OtherRootKey,
     /// The contents are valid, but the encoder would have written other bytes.
     #[error("the plan of the rotation is not in its canonical form")]
     NotCanonical,
-    /// There is no locked memory for the key that authenticates it.
+    /// No memory could be locked for the key that authenticates the plan.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }

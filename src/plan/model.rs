@@ -32,12 +32,12 @@ use super::{
     world::{ClusterNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
 };
 
-/// How long a step of time is. A write takes less: 60 s of `--request-timeout` and 20 s until it is delivered.
+/// The length of a step of time. A write takes less: 60 s of `--request-timeout` and 20 s of delivery.
 const STEP: Duration = Duration::from_secs(90);
-/// For how many steps after its last good Status an API server writes under its seed.
+/// The number of steps for which an API server writes under its seed after its last good Status.
 const COASTING: u8 = 2;
 
-/// Longer spans are not told apart.
+/// The greatest number of steps that the model counts. Longer times make no difference.
 const LONG: u8 = 4;
 
 /// A record: its keys, each with its state. In a compromise, others may know every key but the newest.
@@ -55,22 +55,22 @@ struct UnderWay {
 struct Pair {
     /// The record that the plugin serves, by its number. `None` if the plugin is down.
     serves: Option<usize>,
-    /// Whether the plugin follows changes of the keyring. One with a copied keyring file does not.
+    /// Whether the plugin follows changes of the keyring. A plugin with a copied keyring file does not.
     follows: bool,
     /// The key under which the API server writes.
     seed: u32,
-    /// Steps since its last good Status.
+    /// The number of steps since the last good Status.
     age: u8,
-    /// How many steps lie between the first and the last Status of a run without a gap or an Encrypt.
+    /// The number of steps between the first and the last Status of an unbroken run: one key, no gap, no Encrypt.
     steady: Option<u8>,
-    /// For how many steps the plugin has served its primary key.
+    /// The number of steps for which the plugin has served its primary key.
     primary_for: u8,
     /// Whether the API server is paused. Its write may then reach etcd much later.
     is_frozen: bool,
     write: Option<UnderWay>,
 }
 
-/// The whole cluster.
+/// The state of the model: all nodes, etcd, the records and the command.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ModelCluster {
     now: u8,
@@ -80,52 +80,52 @@ struct ModelCluster {
     /// All records, the newest last.
     records: Vec<Keys>,
     plan: Option<RotationPlan>,
-    /// What the command has seen. `None` if it does not run.
+    /// The facts that the running command has seen. `None` if it does not run.
     progress: Option<RotationProgress>,
     crashes: u8,
 }
 
-/// Something that happens.
+/// An event, of which the model checker tries every order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum ModelEvent {
-    /// 90 s pass.
+    /// A step of time passes: 90 s.
     Tick,
     /// The command does its next step.
     Go,
     /// The command makes a key, and dies before it notes that.
     AddAndDie,
-    /// The command dies.
+    /// The command is killed.
     Die,
     /// The command is called again.
     Call,
-    /// A plugin serves the newest record.
+    /// The plugin of this pair serves the newest record.
     Follow(usize),
-    /// A plugin dies.
+    /// The plugin of this pair dies.
     Stop(usize),
-    /// An API server asks its plugin, which announces the key of its seed.
+    /// The API server of this pair asks its plugin, which announces the key of its seed.
     Status(usize),
-    /// An API server takes a new key up.
+    /// The API server of this pair adopts a new key.
     Adopt(usize),
-    /// An API server begins to write an object.
+    /// The API server of the first number begins to write the object of the second number.
     Begin(usize, usize),
-    /// A write reaches etcd.
+    /// The write of this API server reaches etcd.
     Commit(usize),
-    /// A write fails.
+    /// The write of this API server fails.
     Abort(usize),
-    /// An API server is paused. This happens only in a compromise, whose end disables a key.
+    /// This API server is paused. It happens only in a compromise, whose end disables a key.
     Freeze(usize),
-    /// It goes on.
+    /// This API server runs again after a pause.
     Thaw(usize),
 }
 
-/// Which cluster is explored, and by which rules.
+/// The cluster that is explored, and the rules of the planner.
 struct Exploration {
     rules: Rules,
     /// Whether others may know the first key.
     is_compromise: bool,
-    /// How many nodes the keyring has.
+    /// The number of nodes of the keyring.
     nodes: usize,
-    /// How many API servers there are. Those beyond the nodes have a copy of the keyring file.
+    /// The number of API servers. Those beyond the nodes have a copy of the keyring file.
     api_servers: usize,
     objects: usize,
     until: u8,
@@ -216,7 +216,7 @@ impl ModelCluster {
         self.plan.as_ref().is_some_and(|plan| plan.phase == Phase::Done)
     }
 
-    /// Does what the planner says.
+    /// Carries out an action of the planner.
     fn act(&mut self, action: Action) {
         let Some(mut progress) = self.progress.take() else { return };
         let mut plan = self.plan.clone();
@@ -255,7 +255,7 @@ impl ModelCluster {
         (self.plan, self.progress) = (plan, Some(progress));
     }
 
-    /// Makes a pending key.
+    /// Adds a pending key to the keyring, in a new record.
     fn add(&mut self) -> KeyId {
         let seq = self.keys().iter().map(|(seq, _)| *seq).max().unwrap() + 1;
         let mut keys = self.keys().clone();
@@ -279,7 +279,7 @@ impl ModelCluster {
         self.records.push(self.keys().iter().map(|(seq, before)| (*seq, state(*seq, *before))).collect());
     }
 
-    /// Has the first API server write what is stale, under the key that it has.
+    /// Makes the first API server write the stale objects under the key of its seed.
     fn rewrite(&mut self) {
         let pair = &self.pairs[0];
         if pair.age <= COASTING {
@@ -361,7 +361,7 @@ impl Model for Exploration {
             if let Some(record) = pair.serves {
                 let announced = primary(&state.records[record]);
                 if pair.is_frozen {
-                    // It asks nothing.
+                    // The paused API server sends no Status.
                 } else if announced != pair.seed {
                     events.push(ModelEvent::Adopt(number));
                 } else if pair.age > 0 {

@@ -1,4 +1,8 @@
-//! Decides the next step of a rotation: the gates, in the order in which they are checked.
+//! Decides the next step of a rotation. Each gate (a method of [`Gates`]) checks one condition, in a fixed order, and
+//! the first closed gate returns the step that leads to its opening.
+//!
+//! Pure. Invariant: the decision depends only on the cluster as it is seen now ([`ClusterNow`]), on the plan, and on
+//! what this run has seen. Source: `docs/rotate.md`, "The phases".
 
 use std::time::Duration;
 
@@ -19,7 +23,7 @@ pub fn next(world: &ClusterNow, plan: Option<&RotationPlan>, progress: &Rotation
     next_by(Rules::default(), world, plan, progress)
 }
 
-/// Decides by these rules.
+/// Decides the next step by `rules`, of which a test can leave one out.
 pub(super) fn next_by(
     rules: Rules,
     world: &ClusterNow,
@@ -29,13 +33,13 @@ pub(super) fn next_by(
     Gates { rules, world, progress }.decide(plan).unwrap_or_else(|step| step)
 }
 
-/// How long after a scan the next one looks whether events have expired.
+/// How long after a scan for expired events the next scan begins.
 const RESCAN: Duration = Duration::from_mins(1);
 
-/// The error contains what to do while the gate is closed.
+/// The result of a gate. A closed gate returns the step that leads to its opening.
 type Gate<T = ()> = Result<T, NextStep>;
 
-/// The gates of a rotation, with what is known at this moment.
+/// The gates of a rotation, with everything that is known at this moment.
 struct Gates<'a> {
     rules: Rules,
     world: &'a ClusterNow,
@@ -44,7 +48,7 @@ struct Gates<'a> {
 
 impl Gates<'_> {
     fn decide(&self, plan: Option<&RotationPlan>) -> Gate<NextStep> {
-        // A plan for keys that others may know takes over any other.
+        // A plan to replace compromised keys takes precedence over any other plan.
         let goes_on = |plan: &&RotationPlan| plan.is_unfinished() && (plan.is_compromise || !self.world.is_compromise);
         let Some(plan) = plan.filter(goes_on) else {
             return self.begin(self.world.is_compromise);
@@ -53,13 +57,13 @@ impl Gates<'_> {
         match self.world.record.key(key).map(|key| key.state) {
             Some(State::Primary) => self.finish(plan, key),
             Some(State::Pending) if plan.phase == Phase::Prepare => self.prepare(plan, key),
-            // Another key was promoted, or the keyring was restored: the plan is void.
+            // Another key was promoted, or the keyring was restored, so the plan is void.
             _ => self.begin(plan.is_compromise),
         }
     }
 
-    /// Begins with a scan. If an earlier rotation is unfinished, this one finishes it: it goes towards the present
-    /// primary key.
+    /// Begins with a scan. If an earlier rotation is unfinished, this one finishes it: its key is the present primary
+    /// key.
     fn begin(&self, is_compromise: bool) -> Gate<NextStep> {
         let scanned = self.may_end(is_compromise)?;
         let missing = self.world.nodes_without(|serves: &ServedNow| serves.record == self.world.record.digest);
@@ -74,8 +78,8 @@ impl Gates<'_> {
         Ok(NextStep::Do(Action::Begin(aim)))
     }
 
-    /// Opens if no known reason prevents the rotation from ending. Values that no key of ours opens do not matter in an
-    /// emergency.
+    /// Opens if no known reason prevents the rotation from ending. In a compromise, values that no key of ours opens do
+    /// not matter.
     fn may_end(&self, is_compromise: bool) -> Gate<Scanned> {
         let scanned = self.scanned_now()?;
         readable(&scanned)?;
@@ -88,15 +92,15 @@ impl Gates<'_> {
         Err(NextStep::Refuse(refused))
     }
 
-    /// Returns the last scan, if it compared the values with the key that is primary now.
+    /// Returns the last scan, if it compared the values with the present primary key.
     fn scanned_now(&self) -> Gate<Scanned> {
         let scanned = self.progress.scanned.filter(|scanned| Some(scanned.primary) == self.world.record.primary());
         scanned.ok_or_else(|| self.scan())
     }
 
-    /// Makes the key of a plan. If the record is the direct successor of the one that the plan began with, and has
-    /// exactly one pending key that is newer than all keys of that one, then a run before has made it for this plan,
-    /// and died before it noted that.
+    /// Makes the key of a plan. An earlier run may have made it already, and died before it noted that in the plan. It
+    /// has, if the record is the direct successor of the record with which the plan began, and has exactly one pending
+    /// key that is newer than all keys of that record.
     fn make_key(&self, plan: &RotationPlan) -> Gate<NextStep> {
         let record = &self.world.record;
         if record.digest == plan.began {
@@ -106,12 +110,12 @@ impl Gates<'_> {
         let mut made = record.keys.iter().filter(is_new).filter(|_| record.past.first() == Some(&plan.began));
         match (made.next(), made.next()) {
             (Some(key), None) => Ok(NextStep::Do(Action::Take(key.id))),
-            // The keyring was changed otherwise.
+            // The keyring was changed in another way, so the plan is void.
             _ => self.begin(plan.is_compromise),
         }
     }
 
-    /// Opens the gate to the promotion.
+    /// Opens if the key can be promoted: it is backed up, and every node has proved that it can read with it.
     fn prepare(&self, plan: &RotationPlan, key: KeyId) -> Gate<NextStep> {
         let has_acknowledged =
             |serves: &ServedNow| serves.record == self.world.record.digest && serves.canary == Some(key);
@@ -125,13 +129,13 @@ impl Gates<'_> {
         }
         let scanned = self.may_end(plan.is_compromise)?;
         if scanned.under_other_keys > 0 && !plan.is_compromise {
-            // Another key was promoted meanwhile.
+            // Another key was promoted meanwhile, so the plan is void.
             return self.begin(false);
         }
         Ok(NextStep::Do(Action::Promote(key)))
     }
 
-    /// Goes on after the promotion, until a scan that began after the quiet time is clean.
+    /// Continues after the promotion, until a scan that began after the quiet time is clean.
     fn finish(&self, plan: &RotationPlan, key: KeyId) -> Gate<NextStep> {
         if plan.phase == Phase::Prepare {
             return Ok(NextStep::Do(Action::Promoted));
@@ -151,7 +155,7 @@ impl Gates<'_> {
         self.sweep(plan, published.after(quiet))
     }
 
-    /// Has everything written, and waits until no API server writes under the old key.
+    /// Has the API servers write every stale object, and waits until no API server writes under the old key.
     fn sweep(&self, plan: &RotationPlan, quiet: Ticks) -> Gate<NextStep> {
         let scanned = self.scanned_now()?;
         readable(&scanned)?;
@@ -190,7 +194,7 @@ impl Gates<'_> {
         }
     }
 
-    /// Returns the next scan.
+    /// Returns the step that scans every etcd.
     fn scan(&self) -> NextStep {
         NextStep::Do(Action::Scan { is_settled: settled(self.rules, self.world).is_ok() })
     }
@@ -209,7 +213,7 @@ impl Gates<'_> {
         Err(NextStep::Do(Action::Disable(key)))
     }
 
-    /// Opens if there are no more API servers than nodes, and no connections that no API server accounts for.
+    /// Opens if there are at most as many API servers as nodes, and an API server for every connection.
     fn count_holds(&self) -> Gate {
         let counted = self
             .progress
@@ -221,7 +225,7 @@ impl Gates<'_> {
     }
 }
 
-/// Whether what a node serves is this record or one before it, and no fork.
+/// Whether a node serves this record or a predecessor of it, and no fork.
 fn is_known(world: &ClusterNow, serves: &ServedNow) -> bool {
     serves.record == world.record.digest || world.record.past.contains(&serves.record)
 }

@@ -1,4 +1,8 @@
-//! The gates before a key is given up, in their order. They are the same for `key disable` and `key destroy`.
+//! Decides the next step before a key is given up. The gates and their order are the same for `key disable` and `key
+//! destroy`.
+//!
+//! Pure. Invariant: [`RetireStep::Retire`] is returned only if a scan has found no value under the key and no API
+//! server can write one any more. Source: `docs/hierarchy.md`, "The life of a key".
 
 use std::time::Duration;
 
@@ -10,27 +14,28 @@ use super::{
     world::{ApiServers, ClusterNow, ConnectionNow, NodeNow, ServedNow},
 };
 
-/// The next step towards giving up a key.
+/// The next step towards disabling or destroying a key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RetireStep {
     /// Scan every etcd for values under the key.
     Scan {
-        /// Whether a scan that begins now proves that nothing needs the key: no API server can write under it any more.
+        /// Whether a scan that begins now proves that nothing needs the key, because no API server can write under it
+        /// any more.
         is_proof: bool,
     },
-    /// Count the API servers.
+    /// Count the API servers that use the etcd.
     Count,
     /// Note in the ledger at which revision the last scan found no value under the key.
     Note,
-    /// Give the key up.
+    /// Disable or destroy the key: nothing needs it.
     Retire,
-    /// Look again later.
+    /// Wait, and look again later. Contains what is not settled yet.
     Wait(Unsettled),
-    /// This many values are under the key.
+    /// Stop, because this many values are under the key.
     Needed(u64),
-    /// This many listed snapshots need the key.
+    /// Stop, because this many listed snapshots need the key.
     Listed(u64),
-    /// The count of API servers speaks against it.
+    /// Stop, because of the count of API servers.
     Refuse(CountDoubt),
 }
 
@@ -38,13 +43,13 @@ pub enum RetireStep {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unsettled {
-    /// These nodes do not serve the record.
+    /// The plugins of these nodes do not serve the present record.
     #[error("the plugin on {} does not serve the keyring as it is now", .0.join(", "))]
     NotServed(Vec<String>),
-    /// The primary key is not served for long enough.
+    /// The primary key has been served for less than the quiet time. Contains the rest.
     #[error("an API server that is not connected now may still write under another key, for {} s more", seconds(*.0))]
     Quiet(Duration),
-    /// The plugins of these nodes have no live connection.
+    /// The plugins of these nodes have no live connection of an API server.
     #[error("no API server is connected to the plugin on {}, so none has shown which key it writes under", .0.join(", "))]
     NoConnection(Vec<String>),
     /// Not every connection of an API server has announced the primary key alone for long enough.
@@ -61,7 +66,7 @@ pub enum Unsettled {
 }
 
 impl Unsettled {
-    /// Returns how much longer it takes, if that is known.
+    /// Returns the remaining time, if it is known.
     pub fn left(&self) -> Option<Duration> {
         match self {
             Self::Quiet(left) | Self::ApiServers { left, .. } => Some(*left),
@@ -89,42 +94,42 @@ fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-/// A scan for values under one key.
+/// A finished scan for values under one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyScan {
-    /// The record when it began.
+    /// The SHA-256 of the record when the scan began.
     pub record: Digest,
-    /// How many live values are under the key.
+    /// The number of live values under the key.
     pub objects: u64,
-    /// Whether no API server could write under the key any more when it began.
+    /// Whether no API server could write under the key any more when the scan began.
     pub is_proof: bool,
 }
 
-/// Whether clients can read etcd at a revision at which a value may have needed the key.
+/// Whether clients can still read etcd at a revision at which a value may have needed the key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum History {
-    /// The ledger does not say at which revision of each etcd no value needed the key.
+    /// The ledger does not name a revision of each etcd at which no value needed the key.
     Unnoted,
-    /// This etcd has not compacted the revisions before this one yet. No value needed the key at this one.
+    /// This etcd has not yet compacted the revisions before this one, at which no value needed the key.
     Kept(EtcdRevision),
-    /// Every etcd has compacted them.
+    /// Every etcd has compacted the revisions at which values may have needed the key.
     Compacted,
 }
 
-/// What one run has seen. It begins empty at each start.
+/// The facts that one run of `key disable` or `key destroy` has seen. They begin empty at each start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct RetireProgress {
-    /// The last scan.
+    /// The result of the last scan.
     pub scanned: Option<KeyScan>,
     /// The last count of the API servers.
     pub counted: Option<ApiServers>,
-    /// How many listed snapshots needed the key when the run began. A snapshot that was taken from the list since may
-    /// have been restored. 0 for `key disable`, which does not ask the ledger.
+    /// The number of listed snapshots that needed the key when the run began. A snapshot that has left the ledger since
+    /// may have been restored. 0 for `key disable`, which does not ask the ledger.
     pub listed: u64,
-    /// What etcd keeps of the time when values needed the key. `None` for `key disable`, which does not ask for it,
+    /// Whether etcd still has revisions at which values needed the key. `None` for `key disable`, which does not ask,
     /// because a disabled key can be enabled again.
     pub history: Option<History>,
-    /// Whether the operator says that no API server runs.
+    /// `--api-servers 0`: whether the operator says that no API server runs.
     pub has_no_api_servers: bool,
 }
 
@@ -133,19 +138,19 @@ pub fn retire(world: &ClusterNow, progress: &RetireProgress) -> RetireStep {
     retire_by(Rules::default(), world, progress)
 }
 
-/// Decides by these rules.
+/// Decides the next step by `rules`, of which a test can leave one out.
 pub(super) fn retire_by(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> RetireStep {
     decide(rules, world, progress).map_or_else(|step| step, |()| RetireStep::Retire)
 }
 
-/// The error contains what to do while the gate is closed.
+/// The result of a gate. A closed gate returns the step that leads to its opening.
 type RetireGate<T = ()> = Result<T, RetireStep>;
 
 fn decide(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> RetireGate {
     let settled =
         if progress.has_no_api_servers { disconnected(world) } else { settled(rules, world).map_err(RetireStep::Wait) };
     let scan = RetireStep::Scan { is_proof: settled.is_ok() };
-    // Comes first, because a value that needs the key is the best reason to keep it.
+    // The scan comes first, because a value that needs the key is the best reason to keep it.
     let scanned = progress.scanned.filter(|scanned| scanned.record == world.record.digest).ok_or(scan)?;
     if rules.has(Rule::Scan) && scanned.objects > 0 {
         return Err(RetireStep::Needed(scanned.objects));
@@ -161,8 +166,8 @@ fn decide(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> Retire
     if rules.has(Rule::Compaction) { compacted(progress) } else { Ok(()) }
 }
 
-/// Opens if no client can read a value that needed the key any more. Comes last, because only a scan that is a proof
-/// may be noted.
+/// Opens if no client can read a value that needed the key any more. This gate comes last, because only a scan that is
+/// a proof may be noted.
 fn compacted(progress: &RetireProgress) -> RetireGate {
     match &progress.history {
         None | Some(History::Compacted) => Ok(()),
@@ -171,7 +176,8 @@ fn compacted(progress: &RetireProgress) -> RetireGate {
     }
 }
 
-/// Opens if no plugin refutes the operator's word that no API server runs. A plugin of another keyring says nothing.
+/// Opens if no plugin contradicts the operator's word that no API server runs. A plugin of another keyring does not
+/// count.
 fn disconnected(world: &ClusterNow) -> RetireGate {
     let is_other = |node: &&NodeNow| node.serves.as_ref().is_some_and(|serves| serves.record != world.record.digest);
     let others: Vec<String> = world.nodes.iter().filter(is_other).map(|node| node.name.clone()).collect();
@@ -196,7 +202,7 @@ pub(super) fn settled(rules: Rules, world: &ClusterNow) -> Result<(), Unsettled>
     if rules.has(Rule::Settle) { adopted(world) } else { Ok(()) }
 }
 
-/// Opens after the quiet time, for API servers that are not connected any more.
+/// Opens after the quiet time, which covers the API servers that are not connected now.
 fn quiet(world: &ClusterNow) -> Result<(), Unsettled> {
     let served = asked(world).filter_map(|node| node.serves.as_ref()).map(|serves| serves.primary_for).min();
     match world.timeouts.quiet().saturating_sub(served.unwrap_or_default()) {
@@ -252,7 +258,7 @@ mod tests {
     };
     use crate::keyring::state::State;
 
-    /// Returns what a run knows that has looked, counted and scanned.
+    /// Returns the facts of a run that has looked, counted and scanned.
     fn seen(world: &ClusterNow) -> RetireProgress {
         let scanned = KeyScan { record: world.record.digest, objects: 0, is_proof: true };
         RetireProgress {

@@ -26,17 +26,17 @@ use super::{
     world::{ClusterNow, ConnectionNow, KeyNow, NodeNow, RecordNow, ServedNow, Ticks, Timeouts},
 };
 
-/// How long a step of time is. A write takes less.
+/// The length of a step of time. A write takes less.
 const STEP: Duration = Duration::from_secs(90);
-/// For how many steps after its last good Status an API server writes under its seed.
+/// The number of steps for which an API server writes under its seed after its last good Status.
 const COASTING: u8 = 2;
-/// After so many steps without a Status, a connection does not count as alive. It is the longest gap that a run of
-/// Status may have, too.
+/// The number of steps without a Status after which a connection counts as dead. An unbroken run of Status has no
+/// longer gap.
 const ALIVE: u8 = 1;
-/// Longer spans are not told apart.
+/// The greatest number of steps that the model counts. Longer times make no difference.
 const LONG: u8 = 4;
 
-/// The records, one after the other.
+/// The number of each record, in their order.
 const BEFORE: u8 = 0;
 const PROMOTED: u8 = 1;
 const DISABLED: u8 = 2;
@@ -55,26 +55,26 @@ fn primary(record: u8) -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct LateWrite {
     key: u32,
-    /// Whether the API server was paused since. Then its time is over as soon as it goes on.
+    /// Whether the API server was paused since. Then the write ends as soon as the API server runs again.
     is_stuck: bool,
 }
 
 /// An API server and the plugin beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct RetirePair {
-    /// The record that the plugin serves. `None` if it is down.
+    /// The record that the plugin serves. `None` if the plugin is down.
     serves: Option<u8>,
-    /// For how many steps it has served its primary key.
+    /// The number of steps for which the plugin has served its primary key.
     primary_for: u8,
-    /// Whether the plugin follows changes of the keyring. One with a copied keyring file does not.
+    /// Whether the plugin follows changes of the keyring. A plugin with a copied keyring file does not.
     follows: bool,
     /// The key under which the API server writes.
     seed: u32,
-    /// Steps since its last good Status.
+    /// The number of steps since the last good Status.
     age: u8,
-    /// Whether that Status came over the present connection.
+    /// Whether the last good Status came over the present connection.
     is_connected: bool,
-    /// How many steps lie between the first and the last Status of a run without a gap or an Encrypt.
+    /// The number of steps between the first and the last Status of an unbroken run: one key, no gap, no Encrypt.
     steady: Option<u8>,
     is_frozen: bool,
     write: Option<LateWrite>,
@@ -85,7 +85,7 @@ impl RetirePair {
         self.serves.is_some() && self.is_connected
     }
 
-    /// Has the plugin serve `record` from now on.
+    /// Makes the plugin serve `record` from now on.
     fn follow(&mut self, record: u8) {
         if self.serves.map(primary) != Some(primary(record)) {
             self.primary_for = 0;
@@ -118,9 +118,9 @@ impl RetirePair {
 /// The older revisions that etcd still has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Older {
-    /// Whether the value needs key 1 at one of them.
+    /// Whether a value at one of these revisions needs key 1.
     needs_first: bool,
-    /// Whether it does at one that is newer than the noted one.
+    /// Whether a value at one of them after the noted revision needs key 1.
     needs_first_since: bool,
     noted: Noted,
 }
@@ -128,28 +128,28 @@ struct Older {
 /// The revision in the ledger at which no value needs key 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 enum Noted {
-    /// There is none.
+    /// The ledger notes no revision.
     #[default]
     No,
-    /// etcd still has older revisions.
+    /// The ledger notes a revision, and etcd still has older ones.
     Kept,
-    /// etcd has compacted the revisions before it.
+    /// The ledger notes a revision, and etcd has compacted the older ones.
     Compacted,
 }
 
 impl Older {
-    /// Key 1 was needed up to now.
+    /// Notes that a value has needed key 1 up to now.
     fn see_first(&mut self) {
         self.needs_first = true;
         self.needs_first_since |= self.noted != Noted::No;
     }
 
-    /// Notes the present revision, at which nothing needs key 1.
+    /// Notes the present revision in the ledger. Nothing needs key 1 there.
     fn note(&mut self) {
         (self.noted, self.needs_first_since) = (Noted::Kept, false);
     }
 
-    /// Compacts the revisions before the noted one, or before the present one if none is noted.
+    /// Compacts the revisions before the noted one, or before the present one if the ledger notes none.
     fn compact(&mut self) {
         if self.noted == Noted::Kept {
             self.noted = Noted::Compacted;
@@ -158,65 +158,65 @@ impl Older {
     }
 }
 
-/// The whole cluster.
+/// The state of the model: all nodes, etcd, the records and the command.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct RetireCluster {
     now: u8,
     newest: u8,
-    /// The key that the value is under. `None` if there is none.
+    /// The key that the value in etcd is under. `None` if there is no value.
     value: Option<u32>,
     pairs: Vec<RetirePair>,
     /// Whether the ledger lists a snapshot of etcd with a value under key 1.
     has_snapshot: bool,
     is_restored: bool,
-    /// What etcd still has at older revisions.
+    /// The older revisions that etcd still has.
     older: Older,
-    /// What the command has seen. `None` if it does not run.
+    /// The facts that the running command has seen. `None` if it does not run.
     progress: Option<RetireProgress>,
     crashes: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum RetireEvent {
-    /// 90 s pass.
+    /// A step of time passes: 90 s.
     Tick,
     /// The command does its next step.
     Go,
-    /// The command dies.
+    /// The command is killed.
     Die,
     /// The command is called, first to disable key 1, then to destroy it.
     Call,
-    /// A plugin serves the newest record.
+    /// The plugin of this pair serves the newest record.
     Follow(usize),
-    /// A plugin dies.
+    /// The plugin of this pair dies.
     Stop(usize),
-    /// An API server asks its plugin, which announces the key of its seed.
+    /// The API server of this pair asks its plugin, which announces the key of its seed.
     Status(usize),
-    /// An API server takes a new key up.
+    /// The API server of this pair adopts a new key.
     Adopt(usize),
-    /// An API server begins a write.
+    /// The API server of this pair begins a write.
     Begin(usize),
-    /// A write reaches etcd.
+    /// The write of this API server reaches etcd.
     Commit(usize),
-    /// A write fails.
+    /// The write of this API server fails.
     Abort(usize),
-    /// An API server is paused.
+    /// This API server is paused.
     Freeze(usize),
-    /// It goes on.
+    /// This API server runs again after a pause.
     Thaw(usize),
-    /// etcd is restored from the listed snapshot, and gets another number.
+    /// etcd is restored from the listed snapshot, and gets a new cluster number.
     Restore,
-    /// The snapshot is deleted and taken from the ledger.
+    /// The snapshot is deleted, and removed from the ledger.
     Forget,
     /// The API server compacts etcd.
     Compact,
-    /// The ledger loses what is noted about key 1.
+    /// The ledger loses the note about key 1.
     LoseNote,
 }
 
 struct RetireExploration {
     rules: Rules,
-    /// How many API servers there are. All but the first have a copy of the keyring file.
+    /// The number of API servers. All but the first have a copy of the keyring file.
     api_servers: usize,
     has_snapshot: bool,
     until: u8,
@@ -268,7 +268,7 @@ impl RetireCluster {
         Some(retire_by(rules, &self.world(), &self.progress()?))
     }
 
-    /// Returns what the command sees. It looks at the ledger and at etcd anew each time.
+    /// Returns the facts that the command sees. It asks the ledger and etcd anew each time.
     fn progress(&self) -> Option<RetireProgress> {
         let history = match self.older.noted {
             Noted::No => History::Unnoted,
@@ -342,7 +342,7 @@ impl RetireCluster {
             RetireEvent::Go => {}
             RetireEvent::Die => (self.progress, self.crashes) = (None, self.crashes + 1),
             RetireEvent::Call => {
-                // A disabled key can be enabled again, so only a destroyed one is missed.
+                // A disabled key can be enabled again, so only a destroyed key is missed.
                 let listed = u64::from(self.has_snapshot && self.newest == DISABLED);
                 self.progress = Some(RetireProgress { listed, ..RetireProgress::default() });
             }
@@ -379,7 +379,7 @@ impl RetireCluster {
             RetireEvent::Thaw(number) => self.pairs[number].is_frozen = false,
             RetireEvent::Restore => {
                 (self.value, self.is_restored) = (Some(1), true);
-                // The restored etcd has another number, so nothing is noted about it.
+                // The restored etcd has another cluster number, so the ledger notes nothing about it.
                 self.older = Older { needs_first: true, ..Older::default() };
             }
             RetireEvent::Forget => self.has_snapshot = false,
@@ -427,7 +427,7 @@ impl Model for RetireExploration {
             Some(RetireStep::Scan { .. } | RetireStep::Count | RetireStep::Note | RetireStep::Retire) => {
                 events.push(RetireEvent::Go);
             }
-            // The command has ended.
+            // The planner has told the command to stop.
             Some(RetireStep::Needed(_) | RetireStep::Listed(_) | RetireStep::Refuse(_)) => {
                 events.push(RetireEvent::Call);
             }

@@ -1,4 +1,5 @@
-//! The plan of a rotation: towards which key it goes, and how far it is.
+//! The plan of a rotation ([`RotationPlan`]): the key that becomes primary, and the phase that the rotation has
+//! reached.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -17,7 +18,7 @@ impl fmt::Display for PlanId {
     }
 }
 
-/// How far a rotation is.
+/// The progress of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
     /// A key is made, every node proves that it can read with it, and a backup holds it.
@@ -26,12 +27,12 @@ pub enum Phase {
     Promote,
     /// Every value is written under the key.
     Sweep,
-    /// A scan has proved it.
+    /// A scan has proved that every value is under the key.
     Done,
 }
 
 impl Phase {
-    /// All phases, in their order.
+    /// All phases, in the order of a rotation.
     pub const ALL: [Self; 4] = [Self::Prepare, Self::Promote, Self::Sweep, Self::Done];
 
     /// Returns the word that files and JSON have for it.
@@ -45,37 +46,39 @@ impl Phase {
     }
 }
 
-/// What a rotation is for.
+/// The purpose of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Aim {
-    /// A new key.
+    /// Replace the primary key by a new one.
     NewKey,
-    /// A new key, because others may know those that exist.
+    /// Replace all existing keys by a new one, because others may know them.
     Compromise,
     /// The end of an earlier rotation to this key, whose plan is lost or void.
     Finish(KeyId),
 }
 
-/// The plan of a rotation. It is kept on the disk, and is a hint: a command that goes on checks every gate again.
+/// The plan of a rotation. It is kept on the disk as a hint: a command that continues the rotation checks every gate
+/// again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RotationPlan {
-    /// Identifies it.
+    /// The random number that identifies the plan.
     pub id: PlanId,
-    /// How far it is.
+    /// The phase that the rotation is in.
     pub phase: Phase,
-    /// The record when it began.
+    /// The SHA-256 of the record when the rotation began.
     pub began: Digest,
-    /// The greatest number of a key when it began, tombs included.
+    /// The greatest sequence number of a key when the rotation began, tombs included.
     pub newest: u32,
-    /// Whether others may know every key up to `newest`. Then it does not end before all compromised keys are disabled.
+    /// Whether others may know every key up to `newest`. Then the rotation ends only after all compromised keys are
+    /// disabled.
     pub is_compromise: bool,
-    /// The key towards which it goes. `None` until the key is made.
+    /// The key that becomes primary. `None` until it is made.
     pub key: Option<KeyId>,
-    /// Objects that stay as they are, by their keys in etcd.
+    /// The objects that are not rewritten, by their keys in etcd.
     pub left: BTreeSet<Vec<u8>>,
-    /// When it began. Only for people.
+    /// The time when the rotation began, for people.
     pub since: Time,
-    /// The SHA-256 of the report that ended it.
+    /// The SHA-256 of the report that ended the rotation.
     pub report: Option<Digest>,
 }
 
@@ -101,7 +104,7 @@ impl RotationPlan {
         Self { id, phase, began, newest, is_compromise, key, left, since, report: None }
     }
 
-    /// Whether it has not come to its end.
+    /// Whether the rotation has not ended.
     pub fn is_unfinished(&self) -> bool {
         self.phase != Phase::Done
     }

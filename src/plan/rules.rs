@@ -1,15 +1,15 @@
-//! The rules of the planner, each of which a test can take out.
+//! The rules of the planner. A test can take out one of them, to show that the rule is needed.
 
 /// A rule that tests can take out, to show that it is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Rule {
     /// A key is promoted only after every node has proved that it can read with it.
     Acknowledge,
-    /// There are no more API servers than nodes.
+    /// There are at most as many API servers as nodes.
     Count,
     /// A scan counts only if it began after the quiet time.
     Quiet,
-    /// What a node serves has to be this record or one before it.
+    /// A node has to serve the present record or a predecessor of it.
     Chain,
     /// A key is given up only after every API server has settled on the primary key.
     Settle,
@@ -28,7 +28,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Takes one rule out.
+    /// Returns all rules but `rule`.
     #[cfg(test)]
     pub(super) fn without(rule: Rule) -> Self {
         Self { without: Some(rule) }

@@ -1,4 +1,4 @@
-//! Pieces of a world, for tests.
+//! Keyrings, nodes and scans from which tests of the planner build a cluster.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,7 +17,7 @@ pub fn key(seq: u32) -> KeyId {
     KeyId::new(seq, &Commitment([u8::try_from(seq).unwrap(); 32]))
 }
 
-/// Returns the record with this number. Those with lower numbers are its past.
+/// Returns the record with this number. The records with lower numbers are its past.
 pub fn record(number: u8, keys: &[(u32, State)]) -> RecordNow {
     let keys = keys.iter().map(|(seq, state)| KeyNow {
         id: key(*seq),

@@ -1,4 +1,4 @@
-//! Each gate by itself.
+//! Tests each gate of a rotation separately.
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ const SCAN: NextStep = NextStep::Do(Action::Scan { is_settled: true });
 const BEGIN: Action = Action::Begin(Aim::NewKey);
 const NOW: Ticks = Ticks(Duration::from_hours(1));
 
-/// Returns the world at one o'clock.
+/// Returns a world at one o'clock.
 fn at_one() -> ClusterNow {
     ClusterNow { now: NOW, ..world() }
 }
 
-/// Returns a run that has seen everything that has to be seen.
+/// Returns the facts of a run that has seen everything that the gates ask for.
 fn seen() -> RotationProgress {
     let mut seen = RotationProgress { scanned: Some(clean(NOW)), counted: Some(counted(NOW, 1)), ..Default::default() };
     seen.see_published(key(2), Ticks::default());
     seen
 }
 
-/// Returns the same, while this key was primary.
+/// Returns the facts of [`seen`], while this key was primary.
 fn seen_under(seq: u32) -> RotationProgress {
     with_scan(|scanned| scanned.primary = key(seq))
 }
@@ -41,7 +41,7 @@ fn with_scan(change: impl FnOnce(&mut Scanned)) -> RotationProgress {
     RotationProgress { scanned: Some(scanned), ..seen() }
 }
 
-/// Returns what a rotation is for that finishes an earlier one.
+/// Returns the aim of a rotation that finishes an earlier one.
 fn finish(seq: u32) -> Aim {
     Aim::Finish(key(seq))
 }
@@ -243,7 +243,7 @@ fn the_words_of_phases_are_those_of_the_file() {
     assert!(Phase::ALL.is_sorted());
 }
 
-/// Returns the world after a rotation to key 2, because others may know key 1.
+/// Returns the cluster and the plan after a rotation to key 2, because others may know key 1.
 fn superseded() -> (ClusterNow, RotationPlan) {
     let mut world = at_one();
     world.record.keys[0].is_compromised = true;

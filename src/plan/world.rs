@@ -1,4 +1,4 @@
-//! What is known of a cluster at one moment.
+//! The state of a cluster at one moment ([`ClusterNow`]), as the planner sees it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,12 +19,12 @@ impl Ticks {
     }
 }
 
-/// How long kube-apiserver may take, where its flags or its EncryptionConfiguration say more than the defaults.
+/// The time limits of kube-apiserver: the defaults, or greater ones from its flags and its EncryptionConfiguration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timeouts {
-    /// `timeout` of the provider: how long it waits for the plugin.
+    /// The `timeout` of the provider: how long the API server waits for the plugin.
     pub kms: Duration,
-    /// `--request-timeout`: how long a write may be under way.
+    /// `--request-timeout`: how long a write may take.
     pub request: Duration,
 }
 
@@ -35,50 +35,51 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// For how long kube-apiserver goes on writing under a seed without a good Status. A constant in k8s.io/apiserver.
+    /// How long kube-apiserver continues to write under a seed without a good Status. This is a constant in
+    /// k8s.io/apiserver.
     const COASTING: Duration = Duration::from_mins(3);
-    /// How long the kernel may take to deliver a write that was given up.
+    /// How long the kernel may take to deliver a write that the API server has given up.
     const DELIVERY: Duration = Duration::from_secs(20);
 
-    /// Returns for how long an API server may still write under the old key after its plugin serves another primary
-    /// key.
+    /// Returns the quiet time: how long an API server may still write under the old key after its plugin serves another
+    /// primary key.
     pub fn quiet(self) -> Duration {
         let standard = Self::default();
         let longest = self.kms.max(standard.kms).saturating_add(self.request.max(standard.request));
         longest.saturating_add(Self::COASTING).saturating_add(Self::DELIVERY)
     }
 
-    /// Returns for how long every Status of an API server has to announce one key, with no Encrypt between, until no
-    /// write under another key can be under way. A write that was begun before the first of them has arrived or was
-    /// given up by then.
+    /// Returns how long every Status of an API server has to announce one key, with no Encrypt between, until no write
+    /// under another key can be under way. Every write that was begun before the first of these Status has arrived by
+    /// then, or was given up.
     pub fn settled(self) -> Duration {
-        /// The longest time between two Status that count as one after the other, and some more.
+        /// The longest time between two Status of an unbroken run, with a margin.
         const GAP: Duration = Duration::from_secs(100);
         self.request.max(Self::default().request).saturating_add(GAP).saturating_add(Self::DELIVERY)
     }
 }
 
-/// A key of the keyring.
+/// A key of the keyring, as the planner sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyNow {
-    /// Its name.
+    /// The name of the key.
     pub id: KeyId,
-    /// Its state.
+    /// The state of the key.
     pub state: State,
-    /// Whether a backup that counts holds it.
+    /// Whether a listed backup contains the key.
     pub is_backed_up: bool,
-    /// Whether others may know it.
+    /// Whether somebody else may know the key.
     pub is_compromised: bool,
 }
 
-/// The keyring's record.
+/// The keyring's record, as the planner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RecordNow {
-    /// Its SHA-256.
+    /// The SHA-256 of the record.
     pub digest: Digest,
-    /// The records before it, the newest first.
+    /// The SHA-256 of each record before it, the newest first.
     pub past: Vec<Digest>,
-    /// Its keys that are not destroyed.
+    /// The keys of the keyring that are not destroyed.
     pub keys: Vec<KeyNow>,
 }
 
@@ -88,7 +89,7 @@ impl RecordNow {
         self.keys.iter().find(|key| key.state == State::Primary).map(|key| key.id)
     }
 
-    /// Returns the keys that others may know and that still unwrap: who has one can plant values.
+    /// Returns the compromised keys that still unwrap. Anyone who has such a key can plant values.
     pub fn exposed(&self) -> impl Iterator<Item = KeyId> {
         let exposed = self.keys.iter().filter(|key| key.is_compromised && key.state.unwraps());
         exposed.map(|key| key.id)
@@ -100,16 +101,16 @@ impl RecordNow {
     }
 }
 
-/// What a node's plugin serves.
+/// The keyring that a node's plugin serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ServedNow {
-    /// The SHA-256 of the record.
+    /// The SHA-256 of the served record.
     pub record: Digest,
-    /// The primary key.
+    /// The primary key of the served keyring.
     pub primary: KeyId,
-    /// The key under which it has opened a canary.
+    /// The key under which the plugin has opened a canary.
     pub canary: Option<KeyId>,
-    /// For how long it has served this primary key, without a restart.
+    /// For how long the plugin has served this primary key, without a restart.
     pub primary_for: Duration,
 }
 
@@ -123,7 +124,7 @@ pub struct ConnectionNow {
     pub announced: Option<KeyId>,
     /// For how long every Status has announced that key, with no gap and no Encrypt between.
     pub steady: Duration,
-    /// Whether the API server has called lately. One that is paused has not.
+    /// Whether the API server has called lately. A paused API server has not.
     pub is_alive: bool,
 }
 
@@ -142,11 +143,11 @@ impl NodeNow {
 /// A node as the others see it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NodeNow {
-    /// Its name.
+    /// The name of the node.
     pub name: String,
-    /// Whether the operator has said that it may be left behind.
+    /// Whether the operator has said that the rotation need not wait for the node.
     pub is_skipped: bool,
-    /// What its plugin serves. `None` if it does not say.
+    /// The keyring that the plugin serves. `None` if the plugin does not say.
     pub serves: Option<ServedNow>,
     /// The connections of API servers to its plugin.
     pub connections: Vec<ConnectionNow>,
@@ -155,63 +156,64 @@ pub struct NodeNow {
 /// A count of the API servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ApiServers {
-    /// When it ended.
+    /// The moment when the count ended.
     pub at: Ticks,
-    /// How many there are. 0 means that it is not known.
+    /// The number of API servers. 0 means that it is not known.
     pub count: u64,
 }
 
 impl ApiServers {
-    /// How old a count may be when a gate opens by it.
+    /// How old a count may be when a gate opens because of it.
     const FRESH: Duration = Duration::from_mins(2);
 
-    /// Whether a gate may open by it.
+    /// Whether the count is new enough to open a gate at `now`.
     pub(super) fn is_fresh(&self, now: Ticks) -> bool {
         self.at.after(Self::FRESH) >= now
     }
 }
 
-/// What a scan found, without the objects that are left by name.
+/// The result of a scan, without the objects that the operator has left by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scanned {
-    /// When it began.
+    /// The moment when the scan began.
     pub at: Ticks,
-    /// The key that was primary, which the values were compared with.
+    /// The primary key that the scan compared the values with.
     pub primary: KeyId,
-    /// Values that have to be under the primary key, and are not.
+    /// The number of values that have to be under the primary key and are not.
     pub stale: u64,
-    /// How many of these are under another key of ours.
+    /// The number of stale values that are under another key of this keyring.
     pub under_other_keys: u64,
-    /// Values under another key of ours, with events and with the objects that are left by name.
+    /// The number of values under another key of this keyring, including events and the objects that are left by name.
     pub in_need: u64,
-    /// How many of the stale ones could not be rewritten when it was tried last.
+    /// The number of stale values whose last rewrite failed.
     pub failed: u64,
-    /// Events that are not under the primary key. They are not rewritten, because that would renew their lifetime.
+    /// The number of events that are not under the primary key. They are not rewritten, because a rewrite would renew
+    /// their lifetime.
     pub events: u64,
-    /// Values that a write does not change: they are damaged, or under a key that is missing or disabled.
+    /// The number of values that a write does not change: they are damaged, or under a key that is missing or disabled.
     pub unchangeable: u64,
-    /// Secrets that no entry of the EncryptionConfiguration encrypts.
+    /// The number of Secrets that no entry of the EncryptionConfiguration encrypts.
     pub uncovered: u64,
-    /// Whether no API server could write under another key any more when it began.
+    /// Whether no API server could write under another key any more when the scan began.
     pub is_settled: bool,
-    /// Whether something may have been missed.
+    /// Whether the scan may have missed something.
     pub is_incomplete: bool,
 }
 
-/// Everything that is known at one moment.
+/// Everything that the planner knows at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClusterNow {
-    /// Now.
+    /// The present moment.
     pub now: Ticks,
-    /// The keyring.
+    /// The record of the keyring.
     pub record: RecordNow,
-    /// Every node that is enrolled.
+    /// Every enrolled node.
     pub nodes: Vec<NodeNow>,
-    /// How long the API servers may take.
+    /// The time limits of the API servers.
     pub timeouts: Timeouts,
-    /// Whether the command can write a backup by itself.
+    /// Whether the command can write a backup without the operator.
     pub can_back_up: bool,
-    /// Whether the operator promotes a key that no backup holds.
+    /// Whether the operator accepts a promotion without a backup.
     pub needs_no_backup: bool,
     /// Whether the operator says that others may know the keys.
     pub is_compromise: bool,
@@ -223,7 +225,7 @@ impl ClusterNow {
         self.nodes.iter().map(|node| node.connected(&is_counted)).sum()
     }
 
-    /// Returns the nodes for which a gate is closed, each once. Skipped nodes do not count.
+    /// Returns the nodes for which a gate is closed, each node once. Skipped nodes do not count.
     pub(super) fn nodes_without(&self, is_open: impl Fn(&ServedNow) -> bool) -> Vec<String> {
         let is_missing = |node: &&NodeNow| !node.is_skipped && !node.serves.as_ref().is_some_and(&is_open);
         let names: BTreeSet<&String> = self.nodes.iter().filter(is_missing).map(|node| &node.name).collect();

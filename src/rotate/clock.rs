@@ -1,4 +1,5 @@
-//! The clock by which a rotation waits.
+//! The clock by which a rotation waits. It tells whether the machine was suspended, because then every wait has to
+//! begin anew.
 
 use std::time::Duration;
 
@@ -6,22 +7,22 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::plan::Ticks;
 
-/// A clock that also says when the machine was suspended.
+/// A clock that also tells how long the machine was suspended.
 pub trait RotationClock {
-    /// Returns the time since the machine was started, with the time in which it was suspended.
+    /// Returns the time since the machine was started, including the time in suspension.
     fn since_boot(&self) -> Duration;
 
-    /// Returns the time since the machine was started, without the time in which it was suspended.
+    /// Returns the time since the machine was started, without the time in suspension.
     fn running(&self) -> Duration;
 
-    /// Returns how long to really sleep, for a wait of this length.
+    /// Returns how long the process really sleeps for a wait of this length.
     fn sleep(&self, wait: Duration) -> Duration;
 
-    /// Returns a time that a plugin has measured, as this clock counts it.
+    /// Converts a time that a plugin has measured to this clock.
     fn measured(&self, time: Duration) -> Duration;
 }
 
-/// Returns this moment.
+/// Returns the present moment.
 pub fn now(clock: &dyn RotationClock) -> Ticks {
     Ticks(clock.since_boot())
 }
@@ -31,7 +32,7 @@ pub(super) fn suspended(clock: &dyn RotationClock) -> Duration {
     clock.since_boot().saturating_sub(clock.running())
 }
 
-/// The clocks of the kernel.
+/// The boot-time and the monotonic clock of the kernel.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BootClock;
 

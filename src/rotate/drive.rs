@@ -1,25 +1,29 @@
-//! Drives a rotation: asks the planner for a step, has the hands do it, and asks again.
+//! The loop that drives a rotation: looks at the cluster, asks the planner ([`next`]) for a step, has the [`Hands`] do
+//! it, and asks again.
+//!
+//! Invariant: if the machine was suspended between two steps, every wait begins anew, because a time that was measured
+//! before proves nothing.
 
 use std::time::Duration;
 
 use super::clock::{RotationClock, suspended};
 use crate::plan::{Action, ClusterNow, NextStep, Refused, RotationPlan, RotationProgress, Wait, next};
 
-/// A machine that was suspended for longer than this between two steps has to wait anew.
+/// The shortest suspension between two steps after which every wait begins anew.
 const NAP: Duration = Duration::from_secs(1);
 
-/// Whether a rotation goes on after a step.
+/// Whether a rotation continues after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acted {
-    /// The planner is asked again.
+    /// The rotation continues: the planner is asked again.
     GoOn,
-    /// It is over: the last scan has proved it, or the operator has interrupted.
+    /// The rotation has ended: the last scan has proved it, or the operator has interrupted.
     Over,
 }
 
-/// What sees and touches the world for the planner.
+/// The caller of [`drive`], which sees and changes the cluster for the planner.
 pub trait Hands {
-    /// Why they failed.
+    /// The error of the hands.
     type Error;
 
     /// Looks at the keyring, the plan on the disk, and the nodes.
@@ -41,12 +45,12 @@ pub trait Hands {
     fn wait(&mut self, wait: &Wait) -> Result<Acted, Self::Error>;
 }
 
-/// How a rotation ended.
+/// The end of a rotation.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RotationEnd {
-    /// The hands have ended it.
+    /// The hands have ended the rotation.
     Over,
-    /// It cannot go on until somebody acts.
+    /// The rotation cannot continue until somebody acts.
     Refused(Refused),
 }
 
@@ -84,7 +88,7 @@ mod tests {
         testing::{clean, counted, plan, world},
     };
 
-    /// A clock that moves only while somebody waits, and that may have slept.
+    /// A clock that moves only during a wait, and that may have been suspended.
     #[derive(Default)]
     struct Sleepy {
         running: Cell<Duration>,
