@@ -1,9 +1,9 @@
-//! Metrics and health over HTTP/1.1, for the operators of the node: `/metrics`, `/livez`, `/readyz`.
+//! Serves metrics and health over HTTP/1.1 to the operators of the node: `/metrics`, `/livez`, `/readyz`.
 //!
-//! It is off by default. It runs as a task of its own, so its failures do not end the plugin. It retries for ever an
-//! address that it cannot bind. It changes nothing and authenticates nobody, so only this machine can reach it
-//! ([`MetricsAddress`]). Invariants: `/livez` says only that the event loop runs; a connection has one request, one of
-//! few connections, and a few seconds.
+//! The server is off by default. It runs as a task of its own, so its failures do not end the plugin. If it cannot bind
+//! its address, it tries again for ever. It changes nothing and authenticates nobody, so only this machine can reach it
+//! ([`MetricsAddress`]). Invariants: `/livez` says only that the event loop runs; a connection carries one request, and
+//! the number and the duration of connections are limited.
 
 use std::{
     convert::Infallible, fmt::Display, future::ready, io, net::SocketAddr, os::fd::AsFd, path::PathBuf, sync::Arc,
@@ -32,16 +32,16 @@ use crate::{
     telemetry::{advice, event, metrics},
 };
 
-/// Connections at a time. Further ones wait in the kernel's queue.
+/// The greatest number of connections at a time. Further ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 8;
 
-/// Connections that the kernel holds until they are accepted.
+/// The length of the kernel's queue of connections that are not accepted yet.
 const BACKLOG: i32 = 128;
 
-/// From connecting to the end of the request's headers.
+/// The time limit from connecting to the end of the request's headers.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// From connecting to the end of the answer.
+/// The time limit from connecting to the end of the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time between two attempts to bind the address.
@@ -50,15 +50,15 @@ const RETRY: Duration = Duration::from_secs(10);
 /// How long the accept loop sleeps after a failure.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// The most bytes of a request that are read; hyper takes no less.
+/// The greatest length of a request in bytes. hyper accepts no smaller limit.
 const REQUEST_LIMIT: usize = 8 * 1024;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Where metrics and health will be served. Made before the process confines itself, because it can make no socket of a
-/// network afterwards.
+/// The address at which metrics and health are served. It is made before the process confines itself, because the
+/// process can make no network socket afterwards.
 pub enum AdminSocket {
-    /// A port, and its socket, which is not bound yet.
+    /// A port, with its socket, which is not bound yet.
     Port(SocketAddr, TcpSocket),
     /// The path of a Unix socket, which is made later.
     Path(PathBuf),
@@ -85,7 +85,7 @@ impl AdminSocket {
         match self {
             Self::Port(at, socket) => {
                 let listener = bind_again(&at, || ready(bind_port(&socket, &at))).await;
-                // For port 0, the kernel chose one.
+                // If the port is 0, the kernel has chosen one.
                 log_listening(&listener.local_addr().unwrap_or(at));
                 serve(|| async { Ok(listener.accept().await?.0) }, &service).await;
             }
@@ -99,8 +99,8 @@ impl AdminSocket {
     }
 }
 
-/// Makes a socket of the loopback device alone. Nothing can reach it over a network, also not if a later call binds it
-/// to another address, or if it listens before it is bound.
+/// Makes a socket that is bound to the loopback device. Nothing can reach it over a network, even if a later call binds
+/// it to another address, or if it listens before it is bound.
 fn tcp_socket(at: &SocketAddr) -> io::Result<TcpSocket> {
     let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
@@ -159,7 +159,7 @@ where
     }
 }
 
-/// Answers one request.
+/// Answers the one request of a connection.
 async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, service: Arc<Service>) {
     let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, &service))));
     let mut http = Builder::new();

@@ -1,6 +1,6 @@
-//! Asks a running plugin how it is, by one Status call over its socket.
+//! Asks a running plugin for its health and its report, by one Status call over its socket.
 //!
-//! The call is marked as a probe, so that a plugin never mistakes it for an API server's.
+//! The call is marked as a probe, so that the plugin never mistakes it for a call of an API server.
 
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
@@ -23,26 +23,26 @@ use crate::{
     telemetry::causes,
 };
 
-/// The most bytes of a report. A full keyring has two thousand keys, and a plugin 16 connections.
+/// The greatest length of a report in bytes. A full keyring has two thousand keys, and a plugin 16 connections.
 const REPORT_MAX: u32 = 512 * 1024;
 
-/// What a plugin answers to a probe.
+/// The answer of a plugin to a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeAnswer {
-    /// The API's version, `v2`.
+    /// The version of the KMS API: `v2`.
     pub version: String,
-    /// `ok`, or what is wrong.
+    /// `ok`, or the reason why the plugin is not healthy.
     pub healthz: String,
-    /// The key that it would wrap under now.
+    /// The key that the plugin would wrap under now.
     pub key_id: String,
-    /// What else it reports of itself, if it is claviger and this user may know.
+    /// The plugin's report of itself, if the plugin is claviger and this user may read it.
     pub report: Option<SelfReport>,
-    /// The user that it runs as.
+    /// The user that the plugin runs as.
     pub uid: u32,
 }
 
 impl ProbeAnswer {
-    /// Whether the plugin says that it is well.
+    /// Whether the plugin reports that it is healthy.
     pub fn is_well(&self) -> bool {
         self.healthz == Healthz::Ok.as_str()
     }
@@ -64,7 +64,7 @@ pub enum ProbeError {
     /// The socket belongs to a user who is not the plugin's. Nothing was sent to it.
     #[error("user {0} listens there, and not root, this user, or the owner of the state directory")]
     Impostor(u32),
-    /// The kernel refused in another way.
+    /// The kernel refused the connection for another reason.
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
     /// The other side closed the connection: it is no plugin, or all its places are taken. Contains the reason of the
@@ -89,8 +89,8 @@ pub async fn probe(address: &Address, owner: Option<u32>, timeout: Duration) -> 
     probe_with(address, owner, None, timeout).await
 }
 
-/// Does the same as [`probe`], and asks the plugin to open a canary: the key_id of a key, and what was wrapped under
-/// it.
+/// Calls Status as [`probe`] does, and asks the plugin to open a canary. `canary` has the key_id of a key, and the
+/// bytes that were wrapped under it.
 ///
 /// # Errors
 /// As [`probe`].

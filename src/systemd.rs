@@ -11,7 +11,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::{net::UnixDatagram, time::timeout};
 
-/// How long a message may wait until systemd has room for it.
+/// The time limit for sending a message while systemd has no room for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The connection to the service manager, if there is one.
@@ -33,7 +33,7 @@ impl Systemd {
         Ok(Self { watchdog: watchdog.filter(|_| socket.is_some()), socket })
     }
 
-    /// Returns the interval of keep-alive messages, if systemd asks for them: half of its watchdog time.
+    /// Returns the interval of keep-alive messages if systemd expects them: half of its watchdog time.
     pub fn heartbeat(&self) -> Option<Duration> {
         self.watchdog.map(|limit| limit / 2)
     }
@@ -60,7 +60,7 @@ impl Systemd {
         self.tell("WATCHDOG=1").await;
     }
 
-    /// Sends a message. A message that cannot be sent is lost, because there is nobody else to report it to.
+    /// Sends a message. A failure is ignored, because there is nobody else to report it to.
     async fn tell(&self, message: &str) {
         if let Some(socket) = &self.socket {
             let _ = timeout(PATIENCE, socket.send(message.as_bytes())).await;

@@ -1,5 +1,5 @@
-//! The KMS v2 API: the code that `build.rs` makes of `proto/kms-v2.proto`, and what both ends of a call agree on beyond
-//! it.
+//! The generated code of the KMS v2 API, from `proto/kms-v2.proto`, and the conventions that both ends of a call share
+//! beyond it.
 
 pub use generated::*;
 
@@ -8,11 +8,11 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/own-codec/v2.rs"));
 }
 
-/// The API's version. An API server keeps the first one that it receives for its whole life.
+/// The version of the KMS API. An API server keeps the first one that it receives for its whole life.
 pub const VERSION: &str = "v2";
 
-/// The most bytes of one message. The largest ones that the API allows are far below: seeds of 512 bytes, ciphertexts
-/// of 1,024.
+/// The greatest length of a message in bytes. The largest messages that the API allows are far below: seeds of 512
+/// bytes, ciphertexts of 1,024.
 pub const MESSAGE_LIMIT: usize = 64 * 1024;
 
 /// The metadata by which our own [`probe`](crate::probe) shows that it is no API server.

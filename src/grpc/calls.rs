@@ -1,4 +1,4 @@
-//! Answers the three calls of one connection.
+//! Answers the three calls of the KMS API on one connection: Status, Encrypt and Decrypt.
 
 use std::{collections::HashMap, fmt::Write, mem};
 
@@ -25,20 +25,20 @@ use crate::{
 pub struct Calls(KeyManagementServiceServer<Api>);
 
 impl Calls {
-    /// Answers the calls of `connection`.
+    /// Makes the answerer of the calls of `connection`.
     pub fn new(connection: Connection) -> Self {
         let server = KeyManagementServiceServer::new(Api(connection));
         Self(server.max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT))
     }
 
-    /// Answers one call. The answer to a refused call has its [`Status`] among its extensions.
+    /// Answers one call. The answer to a refused call contains its [`Status`] among its extensions.
     pub async fn answer(&mut self, request: HttpRequest<Incoming>) -> HttpResponse<Body> {
         let Ok(response) = self.0.call(request).await;
         response
     }
 }
 
-/// Says which call the path of a request names.
+/// Returns the method that the path of a request names.
 pub fn method(path: &str) -> Method {
     match path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)) {
         Some("/Status") => Method::Status,
@@ -48,7 +48,7 @@ pub fn method(path: &str) -> Method {
     }
 }
 
-/// The three calls, as one connection sees them.
+/// The three calls of the KMS API on one connection.
 struct Api(Connection);
 
 #[tonic::async_trait]
@@ -57,7 +57,7 @@ impl KeyManagementService for Api {
         self.0.wait_until_unsealed().await;
         let is_probe = request.metadata().contains_key(PROBE);
         let canary = request.metadata().get(CANARY).and_then(|canary| canary.to_str().ok().map(ToOwned::to_owned));
-        // A probe will not wrap, so this connection's announced key stays as it was.
+        // A probe will not wrap, so the key that was announced to this connection stays the same.
         let health = if is_probe { self.0.health() } else { self.0.status() };
         let health = health.map_err(|sealed| Refusal::from(sealed).status(""))?;
         let mut response = Response::new(StatusResponse {
@@ -91,17 +91,18 @@ impl KeyManagementService for Api {
         let opened = self.0.decrypt(&key_id, &ciphertext, !annotations.is_empty());
         let seed = opened.map_err(|error| Refusal::from(error).status(&uid))?;
         answered("Decrypt", Some(&uid));
-        // Moved, not copied. From here on the allocator wipes it, as it wipes every other buffer of the transport.
+        // The plaintext is moved, not copied. From here on the allocator wipes it, as it wipes every other buffer of
+        // the transport.
         Ok(Response::new(DecryptResponse { plaintext: mem::take(&mut *seed.into_bytes()) }))
     }
 }
 
-/// Writes a report for the metadata of an answer.
+/// Encodes a report for the metadata of an answer. Returns `None` if that is not possible.
 fn metadata(report: &SelfReport) -> Option<AsciiMetadataValue> {
     ascii(&serde_json::to_string(report).ok()?).parse().ok()
 }
 
-/// Writes JSON in ASCII, because metadata must be ASCII. Source: RFC 8259, section 7.
+/// Escapes JSON to ASCII, because metadata must be ASCII. Source: RFC 8259, section 7.
 fn ascii(json: &str) -> String {
     let mut ascii = String::with_capacity(json.len());
     for unit in json.encode_utf16() {
@@ -217,7 +218,7 @@ mod tests {
     async fn messages_end_at_64_kib() {
         let plugin = Plugin::start(open_service());
         let mut client = plugin.client().await;
-        // Tag and length of the plaintext and of the uid.
+        // A plaintext of this length fits together with the tags and lengths of both fields and the uid.
         let fits = MESSAGE_LIMIT - (1 + 3) - (2 + UID.len());
         let refused = client.encrypt(encrypt(vec![1; fits])).await.unwrap_err();
         assert_eq!(code_and_text(&refused), (Code::InvalidArgument, "plaintext must be 1 to 512 bytes"));

@@ -1,4 +1,4 @@
-//! prost's messages, in buffers of about their size.
+//! Encodes and decodes messages in buffers of about their size.
 //!
 //! By default tonic gives each message 8 KiB, and the allocator would wipe all of it after each call.
 
@@ -8,11 +8,11 @@ use prost::Message;
 use tonic::codec::{self, BufferSettings};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// The bytes of a usual message with its prefix; the buffer of a larger one grows. The second figure is for streams of
-/// messages, which this API does not have.
+/// The buffer sizes in bytes: a usual message with its prefix, whose buffer grows for a larger one; and a threshold for
+/// streams of messages, which this API does not have.
 const BUFFERS: (usize, usize) = (256, 8 * 1024);
 
-/// Encodes `T` and decodes `U`.
+/// Encodes messages of type `T`, and decodes messages of type `U`.
 #[derive(Debug, Clone)]
 pub(super) struct Codec<T, U>(PhantomData<(T, U)>);
 

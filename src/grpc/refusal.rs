@@ -1,4 +1,4 @@
-//! The one map from what went wrong to what the API server receives, and to what the log says of it.
+//! The only map from a refused call to a gRPC status for the API server, and to a line in the log.
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
@@ -10,18 +10,18 @@ use crate::{
     telemetry::{advice, code, event},
 };
 
-/// Why a call is refused. The text ends up in an HTTP 500 that API clients see, so it contains nothing
-/// but a fixed sentence, a public key_id or a time.
+/// Why a call is refused. The text ends up in an HTTP 500 that clients of the API server see, so it contains only a
+/// fixed sentence, a public key_id or a time.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Status: the keyring is not open.
+    /// Status was refused, because the keyring is not open.
     #[error(transparent)]
     Sealed(#[from] Sealed),
-    /// Encrypt was refused.
+    /// Encrypt was refused, or failed.
     #[error(transparent)]
     Encrypt(#[from] EncryptError),
-    /// Decrypt was refused.
+    /// Decrypt was refused, or failed.
     #[error(transparent)]
     Decrypt(#[from] DecryptError),
     /// The peer's user may not call.
@@ -33,8 +33,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns what the API server receives. `uid` is its name for the call. The log gets it, and the detail that only
-    /// an operator may see.
+    /// Returns the gRPC status for the API server. `uid` is the API server's name for the call. The log gets the uid,
+    /// and the detail that only an operator may see.
     pub fn status(&self, uid: &str) -> Status {
         let detail = match self {
             Self::Encrypt(EncryptError::Random(error)) => Some(error.to_string()),
@@ -72,14 +72,14 @@ impl Refusal {
     }
 }
 
-/// The part of a refusal that only the log shows. It travels inside of the [`Status`] to where it is logged.
+/// The part of a refusal that only the log shows. The [`Status`] carries it to the place where it is logged.
 #[derive(Debug, thiserror::Error)]
 #[error("the refusal of a call")]
 struct Logged {
-    /// The API server's name for the call, fit for a log.
+    /// The API server's name for the call, escaped for the log.
     uid: String,
     detail: Option<String>,
-    /// Whether the log has a line about such a call within the last minute already.
+    /// Whether the log already has a line about such a call within the last minute.
     is_left_out: bool,
 }
 

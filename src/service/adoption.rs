@@ -19,26 +19,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::keeper::ServingKey;
 
-/// A live API server calls Status every 60 s. A connection that has called it within this time belongs to one.
+/// The longest time since the last Status of a connection that counts as alive. A live API server calls Status every 60
+/// s.
 const ALIVE: Duration = Duration::from_secs(150);
 
 /// The longest gap between two consecutive calls of Status. A longer gap means that the API server or its machine was
 /// paused.
 const GAP: Duration = Duration::from_secs(90);
 
-/// How many Status in a row with one key_id, and no Encrypt between them, are an adoption.
+/// The number of consecutive Status with one key_id, and no Encrypt between them, that are an adoption.
 const IN_A_ROW: u32 = 2;
 
-/// The process at the other end, as the kernel identifies it.
+/// The process at the other end of a connection, as the kernel identifies it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// Its user.
+    /// The user that the process runs as.
     pub uid: u32,
-    /// Its process; `None` if it is in another namespace.
+    /// The number of the process. `None` if it is in another PID namespace.
     pub pid: Option<i32>,
 }
 
-/// What one connection was announced, and whether it has called Encrypt since.
+/// The key that was announced to one connection, and how far its API server has adopted it.
 #[derive(Debug)]
 pub(super) struct Adoption {
     pub(super) peer: Peer,
@@ -47,19 +48,21 @@ pub(super) struct Adoption {
     /// was destroyed.
     pub(super) announced: ArcSwapOption<Arc<str>>,
     in_a_row: AtomicU32,
-    /// The last Status.
+    /// The time of the last Status.
     status: Moment,
-    /// The first Status that announced this key.
+    /// The time of the first Status that announced this key.
     first: Moment,
-    /// The first Encrypt that was answered with this key after that.
+    /// The time of the first Encrypt after that which was answered with this key.
     used: Moment,
-    /// The Status by which the key counts as adopted.
+    /// The time of the Status by which the key counts as adopted.
     adopted: Moment,
-    /// The first Status of those that announced this key with no gap and no Encrypt between.
+    /// The time of the first Status of an unbroken run: every Status announced this key, with no gap and no Encrypt
+    /// between.
     steady: Moment,
 }
 
-/// A moment in the life of a connection: milliseconds from its beginning, plus one. Zero: it has not happened yet.
+/// A moment in the life of a connection: milliseconds since its beginning, plus one. Zero means that it has not
+/// happened yet.
 #[derive(Debug, Default)]
 struct Moment(AtomicU64);
 
@@ -68,7 +71,7 @@ impl Moment {
         self.0.store(stored(after), Ordering::Relaxed);
     }
 
-    /// Sets it if it has not come before.
+    /// Sets the moment if it is not set yet.
     fn set_once(&self, after: Duration) {
         // Fails if the time is set already: the first one counts.
         let _ = self.0.compare_exchange(0, stored(after), Ordering::Relaxed, Ordering::Relaxed);
@@ -82,7 +85,7 @@ impl Moment {
         self.0.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
     }
 
-    /// Returns how many seconds ago it came, on a connection that is `age` old.
+    /// Returns how many seconds ago the moment was, on a connection that is `age` old.
     fn seconds_ago(&self, age: Duration) -> Option<u64> {
         Some(age.saturating_sub(self.get()?).as_secs())
     }
@@ -95,29 +98,29 @@ fn stored(after: Duration) -> u64 {
 /// A connection as `claviger status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionReport {
-    /// The peer's user.
+    /// The user of the peer.
     pub uid: u32,
-    /// The peer's process; `None` if it is in another namespace.
+    /// The process of the peer. `None` if it is in another PID namespace.
     pub pid: Option<i32>,
-    /// Seconds since it connected.
+    /// The age of the connection in seconds.
     pub connected_s: u64,
-    /// Seconds since its last Status; `None` before the first one.
+    /// Seconds since the last Status. `None` before the first one.
     pub status_s: Option<u64>,
-    /// The key that its last Status announced.
+    /// The key_id that the last Status announced.
     pub key_id: Option<String>,
-    /// Whether it has adopted that key.
+    /// Whether the API server has adopted that key.
     pub adopted: bool,
     /// Seconds since the first Status that announced that key.
     #[serde(default)]
     pub announced_s: Option<u64>,
-    /// Seconds since the first Encrypt that was answered with that key. `None` also if the peer got its seed under that
-    /// key over an earlier connection.
+    /// Seconds since the first Encrypt that was answered with that key. `None` also if the API server got its seed
+    /// under that key over an earlier connection.
     #[serde(default)]
     pub in_use_s: Option<u64>,
-    /// Seconds since it has adopted that key.
+    /// Seconds since the API server adopted that key.
     #[serde(default)]
     pub adopted_s: Option<u64>,
-    /// The length, in seconds, of the current run of Status calls that announced that key. An Encrypt or a gap of 90 s
+    /// Seconds from the first to the last Status of the current unbroken run of that key. An Encrypt or a gap of 90 s
     /// ends a run. `None` between runs.
     #[serde(default)]
     pub steady_s: Option<u64>,
@@ -163,7 +166,7 @@ impl Adoption {
         self.status.set(now);
     }
 
-    /// Notes a call of Encrypt.
+    /// Notes that Encrypt was called.
     pub(super) fn ask(&self) {
         self.in_a_row.store(0, Ordering::Relaxed);
         self.adopted.clear();
@@ -177,7 +180,8 @@ impl Adoption {
         }
     }
 
-    /// Returns for how long every Status has announced the key, without a gap and without an Encrypt.
+    /// Returns the length of the current unbroken run: every Status announced the key, without a gap and without an
+    /// Encrypt.
     fn steady(&self, age: Duration) -> Option<Duration> {
         let last = self.status.get().filter(|last| age.saturating_sub(*last) <= GAP)?;
         Some(last.saturating_sub(self.steady.get()?))
@@ -206,18 +210,18 @@ impl ConnectionReport {
         self.status_s.is_some_and(|seconds| Duration::from_secs(seconds) < ALIVE)
     }
 
-    /// Whether it has adopted `key_id`.
+    /// Whether the API server has adopted the key `key_id`.
     pub fn has_adopted(&self, key_id: &str) -> bool {
         self.adopted && self.key_id.as_deref() == Some(key_id)
     }
 }
 
-/// All open connections.
+/// The adoptions of all open connections.
 #[derive(Debug, Default)]
 pub(super) struct Adoptions(Mutex<Vec<Weak<Adoption>>>);
 
 impl Adoptions {
-    /// Notes a new connection of `peer`. It is forgotten when the last handle is dropped.
+    /// Notes a new connection of `peer`. The list forgets it when the last handle is dropped.
     pub(super) fn enter(&self, peer: Peer) -> Arc<Adoption> {
         let adoption = Arc::new(Adoption::new(peer));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -238,7 +242,8 @@ impl Adoptions {
 mod tests {
     use super::*;
 
-    /// Returns how steady a connection is after these Status of one key, in seconds of its life.
+    /// Returns the length of the unbroken run of a connection after these calls of Status, which are given in seconds
+    /// of its life.
     fn steady(adoption: &Adoption, key_id: &str, status: &[u64]) -> Option<u64> {
         let key_id = Arc::from(key_id);
         for at in status {

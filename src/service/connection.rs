@@ -27,7 +27,7 @@ use crate::{
 /// How long Encrypt continues with an announced key after another key was promoted.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// One connection of an API server, with the key that its last Status announced.
+/// A connection of an API server, with the key that its last Status announced.
 #[derive(Debug)]
 pub struct Connection {
     service: Arc<Service>,
@@ -37,14 +37,14 @@ pub struct Connection {
 /// The answer to Encrypt.
 #[derive(Debug)]
 pub struct Wrapped {
-    /// The wrapped seed.
+    /// The wrapped seed, as etcd will store it.
     pub ciphertext: Vec<u8>,
-    /// The key that it is under.
+    /// The key_id of the key that the seed is under.
     pub key_id: Arc<str>,
 }
 
 impl Connection {
-    /// Makes a connection of `peer`, over which nothing was announced yet.
+    /// Makes the state of a new connection of `peer`. No key is announced to it yet.
     pub fn new(service: Arc<Service>, peer: Peer) -> Self {
         let adoption = service.enter(peer);
         Self { service, adoption }
@@ -67,7 +67,7 @@ impl Connection {
         Ok(self.service.test(primary))
     }
 
-    /// Says what Status would, and announces nothing.
+    /// Returns what Status would answer, without announcing a key.
     ///
     /// # Errors
     /// When the keyring is not open yet.
@@ -75,8 +75,8 @@ impl Connection {
         self.service.health()
     }
 
-    /// Returns what the plugin reports of itself, with the answer to `canary`, which is `<key_id> <base64>`. Only root
-    /// and the plugin's own user may read the report: every other peer gets `None`.
+    /// Returns the plugin's report of itself, with the answer to `canary`, which has the form `<key_id> <base64>`. Only
+    /// root and the plugin's own user may read the report: every other peer gets `None`.
     pub fn report_for_peer(&self, canary: Option<&str>) -> Option<SelfReport> {
         let own = rustix::process::geteuid().as_raw();
         may_read_report(self.adoption.peer.uid, own).then(|| {
@@ -91,8 +91,8 @@ impl Connection {
         self.answer_canary(key_id, &wrapped).map(|answer| Base64::encode_string(&answer))
     }
 
-    /// Opens a canary under the key `key_id` of what is served now, and returns the answer. Returns `None` if this
-    /// plugin cannot read under that key.
+    /// Opens a canary under the served key `key_id`, and returns the answer. Returns `None` if this plugin cannot read
+    /// under that key.
     fn answer_canary(&self, key_id: &str, wrapped: &[u8]) -> Option<[u8; 32]> {
         let current = self.service.current();
         let key = served_keys(current.as_ref()).ok()?.key(key_id).filter(|key| key.state.unwraps())?;
@@ -155,7 +155,7 @@ impl Connection {
     }
 }
 
-/// Whether a peer with this uid may read what a plugin with the uid `own` reports of itself.
+/// Whether a peer with the uid `peer` may read the report of a plugin with the uid `own`.
 fn may_read_report(peer: u32, own: u32) -> bool {
     peer == 0 || peer == own
 }
@@ -405,7 +405,7 @@ mod tests {
         let wrapped = connection.encrypt(SEED.to_vec()).unwrap().ciphertext;
         connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();
         let promoted = testing::promote(&fixture.keyring, 1);
-        // What follows goes on counting.
+        // Calls after the change continue the count.
         let after =
             ServedKeys::after(fixture.published.current().as_deref(), &promoted, crate::crypto::Digest([5; 32]), 0);
         fixture.publish(promoted, Duration::ZERO);
@@ -478,11 +478,11 @@ mod tests {
             assert_eq!(seen(), (true, true, true));
             let promoted = testing::promote(&fixture.keyring, 1);
             fixture.publish(promoted, Duration::ZERO);
-            // In its grace the old key wraps, so the new one is not in use yet.
+            // In its grace period the old key wraps, so the new key is not in use yet.
             connection.encrypt(SEED.to_vec()).unwrap();
             assert_eq!(seen(), (true, true, false), "this is still about the old key");
         }
-        // A peer that has its seed from an earlier connection does not call Encrypt.
+        // A peer that got its seed over an earlier connection does not call Encrypt.
         let again = fixture.connect();
         drop(connection);
         again.status().unwrap();

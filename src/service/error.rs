@@ -1,4 +1,4 @@
-//! Why a call is refused. The texts reach clients of the API server. They contain a public key_id at most.
+//! The errors of the three calls. Their texts reach clients of the API server, and contain at most a public key_id.
 
 use std::sync::Arc;
 
@@ -9,53 +9,52 @@ use crate::{crypto::seed::SeedSize, memory::RandomError};
 #[error("sealed: the keyring is not open yet")]
 pub struct Sealed;
 
-/// Why a seed was not wrapped.
+/// Why Encrypt did not wrap a seed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncryptError {
     /// The keyring is not open yet.
     #[error(transparent)]
     Sealed(#[from] Sealed),
-    /// The seed is empty or too long.
+    /// The seed is not 1 to 512 bytes long.
     #[error(transparent)]
     Size(#[from] SeedSize),
-    /// The machine is at fault. The reason is for the log only.
+    /// The random source of the machine failed. Only the log contains the reason.
     #[error("internal error")]
     Random(#[from] RandomError),
 }
 
-/// Why a seed was not unwrapped.
+/// Why Decrypt did not unwrap a seed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecryptError {
     /// The keyring is not open yet.
     #[error(transparent)]
     Sealed(#[from] Sealed),
-    /// No key has this name.
+    /// The keyring has no key with this key_id.
     #[error("unknown key_id")]
     UnknownKey {
-        /// Whether the log names the key. It does at most once a minute, because an API server tries again for every
-        /// object.
+        /// Whether the log names the key: at most once a minute, because an API server tries again for every object.
         is_logged: bool,
     },
-    /// The key exists and must not be used.
+    /// The key is disabled, so it must not unwrap.
     #[error("key {key_id} is disabled")]
     Disabled {
-        /// The key.
+        /// The key_id of the disabled key.
         key_id: Arc<str>,
-        /// Whether the log names the key, as for an unknown one.
+        /// Whether the log names the key: at most once a minute.
         is_logged: bool,
     },
-    /// The bytes are no wrapped seed.
+    /// The bytes do not have the form of a wrapped seed.
     #[error("ciphertext is malformed")]
     Malformed,
-    /// The bytes name another key than the request.
+    /// The wrapped seed names another key than the request does.
     #[error("ciphertext is wrapped under another key")]
     OtherKey,
-    /// The tag does not match.
+    /// The AEAD tag of the wrapped seed does not match.
     #[error("ciphertext failed authentication")]
     Authentication,
-    /// The request has annotations. This plugin never emits any, so they come from another plugin.
+    /// The request has annotations. This plugin never returns any, so they come from another plugin.
     #[error("annotations are not supported")]
     Annotations,
 }

@@ -14,21 +14,21 @@ use crate::{
     telemetry::{advice, event, metrics::Metrics, quota::Quota},
 };
 
-/// The answer to Status.
+/// The answer to a call of Status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// How the self-test went.
+    /// The result of the self-test.
     pub healthz: Healthz,
-    /// The key that Encrypt will use.
+    /// The key_id of the key that Encrypt will use.
     pub key_id: Arc<str>,
 }
 
-/// What Status says of the plugin's health.
+/// The health of the plugin, as Status announces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Healthz {
     /// The primary key wraps and unwraps.
     Ok,
-    /// It does not.
+    /// The primary key does not wrap and unwrap.
     SelfTestFailed,
 }
 
@@ -42,7 +42,7 @@ impl Healthz {
     }
 }
 
-/// Tests the key that wraps, and logs at most one failure a minute.
+/// Tests the primary key, and logs at most one failure a minute.
 #[derive(Debug)]
 pub(super) struct SelfTests(Mutex<Quota>);
 
@@ -53,7 +53,7 @@ impl Default for SelfTests {
 }
 
 impl SelfTests {
-    /// Tests the key that wraps, counts the outcome in `metrics`, and logs a failure.
+    /// Tests the primary key, counts the outcome in `metrics`, and logs a failure.
     pub(super) fn run(&self, primary: &ServingKey, metrics: &Metrics) -> Health {
         let passed = round_trip(primary, &mut SysRng);
         metrics.self_test(passed);

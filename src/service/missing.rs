@@ -19,10 +19,10 @@ use crate::{
     telemetry::{advice, event, quota::Quota},
 };
 
-/// The most key_ids that are counted on their own. The calls for all others are counted together.
+/// The greatest number of key_ids that are counted separately. Calls for all others are counted together.
 const KEYS_MAX: usize = 16;
 
-/// The calls for keys that the keyring does not hold or has disabled.
+/// The refused calls for keys that the keyring does not hold or has disabled.
 #[derive(Debug)]
 pub(super) struct MissingKeys(Mutex<MissingCounts>);
 
@@ -30,9 +30,9 @@ pub(super) struct MissingKeys(Mutex<MissingCounts>);
 struct MissingCounts {
     keys: BTreeMap<KeyId, MissingCalls>,
     others: u64,
-    /// Limits the lines about keys that the keyring does not hold.
+    /// Limits the log lines about keys that the keyring does not hold.
     quota: Quota,
-    /// Limits the lines about disabled keys.
+    /// Limits the log lines about disabled keys.
     disabled: Quota,
 }
 
@@ -47,9 +47,9 @@ struct MissingCalls {
 pub struct MissingKey {
     /// The key_id that the calls named.
     pub key_id: String,
-    /// How many calls of Decrypt were refused since the process started.
+    /// The number of calls of Decrypt that were refused since the process started.
     pub calls: u64,
-    /// Seconds since the last one.
+    /// Seconds since the last of these calls.
     pub last_s: u64,
 }
 
@@ -82,7 +82,7 @@ impl MissingKeys {
         said.is_some()
     }
 
-    /// Counts a call. Returns how many lines were left out since the last one, if a line may be logged.
+    /// Counts a call. If a line may be logged, returns how many lines were left out since the last line.
     fn count(&self, key_id: Option<KeyId>, quota: impl Fn(&mut MissingCounts) -> &mut Quota) -> Option<u64> {
         let now = Instant::now();
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);

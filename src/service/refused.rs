@@ -12,16 +12,16 @@ use std::{
 
 use crate::telemetry::{method::Method, quota::Quota};
 
-/// The time between two lines about the same kind of failure.
+/// The time between two log lines about the same kind of failure.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The quota of each kind of failure: a method, and the code of gRPC.
+/// The quotas of log lines for each kind of failure: a method, and a gRPC code.
 #[derive(Debug, Default)]
 pub struct RefusedCalls(Mutex<BTreeMap<(Method, i32), Quota>>);
 
 impl RefusedCalls {
-    /// Says, if a line may be written about a call of `method` that failed with `code`, how many were left out since
-    /// the last one.
+    /// Takes a line from the quota of calls of `method` that fail with `code`. If the line may be written, returns how
+    /// many lines were left out since the last one.
     pub fn take(&self, method: Method, code: i32) -> Option<u64> {
         let mut quotas = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         quotas.entry((method, code)).or_insert_with(|| Quota::new(PERIOD)).take(Instant::now())

@@ -1,4 +1,4 @@
-//! What a plugin reports of itself to those who look after the node.
+//! The report of a plugin about itself, for the operators of the node.
 
 use std::collections::BTreeMap;
 
@@ -7,52 +7,52 @@ use serde::{Deserialize, Serialize};
 use super::{adoption::ConnectionReport, missing::MissingKey};
 use crate::keeper::ServedFrom;
 
-/// What a plugin reports of itself. Nothing in it is secret.
+/// A plugin's report of itself. It contains nothing secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SelfReport {
-    /// Differs at each start.
+    /// A random text that identifies this start of the plugin.
     pub instance: String,
-    /// The layers that protect the process, each with how far it is in force.
+    /// The layers that protect the process, and how far each is in force.
     pub layers: BTreeMap<String, String>,
-    /// The uuid of the keyring that is served.
+    /// The uuid of the served keyring, in hex.
     #[serde(default)]
     pub keyring: Option<String>,
-    /// The generation that is served.
+    /// The generation of the served keyring.
     pub generation: u64,
     /// For how many seconds this process has served its primary key.
     #[serde(default)]
     pub primary_s: Option<u64>,
-    /// The SHA-256 of the record that is served, in hex.
+    /// The SHA-256 of the served record, in hex.
     #[serde(default)]
     pub record: Option<String>,
-    /// The answer to the canary of the probe, in base64. `None` if there was none, or the plugin cannot open it.
+    /// The answer to the canary of the probe, in base64. `None` if the probe has no canary, or the plugin cannot open
+    /// it.
     #[serde(default)]
     pub canary: Option<String>,
-    /// The key_ids of all keys that are served.
+    /// The key_ids of all keys in the served keyring.
     #[serde(default)]
     pub keys: Vec<String>,
     /// The state directory from which the keyring was read.
     #[serde(default)]
     pub served_from: Option<ServedFrom>,
-    /// Why a later generation on the disk is not served; `None` if there is no later one.
+    /// Why a later generation on the disk is not served. `None` if there is no later generation.
     #[serde(default)]
     pub degraded: Option<String>,
-    /// Whether the keyring on the disk opens, and is not served only because it does not follow from the served one.
+    /// Whether the keyring on the disk opens, and is refused only because it does not follow from the served one.
     #[serde(default)]
     pub no_successor: bool,
-    /// Whether no other plugin serves from the state directory; `None` from a version that does not know.
+    /// Whether no other plugin serves from the state directory. `None` from a version that does not know.
     #[serde(default)]
     pub alone: Option<bool>,
-    /// Seeds that each key has unwrapped since the process started. Keys that have unwrapped none are left out.
+    /// The number of seeds that each key has unwrapped since the process started. Keys without any are left out.
     #[serde(default)]
     pub unwrapped: BTreeMap<String, u64>,
-    /// Keys that API servers need and that the keyring does not hold.
+    /// The keys that API servers need and that the keyring does not hold or has disabled.
     #[serde(default)]
     pub missing: Vec<MissingKey>,
-    /// Calls of Decrypt that were refused because the keyring does not hold their key, and that `missing` does not
-    /// count.
+    /// The number of refused calls of Decrypt for keys that `missing` does not list.
     #[serde(default)]
     pub missing_others: u64,
-    /// The other connections, the oldest first.
+    /// All connections but the asking one, the oldest first.
     pub connections: Vec<ConnectionReport>,
 }

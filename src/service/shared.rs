@@ -1,4 +1,4 @@
-//! What all connections share: the published keys, the counters, and what the plugin knows of itself.
+//! The state that all connections share: the published keys, the counters, and what the plugin reports about itself.
 
 use std::{
     collections::BTreeMap,
@@ -24,12 +24,12 @@ use crate::{
     telemetry::metrics::{self, Metrics},
 };
 
-/// How long after the start a call waits for the keyring instead of being refused. An API server does not repeat a
-/// refused call, so its user would see the failure. It is shorter than a call may take, so that a refusal still arrives
-/// in time.
+/// How long after the start of the process a call waits for the keyring instead of being refused. An API server does
+/// not repeat a refused call, so its user would see the failure. The wait is shorter than a call may take, so that a
+/// refusal still arrives in time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug, Default)]
 pub struct Service {
     published: Arc<Published>,
@@ -39,10 +39,10 @@ pub struct Service {
     missing: MissingKeys,
     refused: RefusedCalls,
     self_tests: SelfTests,
-    /// Differs at each start.
+    /// A random text that identifies this start of the plugin.
     instance: String,
     layers: BTreeMap<String, String>,
-    /// Whether the operator keeps no backups, on purpose.
+    /// Whether the operator keeps no backups on purpose.
     #[cfg(feature = "metrics")]
     has_no_backups: bool,
 }
@@ -51,7 +51,7 @@ impl Service {
     /// Makes the service of the keys that are or will be `published`, in a process that these layers protect.
     pub fn new(published: Arc<Published>, layers: BTreeMap<String, String>) -> Self {
         let mut instance = [0; 16];
-        // Without a random source nothing else works either, and says so.
+        // If the random source fails, calls fail, too, and report it.
         let _ = fill_random(&mut SysRng, &mut instance);
         Self {
             published,
@@ -75,7 +75,7 @@ impl Service {
         Self { has_no_backups: true, ..self }
     }
 
-    /// Says what Status would, and announces nothing.
+    /// Returns what Status would answer, without announcing a key.
     ///
     /// # Errors
     /// When the keyring is not open yet.
@@ -84,22 +84,22 @@ impl Service {
         Ok(self.test(served_keys(current.as_ref())?.primary()))
     }
 
-    /// Tests the key that wraps, counts the outcome, and logs a failure.
+    /// Tests the primary key, counts the outcome, and logs a failure.
     pub(super) fn test(&self, primary: &ServingKey) -> Health {
         self.self_tests.run(primary, &self.metrics)
     }
 
-    /// Counts the calls and connections of this service.
+    /// Returns the counters of calls and connections.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Says which failed calls the log names.
+    /// Returns the quotas of log lines about failed calls.
     pub fn refused_calls(&self) -> &RefusedCalls {
         &self.refused
     }
 
-    /// Returns what a scrape shows of the keyring; `None` while sealed.
+    /// Returns the metrics of the served keyring. `None` while sealed.
     #[cfg(feature = "metrics")]
     pub fn keyring(&self) -> Option<metrics::ServedKeyring> {
         let current = self.current();
@@ -120,12 +120,12 @@ impl Service {
         })
     }
 
-    /// Returns what is served now.
+    /// Returns the keys that are served now.
     pub(super) fn current(&self) -> Guard<Option<Arc<ServedKeys>>> {
         self.published.current()
     }
 
-    /// Waits for the keyring while the plugin is starting. Later, it does not wait.
+    /// Waits for the keyring while the plugin is starting. After that time it does not wait.
     pub(super) async fn wait_until_unsealed(&self) {
         if let Some(until) = self.patient_until.filter(|_| self.current().is_none()) {
             // The call itself finds out whether the keyring was opened in time.
@@ -134,13 +134,14 @@ impl Service {
     }
 
     /// Notes that a call of Decrypt was refused because the keyring does not hold the key `key_id`. Returns whether the
-    /// log says so: it does at most once a minute.
+    /// log names the key: at most once a minute.
     #[cold]
     pub(super) fn note_missing(&self, key_id: &str) -> bool {
         self.missing.note(key_id)
     }
 
-    /// Notes that a call of Decrypt was refused because the key `key_id` is disabled. Returns whether the log says so.
+    /// Notes that a call of Decrypt was refused because the key `key_id` is disabled. Returns whether the log names the
+    /// key: at most once a minute.
     #[cold]
     pub(super) fn note_disabled(&self, key_id: &str) -> bool {
         self.missing.note_disabled(key_id)
@@ -151,7 +152,7 @@ impl Service {
         self.adoptions.enter(peer)
     }
 
-    /// Returns what the plugin reports of itself over the connection `asking`, which the report leaves out.
+    /// Returns the plugin's report of itself. It leaves out the connection `asking`.
     pub(super) fn report(&self, asking: &Arc<Adoption>) -> SelfReport {
         let current = self.current();
         let keys = || current.iter().flat_map(|served| served.keys());
@@ -180,12 +181,12 @@ impl Service {
     }
 }
 
-/// Returns the keys in what [`Service::current`] returned.
+/// Returns the served keys, or fails while the plugin is sealed. `current` comes from [`Service::current`].
 pub(super) fn served_keys(current: Option<&Arc<ServedKeys>>) -> Result<&ServedKeys, Sealed> {
     current.map(AsRef::as_ref).ok_or(Sealed)
 }
 
-/// Returns a key_id as kube-apiserver's metrics show it.
+/// Returns the hash of a key_id, as kube-apiserver's metrics show it.
 pub(super) fn key_id_hash(key_id: &str) -> String {
     format!("sha256:{}", Digest::of(key_id.as_bytes()).to_hex())
 }
@@ -196,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_key_id_is_hashed_as_the_api_server_does_it() {
-        // printf k1-00 | sha256sum
+        // Computed by `printf k1-00 | sha256sum`.
         let expected = "sha256:0631937a0c5363c4a9ddc68b0d748df97d5f250c5443370dbda5abdd1998898a";
         assert_eq!(key_id_hash("k1-00"), expected);
     }

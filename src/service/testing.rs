@@ -11,21 +11,21 @@ use crate::{
     keyring::{self, state::State},
 };
 
-/// Returns a service with an open keyring: a primary key, and one that is disabled.
+/// Returns a service with an open keyring of a primary key and a disabled one.
 pub fn open_service() -> Arc<Service> {
     let published = open_published();
     let layers = [("memory".to_owned(), "mlock".to_owned())];
     Arc::new(Service::new(published, layers.into()))
 }
 
-/// Returns such a keyring, published.
+/// Returns a published keyring of a primary key and a disabled one.
 pub fn open_published() -> Arc<Published> {
     let published = Arc::new(Published::default());
     open(&published);
     published
 }
 
-/// Publishes such a keyring.
+/// Publishes a keyring of a primary key and a disabled one.
 pub fn open(published: &Published) {
     let root = RootKey::generate(&mut SysRng).unwrap();
     let keyring = keyring::testing::keyring(&root, Uuid([1; 16]));
