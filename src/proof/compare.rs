@@ -16,12 +16,12 @@ use crate::keyring::past::Past;
 
 use super::report::{GroupNames, KeyringNow, ReadEtcd, VerifiedGroup, VerifyOutcome, VerifyReport};
 
-/// What has changed since an earlier report.
+/// The result of comparing a report with an earlier one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// Why the earlier report does not count any more.
+    /// The reasons why the earlier report does not count any more. Empty if it counts.
     pub voided: Vec<Voided>,
-    /// What is different now.
+    /// The differences between the two reports.
     pub changes: Vec<ReportChange>,
 }
 
@@ -29,35 +29,35 @@ pub struct Comparison {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Voided {
-    /// etcd went back.
+    /// etcd is at a lower revision than when the report was made.
     #[error("etcd {etcd} was restored: it is at revision {now}, and the report read revision {before}")]
     OlderRevision {
-        /// Its addresses.
+        /// The addresses of the etcd.
         etcd: String,
-        /// The revision in the report.
+        /// The revision in the earlier report.
         before: u64,
         /// The revision now.
         now: u64,
     },
-    /// Another cluster has taken the place of the one that was read.
+    /// The etcd belongs to another cluster than the one in the earlier report.
     #[error("etcd {etcd} was replaced or restored: it is cluster {now}, and the report read cluster {before}")]
     OtherCluster {
-        /// Its addresses.
+        /// The addresses of the etcd.
         etcd: String,
-        /// The cluster in the report.
+        /// The number of the cluster in the earlier report.
         before: String,
-        /// The cluster now.
+        /// The number of the cluster now.
         now: String,
     },
-    /// The main etcd has other addresses, and its cluster has no number.
+    /// The main etcd has other addresses, and its cluster has no number to compare.
     #[error("the API server's etcd is {now} now, and the report read {before}, which has no number to compare")]
     OtherServer {
-        /// The addresses in the report.
+        /// The addresses in the earlier report.
         before: String,
         /// The addresses now.
         now: String,
     },
-    /// There are values that were written before the report and that the report does not have.
+    /// etcd has values that were written before the earlier report, and that are not in that report.
     #[error(
         "etcd was restored: it has values of {resource} from revision {revision}, which the report of revision {before} \
          does not have"
@@ -65,9 +65,9 @@ pub enum Voided {
     OlderValues {
         /// The resource of the values.
         resource: String,
-        /// When the least recently written one was written.
+        /// The revision at which the least recently written of these values was written.
         revision: u64,
-        /// The revision in the report.
+        /// The revision in the earlier report.
         before: u64,
     },
     /// The keyring was restored from a backup, or merged.
@@ -75,41 +75,41 @@ pub enum Voided {
         "the keyring was restored or merged at generation {restored}, after the report, which names generation {before}"
     )]
     RestoredKeyring {
-        /// The generation in the report.
+        /// The generation in the earlier report.
         before: u64,
         /// The generation that the restore or merge made.
         restored: u64,
     },
-    /// The keyring went back.
+    /// The keyring is older than the one in the earlier report.
     #[error("the keyring is older than the report: it has generation {now}, and the report names generation {before}")]
     OlderKeyring {
-        /// The generation in the report.
+        /// The generation in the earlier report.
         before: u64,
         /// The generation now.
         now: u64,
     },
-    /// The keyring of the report is not one of those before this one.
+    /// The keyring in the earlier report is not a predecessor of the keyring now.
     #[error("the keyring forked: its generation {generation} is not the one that the report names")]
     ForkedKeyring {
-        /// The generation in the report.
+        /// The generation in the earlier report.
         generation: u64,
     },
 }
 
-/// One thing that is different now.
+/// One difference between two reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportChange {
-    /// What it is.
+    /// The thing that differs, in words for people.
     pub what: String,
-    /// What the earlier report says, if it has it.
+    /// The value in the earlier report. `None` if it is not there.
     pub before: Option<String>,
-    /// What is so now, if it is there.
+    /// The value now. `None` if it is not there.
     pub now: Option<String>,
 }
 
 impl Comparison {
-    /// Compares `now` with the report `before`, which is of the same keyring. `past` lists the records before the one
-    /// that `now` names.
+    /// Compares the report `now` with the earlier report `before` of the same keyring. `past` lists the predecessors of
+    /// the record in `now`.
     pub fn new(before: &VerifyReport, now: &VerifyReport, past: &Past) -> Self {
         let mut comparison = Self::default();
         comparison.voided.extend(keyring_voids(&before.keyring, &now.keyring, past));
@@ -139,7 +139,7 @@ impl Comparison {
 }
 
 impl Voided {
-    /// Whether etcd is the reason, and not the keyring.
+    /// Whether the reason lies in etcd, and not in the keyring.
     fn is_of_etcd(&self) -> bool {
         !matches!(self, Self::RestoredKeyring { .. } | Self::OlderKeyring { .. } | Self::ForkedKeyring { .. })
     }
@@ -174,15 +174,16 @@ fn keyring_voids(before: &KeyringNow, now: &KeyringNow, past: &Past) -> Option<V
     let is_forked = if generation == now.generation {
         before.record != now.record
     } else {
-        // The past of a record does not reach back for ever. But a successor keeps what it says of an earlier restore.
+        // The past of a record reaches only some generations back. But a successor keeps the generation of an earlier
+        // restore.
         let is_past = past.iter().any(|record| record.generation == generation);
         before.restored != now.restored || is_past && !past.names(generation, before.record)
     };
     is_forked.then_some(Voided::ForkedKeyring { generation })
 }
 
-/// Returns the etcd of `report` that is, or has taken the place of, `etcd`: the one of the same cluster, or one with a
-/// common address. A main etcd is compared with the main etcd in any case.
+/// Returns the etcd of `report` that corresponds to `etcd`: the etcd of the same cluster, or an etcd with a common
+/// address. A main etcd always corresponds to the main etcd.
 fn counterpart<'r>(etcd: &ReadEtcd, is_main: bool, report: &'r VerifyReport) -> Option<&'r ReadEtcd> {
     let is_same = |other: &&ReadEtcd| etcd.cluster.is_some() && other.cluster == etcd.cluster;
     let has_address = |other: &&ReadEtcd| other.addresses.iter().any(|address| etcd.addresses.contains(address));
@@ -205,7 +206,7 @@ fn etcd_void(before: &ReadEtcd, now: &ReadEtcd) -> Option<Voided> {
     })
 }
 
-/// Compares what was verified.
+/// Compares outcome, keyring, provider, prefix, files, overrides and shortfalls of the two reports.
 fn scope(before: &VerifyReport, now: &VerifyReport) -> Vec<ReportChange> {
     let (old, new) = (&before.keyring, &now.keyring);
     let files = [before, now].map(|report| report.encryption_config.sha256.to_hex());
@@ -228,7 +229,7 @@ fn scope(before: &VerifyReport, now: &VerifyReport) -> Vec<ReportChange> {
     lines.into_iter().flatten().chain(overrides).chain(shortfalls).collect()
 }
 
-/// Compares what was counted.
+/// Compares the numbers of values and findings.
 fn counts(before: &VerifyReport, now: &VerifyReport) -> Vec<ReportChange> {
     let found = [before, now].map(|report| report.found.iter().map(|(kind, count)| (kind.as_str(), *count)).collect());
     let groups = [before, now].map(|report| report.groups.iter().map(|group| (group.names(), group.objects)).collect());
@@ -252,7 +253,7 @@ fn differs<T: PartialEq + Display + ?Sized>(what: &str, before: &T, now: &T) -> 
     (before != now).then(|| change(what, Some(before.to_string()), Some(now.to_string())))
 }
 
-/// Returns a change for each name whose value is not the same in both.
+/// Returns a change for each name that does not have the same value in both maps.
 fn all<K: Ord + Copy, V: PartialEq + Display>(
     [before, now]: &[BTreeMap<K, V>; 2],
     what: impl Fn(K) -> String,
@@ -315,7 +316,7 @@ mod tests {
         let expected =
             "etcd https://a was replaced or restored: it is cluster without a number, and the report read cluster abc";
         assert_eq!(voided(&before, &kine), [expected]);
-        // The same cluster has other addresses, and has gone on.
+        // The same cluster has other addresses now, and a higher revision.
         let moved = main(etcd("https://c", 101, Some(0xabc)));
         assert_eq!(voided(&before, &moved), [""; 0]);
         assert_eq!(
@@ -339,7 +340,7 @@ mod tests {
         assert_eq!(changes(&gone, &before), ["etcd: - -> https://b", "etcd of events: - -> https://b"]);
     }
 
-    /// A restore brings values back. Then writes go on, and pass the revision of the report.
+    /// A restore brings values back. Later writes then raise etcd's revision above that of the report.
     #[test]
     fn values_from_before_a_report_that_it_does_not_have_void_it() {
         let one = |groups: Vec<VerifiedGroup>, revision| VerifyReport {
@@ -354,7 +355,7 @@ mod tests {
         for older in [vec![at(30, "k1"), at(50, "k2")], vec![at(30, "k2")], vec![at(30, "k2"), at(90, "k1")]] {
             assert_eq!(voided(&before, &one(older, 200)), [expected]);
         }
-        // What was rewritten since has newer revisions.
+        // Values that were rewritten since have newer revisions.
         for newer in [vec![at(60, "k2")], vec![at(101, "k3"), at(50, "k2")], vec![], vec![plaintext("secrets", 1, &[])]]
         {
             assert_eq!(voided(&before, &one(newer, 200)), [""; 0]);
@@ -389,7 +390,7 @@ mod tests {
         assert_eq!(voided(&before, &at(4, 5)), [expected]);
         let forked = "the keyring forked: its generation 5 is not the one that the report names";
         assert_eq!(voided(&before, &at(5, 6)), [forked]);
-        // The past of a record that follows from generation 5 names it.
+        // The keyring follows from generation 5, so its past lists that generation.
         let first = keyring(&root, UUID);
         let sixth = (0..5).fold(first, |keyring, _| later(&keyring, |_| {}));
         let with_past = |before: &VerifyReport| Comparison::new(before, &at(6, 9), sixth.past()).voided.len();
@@ -411,18 +412,18 @@ mod tests {
                 "the keyring was restored or merged at generation {restored}, after the report, which names generation 5"
             )
         };
-        // Three cases: no later change, some later changes, and so many that the past does not name the report's
-        // record.
+        // Three cases: no later change, some later changes, and so many that the past does not list the report's record
+        // any more.
         for (now, restored) in [(6, 6), (9, 6), (600, 6), (600, 590)] {
             assert_eq!(voided(&before, &at(now, Some(restored))), [since(restored)]);
             assert_eq!(voided(&at(5, Some(3)), &at(now, Some(restored))), [since(restored)], "once more");
         }
-        // A restore before the report does not matter, also if it made the report's own generation.
+        // A restore before the report does not matter, even if it made the report's own generation.
         for restored in [3, 5] {
             assert_eq!(voided(&at(5, Some(restored)), &at(5, Some(restored))), [""; 0]);
             assert_eq!(voided(&at(5, Some(restored)), &at(9, Some(restored))), [""; 0]);
         }
-        // A restore from a backup that is older than the report makes an older keyring, and then a fork.
+        // A restore from a backup that is older than the report makes an older keyring first, and then a fork.
         let older = "the keyring is older than the report: it has generation 4, and the report names generation 5";
         assert_eq!(voided(&before, &at(4, Some(4))), [older]);
         let forked = "the keyring forked: its generation 5 is not the one that the report names";

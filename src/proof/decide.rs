@@ -18,14 +18,14 @@ use crate::{
 
 use super::report::{KeyringNow, MovedResource, ReadEtcd, ReadFile, Shortfall, VerifiedGroup, VerifyReport};
 
-/// What was verified, besides what the scan has read.
+/// The subject of a verification: the keyring, and what should be encrypted.
 #[derive(Debug, Clone)]
 pub struct Subject {
-    /// The keyring.
+    /// The keyring whose primary key the values should be under.
     pub keyring: KeyringNow,
-    /// The provider of claviger's, by its name in the EncryptionConfiguration.
+    /// The name of claviger's provider in the EncryptionConfiguration.
     pub provider: String,
-    /// The EncryptionConfiguration.
+    /// The path and the SHA-256 of the EncryptionConfiguration.
     pub encryption_config: ReadFile,
     /// Whether the EncryptionConfiguration writes any resource with the provider.
     pub is_provider_used: bool,
@@ -63,7 +63,7 @@ fn sources(scan: &ScanReport) -> impl Iterator<Item = &ScanSource> {
     [&scan.source].into_iter().chain(&scan.overrides)
 }
 
-/// Returns what speaks against a clean cluster, sorted.
+/// Returns what speaks against a clean cluster besides findings, sorted.
 fn shortfalls(scan: &ScanReport, subject: &Subject, groups: &[VerifiedGroup]) -> Vec<Shortfall> {
     let KeyringNow { primary, commitment, .. } = &subject.keyring;
     let primary = primary.to_string();
@@ -104,7 +104,7 @@ fn read_etcd(source: &ScanSource) -> ReadEtcd {
 }
 
 /// Returns the groups, sorted. Two rows of a scan can have the same names, if somebody invented the name of a resource.
-/// They become one group.
+/// Such rows become one group.
 fn groups(rows: &[GroupRow]) -> Vec<VerifiedGroup> {
     let mut groups: Vec<VerifiedGroup> = rows.iter().filter(|row| row.objects > 0).map(group).collect();
     groups.sort_by(|a, b| a.names().cmp(&b.names()));
@@ -188,7 +188,7 @@ mod tests {
         source
     }
 
-    /// Returns the scan of a clean cluster.
+    /// Returns the report of a scan of a clean cluster.
     fn scan() -> ScanReport {
         ScanReport {
             format: "claviger/scan/v1",
@@ -280,7 +280,7 @@ mod tests {
             let found = ScanReport { found: [(kind, 1)].into(), ..clean.clone() };
             assert_eq!(decided(&found, subject()), (VerifyOutcome::LeftOver, Vec::new()), "{kind:?}");
         }
-        // The name of a key shows half of its commitment only.
+        // A key_id shows only half of the commitment of its key.
         let mut half = PRIMARY;
         half.0[16..].fill(8);
         let mut groups = clean.groups.clone();

@@ -17,7 +17,7 @@ use super::report::{
     KeyringNow, MovedResource, ReadEtcd, ReadFile, Shortfall, VerifiedGroup, VerifyOutcome, VerifyReport,
 };
 
-/// The longest report in bytes. It has room for 8,192 groups with names as API servers have them.
+/// The greatest length of a report in bytes. It has room for 8,192 groups with names as API servers have them.
 pub const REPORT_MAX: usize = 4 << 20;
 const KIND: &str = "report";
 
@@ -25,13 +25,13 @@ const KIND: &str = "report";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteReportError {
-    /// Someone invented many long names.
+    /// The report would be too long, because somebody invented many long names.
     #[error("the report would be {found} bytes long, expected at most {REPORT_MAX}")]
     TooLong {
-        /// How long it would be.
+        /// The length that the report would have, in bytes.
         found: usize,
     },
-    /// There is no locked memory for the key that authenticates it.
+    /// No memory could be locked for the key that authenticates the report.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -43,24 +43,24 @@ pub enum ReadReportError {
     /// The grammar or the HMAC is wrong.
     #[error("the report: {0}")]
     Text(TextError),
-    /// It is about another keyring.
+    /// The report belongs to another keyring.
     #[error("the report is of keyring {}, expected {}", found.to_hex(), expected.to_hex())]
     OtherKeyring {
-        /// The keyring that it names.
+        /// The uuid in the report.
         found: Uuid,
-        /// The keyring here.
+        /// The uuid of the keyring here.
         expected: Uuid,
     },
     /// A root key from before a rekey authenticates it. Somebody who kept that key could have made the report.
     #[error("the report is under a root key from before a rekey: anyone who kept that key could have made it")]
     EarlierRootKey,
-    /// It is under a root key that this keyring never had.
+    /// The report is under a root key that this keyring never had.
     #[error("the report is under another root key")]
     OtherRootKey,
     /// The contents are valid, but the encoder would have written other bytes.
     #[error("the report is not in its canonical form")]
     NotCanonical,
-    /// There is no locked memory for the key that authenticates it.
+    /// No memory could be locked for the key that authenticates the report.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -227,7 +227,7 @@ fn all<T>(
     Ok(found)
 }
 
-/// Reads all lines that begin with `prefix`. Each has to come after the one before it.
+/// Reads all lines that begin with `prefix`. The lines have to be sorted, and none may occur twice.
 fn sorted<T: Ord>(
     lines: &mut LineReader<'_>,
     prefix: &str,
@@ -260,7 +260,7 @@ fn read_override(line: &str) -> Option<MovedResource> {
     Some(MovedResource { resource: unescape(words.next()?)?, addresses: addresses(words)? })
 }
 
-/// Reads at least one address.
+/// Reads the addresses of an etcd, at least one.
 fn addresses<'t>(words: impl Iterator<Item = &'t str>) -> Option<Vec<String>> {
     words.map(unescape).collect::<Option<Vec<String>>>().filter(|all| !all.is_empty())
 }
@@ -304,8 +304,7 @@ fn read_group(line: &str) -> Option<VerifiedGroup> {
     (words.next().is_none() && is_sorted).then_some(group)
 }
 
-/// Takes the next word if it begins with `name`, which ends in `=`. No other word has that character before its value,
-/// because it is escaped.
+/// Takes the next word if it begins with `name`, which ends in `=`. In any other word, `=` is escaped.
 fn parameter<'t>(words: &mut Peekable<Split<'t, char>>, name: &str) -> Option<&'t str> {
     words.next_if(|word| word.starts_with(name)).map(|word| &word[name.len()..])
 }
@@ -358,7 +357,7 @@ mod tests {
         }
     }
 
-    /// The page for auditors contains the text as it is.
+    /// Every character of the text looks the same in the HTML page for auditors, without escaping.
     #[test]
     fn the_text_has_only_characters_that_a_page_shows_as_they_are() {
         let text = String::from_utf8(odd(&root()).encode(&root()).unwrap()).unwrap();
@@ -384,7 +383,7 @@ mod tests {
         assert_eq!(refused(changed.as_bytes(), &root, UUID), expected);
     }
 
-    /// The HMAC of a mark is under another label, so neither can be made from the other.
+    /// A mark is authenticated under another label, so its HMAC is not valid for a report.
     #[test]
     fn a_report_under_the_label_of_another_format_is_refused() {
         let root = root();

@@ -8,16 +8,16 @@ use crate::{
     scan::judge::FindingKind,
 };
 
-/// The keyring whose primary key all values have to be under.
+/// The keyring whose primary key all values should be under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyringNow {
-    /// Identifies the keyring.
+    /// The uuid of the keyring.
     pub uuid: Uuid,
     /// The root key that authenticates the report.
     pub root_id: RootId,
     /// The generation of the record.
     pub generation: u64,
-    /// The SHA-256 of the record.
+    /// The SHA-256 of the keyring's record.
     pub record: Digest,
     /// The generation that the last restore or merge made, if there was one.
     pub restored: Option<u64>,
@@ -27,30 +27,30 @@ pub struct KeyringNow {
     pub commitment: Commitment,
 }
 
-/// A file that was compared with, and its SHA-256.
+/// A file that the values were compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadFile {
-    /// Where it is.
+    /// The path of the file.
     pub path: PathBuf,
-    /// The SHA-256 of its bytes.
+    /// The SHA-256 of the file.
     pub sha256: Digest,
 }
 
-/// An etcd that was read, and at which revision.
+/// An etcd that was read, with its revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadEtcd {
-    /// The revision at which all was read.
+    /// The revision at which the whole etcd was read.
     pub revision: u64,
-    /// The number of its cluster. kine has none.
+    /// The number of the etcd cluster. kine has none.
     pub cluster: Option<u64>,
-    /// Its addresses, in the order in which they were declared.
+    /// The addresses of the etcd, in the order in which they were declared.
     pub addresses: Vec<String>,
 }
 
 /// A resource that the API server keeps in an etcd of its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MovedResource {
-    /// As the flag of kube-apiserver names it.
+    /// The name of the resource, as the flag of kube-apiserver has it.
     pub resource: String,
     /// The addresses of that etcd.
     pub addresses: Vec<String>,
@@ -59,52 +59,52 @@ pub struct MovedResource {
 /// The live values of one resource under one provider and key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedGroup {
-    /// The resource.
+    /// The name of the resource.
     pub resource: String,
-    /// The provider, by the prefix that it stores.
+    /// The provider that wrote the values, as their prefix names it.
     pub provider: String,
     /// The KMS v2 key that the values name.
     pub key_id: Option<String>,
     /// The commitment of the key that wrapped their seeds.
     pub commitment: Option<Commitment>,
-    /// How many there are.
+    /// The number of values.
     pub objects: u64,
-    /// How many distinct wrapped seeds they have.
+    /// The number of distinct wrapped seeds in the values.
     pub seeds: u64,
-    /// The revision at which the least recently written one was written.
+    /// The revision of the value that was written first.
     pub first: u64,
-    /// The revision at which the most recently written one was written.
+    /// The revision of the value that was written last.
     pub last: u64,
-    /// What is wrong with all of them.
+    /// The findings that hold for all values of the group.
     pub found: Vec<FindingKind>,
 }
 
-/// What identifies a group: resource, provider, key_id and commitment.
+/// The names that identify a group: resource, provider, key_id and commitment.
 pub type GroupNames<'a> = (&'a str, &'a str, Option<&'a str>, Option<Commitment>);
 
 impl VerifiedGroup {
-    /// Returns what identifies the group. Groups are sorted by it.
+    /// Returns the names that identify the group. Groups are sorted by them.
     pub fn names(&self) -> GroupNames<'_> {
         (&self.resource, &self.provider, self.key_id.as_deref(), self.commitment)
     }
 }
 
-/// Why a cluster is not proven clean, besides the findings of its objects.
+/// A reason why a cluster is not proven clean, besides the findings of its objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shortfall {
     /// The prefix is not the API server's.
     WrongPrefix,
-    /// Something else could not be read.
+    /// Something else was not read, for example a damaged page.
     Unread,
     /// There are too many kinds of values to count them apart.
     TooManyGroups,
     /// An etcd was not read at one revision.
     SeveralRevisions,
-    /// Flags of kube-apiserver that say where objects are were not understood.
+    /// Some flags of kube-apiserver that say where objects are were not understood.
     UnclearFlags,
-    /// There are no namespaces, which every API server makes.
+    /// etcd has no namespaces, although every API server makes some.
     NoNamespaces,
-    /// The EncryptionConfiguration writes nothing with the provider.
+    /// The EncryptionConfiguration writes no resource with the provider.
     NothingWritten,
     /// New Secrets are written in plaintext.
     PlaintextFirst,
@@ -113,7 +113,7 @@ pub enum Shortfall {
 }
 
 impl Shortfall {
-    /// All of them.
+    /// All reasons, in the order of reports.
     pub const ALL: [Self; 9] = [
         Self::WrongPrefix,
         Self::Unread,
@@ -126,7 +126,7 @@ impl Shortfall {
         Self::OtherCommitment,
     ];
 
-    /// Returns the word for it in reports and JSON.
+    /// Returns the word for the reason in reports and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WrongPrefix => "wrong-prefix",
@@ -141,13 +141,13 @@ impl Shortfall {
         }
     }
 
-    /// Whether something may have been missed. Otherwise something was found.
+    /// Whether the scan may have missed something. If not, the scan has found something wrong.
     pub fn is_incomplete(self) -> bool {
         self <= Self::NoNamespaces
     }
 }
 
-/// What a verification ended with.
+/// The outcome of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyOutcome {
     /// Every value is as configured.
@@ -159,10 +159,10 @@ pub enum VerifyOutcome {
 }
 
 impl VerifyOutcome {
-    /// All of them.
+    /// All outcomes, the best first.
     pub const ALL: [Self; 3] = [Self::Clean, Self::LeftOver, Self::Incomplete];
 
-    /// Returns the word for it in reports and JSON.
+    /// Returns the word for the outcome in reports and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Clean => "clean",
@@ -172,35 +172,36 @@ impl VerifyOutcome {
     }
 }
 
-/// What one verification read and found.
+/// The report of one verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// The keyring.
+    /// The keyring whose primary key the values should be under.
     pub keyring: KeyringNow,
-    /// When the scan ended.
+    /// The time when the scan ended.
     pub time: Time,
-    /// The provider of claviger's, by its name in the EncryptionConfiguration.
+    /// The name of claviger's provider in the EncryptionConfiguration.
     pub provider: String,
-    /// What all keys of the API server begin with.
+    /// The prefix of all keys of the API server, `--etcd-prefix`.
     pub prefix: String,
-    /// The EncryptionConfiguration.
+    /// The path and the SHA-256 of the EncryptionConfiguration.
     pub encryption_config: ReadFile,
-    /// Where the flags of kube-apiserver were found.
+    /// The place where the flags of kube-apiserver were found.
     pub flags: Option<String>,
     /// Each etcd that was read, the main one first.
     pub etcds: Vec<ReadEtcd>,
     /// The resources that the flags of kube-apiserver move to other etcds, sorted.
     pub overrides: Vec<MovedResource>,
-    /// What speaks against a clean cluster, besides findings, sorted.
+    /// The reasons against a clean cluster besides findings, sorted.
     pub shortfalls: Vec<Shortfall>,
-    /// How often each kind was found.
+    /// The number of findings of each kind.
     pub found: BTreeMap<FindingKind, u64>,
-    /// All values, sorted by [`VerifiedGroup::names`].
+    /// The groups of all values, sorted by [`VerifiedGroup::names`].
     pub groups: Vec<VerifiedGroup>,
 }
 
 impl VerifyReport {
-    /// Returns what the verification ended with. A damaged value may hide anything, so it makes the scan incomplete.
+    /// Returns the outcome of the verification. A damaged value may hide anything, so it makes the verification
+    /// incomplete.
     pub fn outcome(&self) -> VerifyOutcome {
         let is_damaged = self.found.contains_key(&FindingKind::Damaged);
         if is_damaged || self.shortfalls.iter().any(|shortfall| shortfall.is_incomplete()) {
@@ -218,7 +219,7 @@ impl VerifyReport {
         self.groups.iter().filter(is_under).map(|group| group.objects).sum()
     }
 
-    /// Returns how many values there are.
+    /// Returns how many values were counted.
     pub fn objects(&self) -> u64 {
         self.groups.iter().map(|group| group.objects).sum()
     }
