@@ -1,5 +1,8 @@
-//! Finds the API server's address and credentials as kubectl does: in a kubeconfig, its contexts, and the programs that
-//! it names.
+//! Finds the address of the API server and the credentials for it, as kubectl does: in a kubeconfig, its contexts, and
+//! the programs that it names.
+//!
+//! Invariant: a kubeconfig is read only if nobody but root and this user can change it, because it names programs to
+//! run and files to send.
 
 use std::{
     ffi::OsStr,
@@ -19,7 +22,7 @@ use super::{
     reason::{CredentialsError, can_be_sent, of_kubeconfig},
 };
 
-/// The environment variable that names kubeconfig files, and the one that Pods have.
+/// The environment variable that names kubeconfig files, and the variable that every Pod has.
 const KUBECONFIG: &str = "KUBECONFIG";
 const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
 
@@ -31,13 +34,13 @@ const ADMINS: [&str; 4] = [
     "/var/snap/microk8s/current/credentials/client.config",
 ];
 
-/// What the operator says about the way to the API server.
+/// The operator's wishes for reaching the API server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KubeAccess {
-    /// A kubeconfig. `None` means the one that kubectl uses or, if there is none, the administrator's file of this
-    /// node.
+    /// The path of a kubeconfig. `None` means the kubeconfig that kubectl uses or, if there is none, the
+    /// administrator's kubeconfig of this node.
     pub kubeconfig: Option<PathBuf>,
-    /// The context in it. Without it, the current one.
+    /// The context in the kubeconfig. `None` means its current context.
     pub context: Option<String>,
 }
 
@@ -45,31 +48,31 @@ pub struct KubeAccess {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccessError {
-    /// No file was found.
+    /// No kubeconfig was found.
     #[error("there is no kubeconfig: no option names one, and neither ~/.kube/config nor {} exists", ADMINS[0])]
     NoKubeconfig,
-    /// A file cannot be read, or does not say which cluster, or how to authenticate.
+    /// A kubeconfig cannot be read, or does not say which cluster to use or how to authenticate.
     #[error("kubeconfig {path}: {reason}")]
     Kubeconfig {
-        /// The file, or where it was looked for.
+        /// The path of the kubeconfig, or the places where it was looked for.
         path: String,
-        /// What is wrong, without any line of the file.
+        /// The reason, without any line of the kubeconfig.
         reason: String,
     },
-    /// Others could change the file, which names programs to run and files to send.
+    /// Other users could change the kubeconfig, which names programs to run and files to send.
     #[error("kubeconfig {}: {reason}", path.display())]
     Untrusted {
-        /// Which file.
+        /// The path of the kubeconfig.
         path: PathBuf,
-        /// Who may write it.
+        /// The user or group who may write it.
         reason: Untrusted,
     },
-    /// The token cannot be sent.
+    /// The token in the kubeconfig cannot be sent.
     #[error("kubeconfig {path}: {reason}")]
     Token {
-        /// The file, or where it was looked for.
+        /// The path of the kubeconfig, or the places where it was looked for.
         path: String,
-        /// What is wrong with the token.
+        /// The reason.
         reason: CredentialsError,
     },
     /// This Pod has no service account.
@@ -80,8 +83,8 @@ pub enum AccessError {
     Credentials(#[from] CredentialsError),
 }
 
-/// Runs the program that a kubeconfig names for credentials, unless something else there comes before it. A token that
-/// lasts takes the program's place.
+/// Runs the program that a kubeconfig names for credentials, unless the kubeconfig has other credentials that take
+/// precedence. If the program prints a token that does not expire, the token replaces the program.
 fn run_program(user: &mut AuthInfo) -> Result<(), CredentialsError> {
     let has_others = user.auth_provider.is_some() || user.token.is_some() || user.token_file.is_some();
     let Some(exec) = user.exec.as_ref().filter(|_| !has_others && user.username.is_none()) else { return Ok(()) };
@@ -92,7 +95,7 @@ fn run_program(user: &mut AuthInfo) -> Result<(), CredentialsError> {
 }
 
 impl KubeAccess {
-    /// Reads the configuration.
+    /// Reads the configuration for the client.
     ///
     /// # Errors
     /// When there is none, or a file is not valid or not trusted.
@@ -110,21 +113,21 @@ impl KubeAccess {
         let about = |error| AccessError::Kubeconfig { path: path.clone(), reason: of_kubeconfig(&error) };
         let mut config = Config::from_custom_kubeconfig(read.map_err(about)?, &options).await.map_err(about)?;
         run_program(&mut config.auth_info)?;
-        // The client would panic.
+        // The client would panic at such a token.
         if config.auth_info.token.as_ref().is_some_and(|token| !can_be_sent(token.expose_secret())) {
             return Err(AccessError::Token { path, reason: CredentialsError::Unsendable });
         }
         Ok(config)
     }
 
-    /// Checks that others can change none of the files.
+    /// Checks that no other user can change one of the files.
     fn check_files(&self) -> Result<(), AccessError> {
         let named = std::env::var_os(KUBECONFIG).filter(|_| self.kubeconfig.is_none());
         let files = named.as_deref().map_or_else(|| self.file().into_iter().collect(), listed);
         files.iter().try_for_each(|file| check(file))
     }
 
-    /// Returns the one file to read, unless the environment names several.
+    /// Returns the path of the one kubeconfig to read. Returns `None` if the environment names several.
     fn file(&self) -> Option<PathBuf> {
         if self.kubeconfig.is_some() || std::env::var_os(KUBECONFIG).is_some() {
             return self.kubeconfig.clone();
@@ -133,18 +136,18 @@ impl KubeAccess {
     }
 }
 
-/// Returns the kubeconfig of this user.
+/// Returns the path of this user's own kubeconfig.
 fn own() -> Option<PathBuf> {
     std::env::home_dir().map(|home| home.join(".kube/config"))
 }
 
-/// Splits `$KUBECONFIG` into its files. If it is empty, returns the file of this user.
+/// Splits `$KUBECONFIG` into paths. If it is empty, returns the kubeconfig of this user.
 fn listed(list: &OsStr) -> Vec<PathBuf> {
     let files: Vec<_> = std::env::split_paths(list).filter(|file| !file.as_os_str().is_empty()).collect();
     if files.is_empty() { own().into_iter().collect() } else { files }
 }
 
-/// Checks that nobody but root and this user can change the file.
+/// Checks that only root and this user can change the file.
 fn check(path: &Path) -> Result<(), AccessError> {
     match open_trusted(path) {
         Ok(_) => Ok(()),
@@ -178,7 +181,7 @@ mod tests {
                 format!("kubeconfig {}: its mode is {mode:04o}, so other users may write it", file.display());
             assert_eq!(refusal(mode), Some(expected));
         }
-        // Each file of a list is checked, so that none is read before.
+        // Each file of a list is checked before one of them is read.
         let list = std::env::join_paths([&other, Path::new(""), &file]).unwrap();
         let refused = listed(&list).iter().filter(|file| check(file).is_err()).count();
         assert_eq!((listed(&list), refused), (vec![other, file.clone()], 1));

@@ -1,4 +1,7 @@
-//! What an answer to an empty patch means for the object.
+//! Decides what the API server's answer to an empty patch means for the object: a [`RewriteAnswer`].
+//!
+//! Invariant: an answer is decided by its HTTP status and its metadata, and never by the text of a message, except to
+//! tell a lacking right from a webhook that refuses.
 
 use std::time::Duration;
 
@@ -6,24 +9,24 @@ use serde::Deserialize;
 
 use super::reason::CredentialsError;
 
-/// The longest reason that is kept of an answer, in bytes. Webhooks write what they like.
+/// The greatest length in bytes of a reason that is kept. A webhook can write a text of any length.
 const REASON_MAX: usize = 300;
 
-/// What became of a request to rewrite one object.
+/// The outcome of a request to rewrite one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RewriteAnswer {
     /// The API server said what became of the object.
     Object(ObjectAnswer),
-    /// Nothing is known about the object.
+    /// The API server said nothing about the object.
     Unanswered(Unanswered),
 }
 
-/// What an API server said about one object that it was asked to rewrite.
+/// The API server's answer about one object that it was asked to rewrite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObjectAnswer {
     /// The API server answered with the object at this revision. It wrote the object if the revision is a new one.
     At(u64),
-    /// There is no such object.
+    /// The API server has no such object.
     Gone,
     /// Somebody else wrote the object at the same moment.
     Conflict,
@@ -38,12 +41,12 @@ pub enum ObjectAnswer {
 pub enum Unanswered {
     /// The API server is busy, or did not answer in time. It may say how long to wait.
     Busy {
-        /// How long it asks to wait.
+        /// The time that the API server asks the client to wait.
         wait: Option<Duration>,
-        /// What it says.
+        /// The text of the API server's answer.
         reason: String,
     },
-    /// Nobody answers at its address.
+    /// Nobody answers at the API server's address. Contains the reason.
     Unreachable(String),
     /// The API server does not accept the credentials.
     Unauthenticated(String),
@@ -63,11 +66,11 @@ impl From<Unanswered> for RewriteAnswer {
     }
 }
 
-/// The answer to a patch.
+/// The HTTP answer to a patch.
 pub(super) struct Answer<'a> {
-    /// The status code of HTTP.
+    /// The HTTP status code.
     pub(super) status: u16,
-    /// The header `Retry-After`, in seconds.
+    /// The value of the header `Retry-After`, in seconds.
     pub(super) retry_after: Option<u64>,
     /// The metadata of the object, or a `Status`.
     pub(super) body: &'a [u8],
@@ -102,14 +105,14 @@ impl From<Answer<'_>> for RewriteAnswer {
             404 => ObjectAnswer::Gone.into(),
             409 => ObjectAnswer::Conflict.into(),
             429 | 502 | 503 | 504 => busy().into(),
-            // kube-apiserver ends a request like this, too, when it cannot reach etcd in time.
+            // kube-apiserver also ends a request like this when it cannot reach etcd in time.
             500 if answer.retry_after.is_some() => busy().into(),
             _ => ObjectAnswer::Refused(reason()).into(),
         }
     }
 }
 
-/// Reads the revision in the metadata of an object.
+/// Reads the revision from the metadata of an object.
 fn written(body: &[u8]) -> ObjectAnswer {
     match serde_json::from_slice::<OnlyMetadata>(body) {
         Ok(OnlyMetadata { metadata }) => metadata.resource_version.parse().map_or_else(
@@ -120,13 +123,13 @@ fn written(body: &[u8]) -> ObjectAnswer {
     }
 }
 
-/// Whether the user lacks a right. A webhook that refuses answers with the same code, and another text.
+/// Whether the user lacks a right. A webhook that refuses the object answers with the same code and another text.
 fn is_forbidden(body: &[u8]) -> bool {
     let status: StatusBody = serde_json::from_slice(body).unwrap_or_default();
     status.reason == "Forbidden" && status.message.contains(" cannot patch resource ")
 }
 
-/// Returns what the API server says in one line, cut at [`REASON_MAX`] bytes. Escape codes are left in it.
+/// Returns the text of the answer in one line, cut at [`REASON_MAX`] bytes. Escape codes of terminals are left in it.
 pub(super) fn reason(answer: &Answer<'_>) -> String {
     let status: StatusBody = serde_json::from_slice(answer.body).unwrap_or_default();
     let text = match status.message.as_str() {

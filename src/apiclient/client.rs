@@ -1,4 +1,7 @@
-//! The client that patches: one HTTP request for each object, on a few connections that stay open.
+//! The HTTP client of one API server. It lists what the API server serves, and patches objects: one request for each
+//! object, on a few connections that stay open.
+//!
+//! A request is never repeated here: the sweep decides that.
 
 use std::{error::Error, time::Duration};
 
@@ -22,22 +25,22 @@ use super::{
     served::{GroupList, ObjectRef, ServedGroup, ServedList, ServedResource, group_path},
 };
 
-/// The answer shall have the metadata of the object only.
+/// The media type that asks for the metadata of the object only.
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON: &str = "application/json";
 const AGENT: &str = concat!("claviger/", env!("CARGO_PKG_VERSION"));
 
-/// How long one request may take. An API server ends a request after 60 s by default.
+/// The time limit of one request. An API server ends a request after 60 s by default.
 const REQUEST: Duration = Duration::from_secs(90);
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// The largest answer. Metadata has at most 256 KiB of annotations, and managed fields.
+/// The greatest length of an answer in bytes. Metadata has at most 256 KiB of annotations, and managed fields.
 const ANSWER_MAX: usize = 4 << 20;
 
-/// Asks an API server for what re-encryption needs.
+/// The requests that re-encryption makes to an API server.
 pub trait ObjectApi: Send + Sync + 'static {
-    /// Has one object rewritten, as it is.
+    /// Makes the API server rewrite one object without changing it.
     fn rewrite(&self, object: &ObjectRef) -> impl Future<Output = RewriteAnswer> + Send;
 
     /// Requests `/readyz`, so that the API server calls Status now. Otherwise it calls Status once a minute.
@@ -56,52 +59,52 @@ pub trait ObjectApi: Send + Sync + 'static {
     fn served(&self, group: &str) -> impl Future<Output = Result<Vec<ServedResource>, ApiError>> + Send;
 }
 
-/// Why an API server did not say what it serves.
+/// Why an API server did not list what it serves.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
-    /// Nobody answers.
+    /// Nobody answers at the API server's address.
     #[error("the API server at {url}: {reason}")]
     Unreachable {
-        /// Its address.
+        /// The address of the API server.
         url: String,
-        /// What the connection failed with.
+        /// The reason why the connection failed.
         reason: String,
     },
     /// Nothing was sent, because there are no credentials.
     #[error(transparent)]
     NoCredentials(CredentialsError),
-    /// It refuses.
+    /// The API server refuses the request.
     #[error("the API server at {url} answered HTTP {status} to {path}: {reason}")]
     Refused {
-        /// Its address.
+        /// The address of the API server.
         url: String,
-        /// The code.
+        /// The HTTP status code.
         status: u16,
-        /// What it was asked for.
+        /// The path that was requested.
         path: String,
-        /// What it says.
+        /// The reason that the API server gives.
         reason: String,
     },
-    /// It serves nothing that every API server has.
+    /// The server does not serve `/api/v1`, which every API server has.
     #[error("what answers at {url} is no API server: it does not serve /api/v1")]
     NoApi {
-        /// Its address.
+        /// The address of the server.
         url: String,
     },
-    /// The answer is not what the API promises.
+    /// The answer is not the list that the API defines.
     #[error("the API server at {url} sent something else than the list of {path}: {reason}")]
     Malformed {
-        /// Its address.
+        /// The address of the API server.
         url: String,
-        /// What it was asked for.
+        /// The path that was requested.
         path: String,
-        /// What is wrong.
+        /// The reason why the answer was refused.
         reason: String,
     },
 }
 
-/// Why a request has no answer.
+/// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
 enum SendError {
     #[error("no answer within {} s", REQUEST.as_secs())]
@@ -118,21 +121,21 @@ impl SendError {
     }
 }
 
-/// A client of one API server.
+/// A client of one API server, over HTTP.
 pub struct ApiClient {
     client: Client,
     url: String,
 }
 
 impl ApiClient {
-    /// Makes a client. It connects with its first request.
+    /// Makes a client. The client connects with its first request.
     ///
     /// # Errors
     /// When there is no kubeconfig, or it does not make a client.
     pub async fn new(access: &KubeAccess) -> Result<Self, AccessError> {
         let mut config = access.read().await?;
         config.connect_timeout = Some(CONNECT);
-        // The sweep decides when to try again.
+        // The sweep decides when a request is repeated.
         config.default_retry = false;
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let builder = ClientBuilder::try_from(config).map_err(|error| CredentialsError::of_client(&error))?;
@@ -156,7 +159,7 @@ impl ApiClient {
         tokio::time::timeout(REQUEST, exchange).await.unwrap_or(Err(SendError::Late))
     }
 
-    /// Returns `None` if the path is not served.
+    /// Requests `path`. Returns `None` if the API server does not serve the path.
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ApiError> {
         let url = || self.url.clone();
         let sent = match request(Method::GET, path, JSON, Body::empty()) {
@@ -182,7 +185,7 @@ impl ApiClient {
         }
     }
 
-    /// Returns the resources of the first of these versions that serves each of them.
+    /// Returns the resources of a group. Each resource is taken from the first of `versions` that serves it.
     async fn resources(&self, versions: &[String]) -> Result<Vec<ServedResource>, ApiError> {
         let mut served: Vec<ServedResource> = Vec::new();
         for base in versions {
@@ -197,7 +200,7 @@ impl ApiClient {
     }
 }
 
-/// An answer of the API server, as it came.
+/// An answer of the API server, not decoded yet.
 struct RawAnswer {
     status: u16,
     headers: HeaderMap,
@@ -223,7 +226,7 @@ impl ObjectApi for ApiClient {
 
     async fn poke(&self) {
         if let Ok(request) = request(Method::GET, "/readyz", JSON, Body::empty()) {
-            // Whether it is ready does not matter here: the answers to patches say what it does.
+            // The result does not matter: the answers to patches show whether the API server is ready.
             let _ = self.send(request).await;
         }
     }

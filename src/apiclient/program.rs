@@ -37,7 +37,7 @@ pub(super) fn lasting_token(exec: &ExecConfig) -> Result<Option<SecretString>, C
     if !output.status.success() {
         return Err(CredentialsError::Ended(output.status));
     }
-    // Some programs print YAML. JSON is valid YAML, too.
+    // Some programs print YAML. A YAML reader reads JSON, too.
     let printed: Option<Printed> = serde_saphyr::from_slice(&output.stdout).ok();
     let status = printed.and_then(|printed| printed.status).ok_or(CredentialsError::NotCredentials)?;
     let PrintedStatus { token, expiration_timestamp, client_certificate_data } = status;

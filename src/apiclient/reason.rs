@@ -1,5 +1,5 @@
-//! What went wrong on the way to the API server, without any credential. The errors of libraries do show credentials:
-//! they quote the line of a kubeconfig that cannot be read, and what a program has printed.
+//! The errors on the way to the API server, without any credential. The errors of libraries do contain credentials:
+//! they quote the line of a kubeconfig that cannot be read, and the output of a program.
 
 use std::{error::Error, io, path::PathBuf, process::ExitStatus};
 
@@ -8,41 +8,41 @@ use kube::{client::AuthError, config::KubeconfigError};
 
 use crate::telemetry::causes;
 
-/// Why there are no credentials to send.
+/// Why there are no credentials to send to the API server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CredentialsError {
-    /// The program that makes them does not start. Contains the system's reason.
+    /// The program that prints credentials does not start. Contains the system's reason.
     #[error("starting the program that the kubeconfig names for credentials: {0}")]
     NotStarted(String),
-    /// The program that makes them failed.
+    /// The program that prints credentials failed.
     #[error("the program that the kubeconfig names for credentials ended with {0}")]
     Ended(ExitStatus),
-    /// The kubeconfig does not name the program that makes them.
+    /// The kubeconfig asks for a program and does not name it.
     #[error("the kubeconfig's exec has no command")]
     NoCommand,
-    /// The program ended well, and has printed something else. The error does not show it, because it may contain
+    /// The program succeeded, and printed something else. The error does not show it, because it may contain
     /// credentials.
     #[error("the program that the kubeconfig names printed something other than an ExecCredential")]
     NotCredentials,
     /// The program has printed an `ExecCredential` that contains neither a token nor a certificate.
     #[error("the program that the kubeconfig names printed no credentials")]
     NonePrinted,
-    /// The token is no value of a header.
+    /// The token contains a character that an HTTP header cannot contain.
     #[error("the token has a character that cannot be sent, such as a line break")]
     Unsendable,
-    /// The file with the token cannot be read.
+    /// The file that contains the token cannot be read.
     #[error("reading the token in {}: {reason}", path.display())]
     TokenFile {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// The system's reason.
+        /// The reason that the system gives.
         reason: String,
     },
-    /// The library that sends them accepts only other kinds of credentials.
+    /// The client library does not support this kind of credentials.
     #[error("this kind of credentials is not supported")]
     Kind,
-    /// They do not make a client, for example because a certificate is not valid.
+    /// The client cannot use the credentials, for example because a certificate is not valid.
     #[error("{0}")]
     Unusable(String),
 }
@@ -52,7 +52,7 @@ impl CredentialsError {
         Self::NotStarted(error.to_string())
     }
 
-    /// Returns why `error` means that no client can be made.
+    /// Returns why no client can be made, according to `error`.
     pub(super) fn of_client(error: &(dyn Error + 'static)) -> Self {
         no_credentials(error).unwrap_or_else(|| Self::Unusable(causes(error)))
     }
@@ -63,25 +63,25 @@ pub(super) fn can_be_sent(token: &str) -> bool {
     HeaderValue::from_str(token).is_ok()
 }
 
-/// Says what is wrong with a kubeconfig.
+/// Explains what is wrong with a kubeconfig, without quoting it.
 pub(super) fn of_kubeconfig(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::Parse(error) => {
             let place = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));
             format!("it is not the YAML of a kubeconfig{}", place.unwrap_or_default())
         }
-        // The text of the library has quotation marks around a path that it has quoted already.
+        // The library's text quotes a path that already has quotation marks.
         KubeconfigError::ReadConfig(error, _) => format!("reading it: {error}"),
         other => other.to_string(),
     }
 }
 
-/// Returns why there are no credentials, if this is why a request failed before it was sent.
+/// Returns the reason if a request was not sent because there were no credentials.
 pub(super) fn no_credentials(error: &(dyn Error + 'static)) -> Option<CredentialsError> {
     chain(error).find_map(authentication).map(Into::into)
 }
 
-/// Iterates over the error and what caused it.
+/// Iterates over an error and its causes.
 fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error: &&'e (dyn Error + 'static)| error.source())
 }

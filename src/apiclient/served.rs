@@ -1,11 +1,13 @@
-//! Where the API has a resource, and the path of one object.
+//! The resources that the API server serves, as its discovery documents list them, and the path of one object in the
+//! API.
 
 use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Deserialize;
 
-/// What cannot be in a segment of a path as it is. Names of objects may have colons and other characters.
+/// The characters that have to be escaped in a segment of a path. Names of objects may contain colons and other
+/// characters.
 const ESCAPED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -27,22 +29,22 @@ const ESCAPED: &AsciiSet = &CONTROLS
 /// A resource that the API server serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServedResource {
-    /// The path of its group and version: `/api/v1`, `/apis/apps/v1`.
+    /// The path of the resource's group and version: `/api/v1`, `/apis/apps/v1`.
     pub base: String,
-    /// Its name in the plural.
+    /// The name of the resource in the plural.
     pub name: String,
-    /// Whether its objects are in namespaces.
+    /// Whether the objects of the resource are in namespaces.
     pub is_namespaced: bool,
 }
 
-/// One object.
+/// An object, as the API identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectRef {
-    /// Its resource.
+    /// The resource of the object.
     pub resource: Arc<ServedResource>,
-    /// Its namespace, if its resource has namespaces.
+    /// The namespace of the object, if its resource has namespaces.
     pub namespace: Option<String>,
-    /// Its name.
+    /// The name of the object.
     pub name: String,
 }
 
@@ -77,7 +79,7 @@ struct NamedGroup {
 }
 
 impl GroupList {
-    /// Returns their names.
+    /// Returns the names of the groups.
     pub(super) fn names(self) -> impl Iterator<Item = String> {
         self.groups.into_iter().map(|group| group.name)
     }
@@ -92,7 +94,7 @@ pub(super) struct ServedGroup {
     pub(super) versions: Vec<ServedVersion>,
 }
 
-/// A version of a group.
+/// A version of an API group.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ServedVersion {
@@ -100,7 +102,7 @@ pub(super) struct ServedVersion {
 }
 
 impl ServedGroup {
-    /// Returns the paths of all versions, the preferred one first.
+    /// Returns the paths of all versions of the group, the preferred version first.
     pub(super) fn paths(&self) -> Vec<String> {
         let preferred = &self.preferred_version.group_version;
         let others = self.versions.iter().map(|version| &version.group_version).filter(|one| *one != preferred);
@@ -126,7 +128,7 @@ impl ServedList {
     /// Returns the resources whose objects can be patched. `base` is the path of the list.
     pub(super) fn patchable<'l>(&'l self, base: &'l str) -> impl Iterator<Item = ServedResource> + 'l {
         let is_patchable = |one: &&ListedResource| one.verbs.iter().any(|verb| verb == "patch");
-        // A name with a slash is a part of a resource, such as its status.
+        // A name with a slash is a subresource, such as the status of an object.
         self.resources.iter().filter(|one| !one.name.contains('/')).filter(is_patchable).map(|one| ServedResource {
             base: base.to_owned(),
             name: one.name.clone(),

@@ -1,32 +1,32 @@
-//! The objects that were not rewritten, by name, each with its reason.
+//! The objects that were not rewritten: all are counted, and the first ones are kept by name, each with its reason.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// How many objects are named. All are counted.
+/// The greatest number of objects that are named. All are counted.
 const NAMED: usize = 1000;
 
 /// Why an object was not rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
-    /// The user lacks the right.
+    /// The user lacks the right to patch the object.
     Denied,
-    /// The API server cannot decrypt it, or an admission webhook refuses it.
+    /// The API server cannot decrypt the object, or an admission webhook refuses it.
     Refused,
-    /// The API server does not serve its resource.
+    /// The API server does not serve the resource of the object.
     NotServed,
-    /// Its key in etcd is not that of an object.
+    /// The key in etcd does not have the form of an object's key.
     NoObject,
     /// Each attempt met a write by somebody else.
     Conflict,
-    /// The API server was too busy each time.
+    /// The API server was too busy at each attempt.
     Busy,
 }
 
 impl FailureKind {
-    /// Returns the name in tables.
+    /// Returns the name of the reason in JSON and tables.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Denied => "denied",
@@ -39,18 +39,18 @@ impl FailureKind {
     }
 }
 
-/// One object that was not rewritten.
+/// An object that was not rewritten, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NamedFailure {
-    /// Its key in etcd.
+    /// The key of the object in etcd.
     pub key: String,
-    /// Why.
+    /// The kind of the reason.
     pub kind: FailureKind,
-    /// What the API server says.
+    /// The reason, for example the text of the API server's answer.
     pub reason: String,
 }
 
-/// All objects that were not rewritten.
+/// The objects that were not rewritten: all counted, the first ones by name.
 #[derive(Debug, Clone, Default)]
 pub struct FailureList {
     counts: BTreeMap<FailureKind, u64>,
@@ -65,17 +65,17 @@ impl FailureList {
         }
     }
 
-    /// Returns how many there are of each kind.
+    /// Returns the number of objects for each kind of reason.
     pub fn counts(&self) -> &BTreeMap<FailureKind, u64> {
         &self.counts
     }
 
-    /// Returns how many there are.
+    /// Returns the number of objects that were not rewritten.
     pub fn count(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    /// Returns the first of them.
+    /// Returns the first [`NAMED`] of these objects.
     pub fn named(&self) -> &[NamedFailure] {
         &self.named
     }

@@ -1,4 +1,4 @@
-//! Finds where the API has an object, by its key in etcd.
+//! Finds an object in the API by its key in etcd.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,19 +9,19 @@ use crate::{
 
 use super::failures::FailureKind;
 
-/// Finds objects by their keys. Each group of the API is asked for once.
+/// Finds objects in the API by their keys in etcd. It asks for each API group once.
 pub(super) struct ObjectFinder {
     names: Names,
-    /// By the part of a key that names its resource.
+    /// The resources that were looked up, by the part of a key that names the resource. `None` if no group serves it.
     served: HashMap<Vec<u8>, Option<Arc<ServedResource>>>,
     groups: HashMap<String, Vec<ServedResource>>,
 }
 
-/// Where an object is in the API.
+/// The place of an object in the API.
 pub(super) enum Located {
-    /// Here.
+    /// The object is here.
     Object(ObjectRef),
-    /// It is not in the API.
+    /// The API has no such object.
     Nowhere(NotInApi),
 }
 
@@ -63,8 +63,8 @@ impl ObjectFinder {
         ))
     }
 
-    /// Finds where the API has a resource. An unknown resource is searched in the groups that store resources by name
-    /// alone.
+    /// Finds `resource` in the API. If its group is unknown, searches the groups of Kubernetes itself, which store
+    /// resources by name alone.
     async fn serving(
         &mut self,
         resource: &Resource,
@@ -88,12 +88,12 @@ impl ObjectFinder {
     }
 }
 
-/// Whether a group can be one of Kubernetes itself.
+/// Whether the name of a group is that of a group of Kubernetes itself.
 fn is_built_in(group: &str) -> bool {
     !group.contains('.') || group.ends_with(".k8s.io")
 }
 
-/// Returns the object with this name: `NAMESPACE/NAME`, or `NAME`.
+/// Returns the object with the name `NAMESPACE/NAME` or `NAME`.
 fn object(resource: Arc<ServedResource>, name: &[u8]) -> Option<ObjectRef> {
     let name = std::str::from_utf8(name).ok()?;
     let (namespace, name) = match (resource.is_namespaced, name.split_once('/')) {

@@ -12,35 +12,35 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The least and the most unanswered requests, and how many are allowed at first.
+/// The least and the greatest limit of unanswered requests, and the limit at the beginning.
 const LEAST: usize = 1;
 const MOST: usize = 64;
 const FIRST: usize = 4;
 
-/// The number of waiting requests below which more are allowed, and above which fewer are.
+/// The number of waiting requests below which the limit rises, and the number above which it falls.
 const FEW_WAITING: f64 = 8.0;
 const MANY_WAITING: f64 = 16.0;
 
-/// For how long the least latency counts. An API server may become slower for good.
+/// How long the least latency counts. An API server may become slower for good.
 const MEMORY: Duration = Duration::from_secs(30);
 
-/// How long a busy API server is left alone if it does not say, and at most.
+/// How long no request begins after a busy answer: if the answer does not say, and at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How late a request may begin without delaying those after it. Timers are late by about a millisecond.
+/// How late a request may begin without delaying the requests after it. Timers are late by about a millisecond.
 const LATE: Duration = Duration::from_millis(50);
 
 /// Decides when the next request may begin.
 #[derive(Debug)]
 pub struct RequestPace {
-    /// The time between two beginnings. Zero without a limit.
+    /// The time between the beginnings of two requests. Zero without a limit.
     interval: Duration,
     next: Instant,
     limit: usize,
     window: LatencyWindow,
     least: LeastLatency,
-    /// When the limit was halved last.
+    /// The time when the limit was halved last.
     halved: Option<Instant>,
 }
 
@@ -55,25 +55,26 @@ struct LatencyWindow {
 #[derive(Debug, Default)]
 struct LeastLatency {
     now: Option<Duration>,
-    /// The shortest since `since`, which replaces `now` after a while.
+    /// The shortest mean latency since `since`, which replaces `now` after [`MEMORY`].
     next: Option<Duration>,
     since: Option<Instant>,
 }
 
 impl RequestPace {
-    /// Allows `rate` beginnings a second, or any number.
+    /// Allows at most `rate` requests to begin in a second, or any number without a rate.
     pub fn new(rate: Option<u32>, now: Instant) -> Self {
         let interval = rate.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.max(1));
         let (window, least) = (LatencyWindow::default(), LeastLatency::default());
         Self { interval, next: now, limit: FIRST, window, least, halved: None }
     }
 
-    /// Returns when the next request may begin, or `None` if one of the `unanswered` ones has to be answered before.
+    /// Returns when the next request may begin. Returns `None` if one of the `unanswered` requests has to be answered
+    /// first.
     pub(super) fn next(&self, unanswered: usize) -> Option<Instant> {
         (unanswered < self.limit).then_some(self.next)
     }
 
-    /// Notes that a request begins. Up to [`LATE`] of lost time is made up for.
+    /// Notes that a request begins. If requests were late, the next ones make up for at most [`LATE`].
     pub(super) fn begin(&mut self, now: Instant) {
         self.next = self.next.max(now.checked_sub(LATE).unwrap_or(now)) + self.interval;
     }
@@ -89,10 +90,10 @@ impl RequestPace {
         }
     }
 
-    /// Notes that the API server is busy, and perhaps for how long it wants to be left alone.
+    /// Notes that the API server is busy, and for how long it asks to be left alone, if it says so.
     pub(super) fn busy(&mut self, wait: Option<Duration>, now: Instant) {
         self.next = self.next.max(now + wait.unwrap_or(PAUSE).min(LONGEST_PAUSE));
-        // Requests that were under way together count once.
+        // Busy answers to requests that were under way together halve the limit once.
         if self.halved.is_none_or(|at| now.duration_since(at) >= PAUSE) {
             self.limit = (self.limit / 2).max(LEAST);
             self.halved = Some(now);
@@ -131,7 +132,7 @@ impl LeastLatency {
 mod tests {
     use super::*;
 
-    /// Returns a server that works on `workers` requests at once, each for 10 ms.
+    /// Returns the latency of a server that works on `workers` requests at once, each for 10 ms.
     fn latency(limit: usize, workers: usize) -> Duration {
         Duration::from_millis(10) * u32::try_from(limit.div_ceil(workers)).unwrap()
     }
@@ -167,7 +168,7 @@ mod tests {
         let now = Instant::now();
         let mut pace = RequestPace::new(None, now);
         pace.limit = 40;
-        // Three requests that were under way together.
+        // Three requests were under way together.
         (0..3).for_each(|_| pace.busy(Some(Duration::from_secs(7)), now));
         assert_eq!((pace.limit, pace.next(0)), (20, Some(now + Duration::from_secs(7))));
         let later = now + Duration::from_secs(8);
@@ -189,7 +190,7 @@ mod tests {
         let tenth = Duration::from_millis(10);
         pace.begin(now);
         assert_eq!(pace.next(1), Some(now + tenth));
-        // Each timer is a millisecond late.
+        // Each timer fires a millisecond late.
         let mut at = now;
         for _ in 0..1000 {
             at = pace.next(1).unwrap() + Duration::from_millis(1);

@@ -1,5 +1,5 @@
-//! Sweeps over a model of an API server, which answers badly, late or never, with crashes at any step. Whatever
-//! happened before, sweeps of a healthy API server leave nothing stale.
+//! Tests sweeps against a model of an API server that answers wrongly, late or never, with crashes at any step.
+//! Invariant: whatever happened before, sweeps of a healthy API server leave nothing stale.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,20 +13,20 @@ use super::{
 };
 use crate::apiclient::{ObjectAnswer, RewriteAnswer, ServedResource, Unanswered};
 
-/// The most requests that a sweep may have under way.
+/// The greatest number of requests that a sweep may have under way.
 const MOST: usize = 64;
 
-/// No sweep of so few objects takes so many steps.
+/// A sweep of so few objects that takes more steps never ends.
 const STEPS: usize = 100_000;
 
-/// What the API server does with one request.
+/// The reaction of the API server to one request.
 #[derive(Debug, Clone, Copy)]
 enum Deed {
-    /// It rewrites a stale object, and answers.
+    /// The API server rewrites a stale object, and answers.
     Rewrite,
-    /// It rewrites a stale object, and the answer is lost.
+    /// The API server rewrites a stale object, and the answer is lost.
     RewriteUnheard,
-    /// It has not adopted the key, and answers with the object as it is.
+    /// The API server has not adopted the key, and answers with the object unchanged.
     Repeat,
     /// Somebody else writes the object at the same moment.
     Conflict,
@@ -38,14 +38,14 @@ enum Deed {
     Refuse,
 }
 
-/// One object in etcd.
+/// An object in etcd.
 #[derive(Debug, Clone, Copy)]
 struct Stored {
     revision: u64,
     is_stale: bool,
 }
 
-/// An etcd and its API server.
+/// An etcd with its API server, as a model.
 #[derive(Debug)]
 struct ReplayCluster {
     objects: BTreeMap<u8, Stored>,
@@ -65,7 +65,7 @@ impl ReplayCluster {
         stale.map(|(name, stored)| StaleObject { key: [*name].into(), mod_revision: stored.revision }).collect()
     }
 
-    /// Whether etcd still has the object as a scan has found it.
+    /// Whether etcd still has the object at the revision that a scan has found.
     fn has(&self, object: &StaleObject) -> bool {
         self.objects.get(&object.key[0]).is_some_and(|stored| stored.revision == object.mod_revision)
     }
@@ -76,7 +76,7 @@ impl ReplayCluster {
         self.objects.entry(name).and_modify(|stored| *stored = Stored { revision, is_stale: false });
     }
 
-    /// Does what comes next with the object, and answers. Without deeds that are left, the API server is healthy.
+    /// Carries out the next deed on the object, and answers. If no deed is left, the API server is healthy.
     fn answer(&mut self, object: &StaleObject) -> RewriteAnswer {
         let (name, deed) = (object.key[0], self.deeds.pop().unwrap_or(Deed::Rewrite));
         let is_stale = self.objects.get(&name).is_some_and(|stored| stored.is_stale);
@@ -104,15 +104,15 @@ impl ReplayCluster {
     }
 }
 
-/// A sweep that was begun.
+/// A sweep that has begun, in the model.
 struct Replay {
     state: SweepState,
     batches: Vec<StaleBatch>,
     under_way: Vec<Attempt>,
     now: Instant,
-    /// How many answers said that an object has a new revision.
+    /// The number of answers with a new revision of the object.
     written: u64,
-    /// How often an object conflicted or met a busy API server.
+    /// The number of conflicts and busy answers for each object.
     tried: BTreeMap<u8, u32>,
 }
 
@@ -125,7 +125,7 @@ impl Replay {
         Self { state, batches, under_way: Vec::new(), now, written: 0, tried: BTreeMap::new() }
     }
 
-    /// Does one step. Returns why the sweep is over, if it is.
+    /// Does one step of the sweep. Returns why the sweep is over, if it is.
     fn step(&mut self, cluster: &mut ReplayCluster, choice: usize, resource: &Arc<ServedResource>) -> Option<SweepEnd> {
         if let Some(end) = self.state.end(self.now) {
             return Some(end);
@@ -181,7 +181,8 @@ fn secrets() -> Arc<ServedResource> {
     Arc::new(ServedResource { base: "/api/v1".to_owned(), name: "secrets".to_owned(), is_namespaced: true })
 }
 
-/// Sweeps once. Returns `None` if the command died after `life` steps. What was under way then may still be done.
+/// Sweeps once. Returns `None` if the command died after `life` steps. Requests that were under way then may still be
+/// carried out.
 fn sweep(cluster: &mut ReplayCluster, batch: usize, life: usize, choices: &[usize]) -> Option<SweepOutcome> {
     let (resource, found) = (secrets(), cluster.stale().len() as u64);
     let mut replay = Replay::begin(cluster, batch);

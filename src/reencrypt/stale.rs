@@ -1,4 +1,5 @@
-//! Finds the objects that have to be rewritten, a batch at a time.
+//! Finds the objects that have to be rewritten, in batches. `judge` decides: an object is stale if its value is not
+//! under the provider and key that API servers write with now.
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
@@ -15,20 +16,20 @@ use crate::{
     },
 };
 
-/// The size of a batch. A scan stops after this many objects, and the next scan continues after the last one. So no
-/// stream of etcd's stays open while the API server writes.
+/// The size of a batch. A scan stops after this many objects, and the next scan continues after the last of them. So no
+/// stream of etcd stays open while the API server writes.
 pub const BATCH: usize = 10_000;
 
 /// An object that has to be rewritten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StaleObject {
-    /// Its key in etcd.
+    /// The key of the object in etcd.
     pub(super) key: Box<[u8]>,
-    /// The revision at which it was written.
+    /// The revision at which the object was last written.
     pub(super) mod_revision: u64,
 }
 
-/// Some objects, in the order of their keys.
+/// A batch of stale objects, in the order of their keys.
 pub(super) type StaleBatch = Vec<StaleObject>;
 
 /// Whether the API server stores the values of `group` differently when it rewrites them. Events are not rewritten,
@@ -38,22 +39,22 @@ pub fn is_rewritable(group: &Group, judge: &Judge) -> bool {
     !group.resource.is_events() && judge.verdict_of(group).kinds.iter().any(|kind| !is_unaffected(kind))
 }
 
-/// What is scanned for stale objects.
+/// A scan for stale objects.
 pub struct StaleScan<'a> {
     /// Every etcd that the API server uses.
     pub places: &'a [Servers],
-    /// What values have to be like.
+    /// Judges whether a value is as it has to be.
     pub judge: &'a Judge,
-    /// How many objects are found before the API server writes them.
+    /// The number of objects in a batch.
     pub batch: usize,
-    /// Keys in etcd that are left as they are.
+    /// The keys in etcd of the objects that are not rewritten.
     pub left: &'a BTreeSet<Vec<u8>>,
-    /// For the prefix of the API server.
+    /// Summarizes the values of the API server's prefix.
     pub summarizer: &'a Summarizer,
 }
 
 impl StaleScan<'_> {
-    /// Sends all stale objects, until nobody receives them any more.
+    /// Sends all stale objects in batches, until nobody receives them any more.
     ///
     /// # Errors
     /// When an etcd cannot be read.
@@ -79,12 +80,12 @@ impl StaleScan<'_> {
     }
 }
 
-/// The sink that keeps the stale objects.
+/// The sink that keeps the stale objects of a scan.
 struct StaleSink<'a> {
     scan: &'a StaleScan<'a>,
-    /// Where the objects go. If nobody receives them any more, the scan ends.
+    /// Receives the batches. If the other end is dropped, the scan ends.
     batches: &'a Sender<StaleBatch>,
-    /// Whether a group is rewritten, by its number.
+    /// Whether each group is rewritten, by the number of the group.
     verdicts: Vec<bool>,
     batch: StaleBatch,
 }

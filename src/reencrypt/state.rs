@@ -23,32 +23,32 @@ use super::{
     stale::{BATCH, StaleBatch, StaleObject},
 };
 
-/// How many objects are tried while the API server has not adopted the primary key.
+/// The number of objects that are tried while the API server has not adopted the primary key.
 const TRIED: usize = 10;
 
-/// How often an object is tried that conflicts, or that the API server is too busy for.
+/// The number of attempts for an object that conflicts, or for which the API server is too busy.
 pub(super) const ATTEMPTS: u32 = 10;
 
-/// After this many denials for one resource, its other objects are not tried: the user lacks the right for it.
+/// The number of denials for one resource after which its other objects are not tried: the user lacks the right for it.
 const DENIED: u32 = 20;
 
-/// Why an object was not tried.
+/// The reason for objects that were not tried.
 const SKIPPED: &str = "not tried, because the user may not patch others of its resource";
 
-/// Why an object is given up that conflicts.
+/// The reason for objects that conflicted at every attempt.
 const CONFLICTS: &str = "others wrote it at the same moment, each time";
 
-/// The longest time until a busy API server is asked for the same object again.
+/// The longest pause before a busy API server is asked for the same object again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// How long a sweep waits.
+/// The time limits of a sweep.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Until the API server has adopted the primary key.
+    /// How long the sweep waits until the API server has adopted the primary key.
     pub adoption: Duration,
-    /// Between two requests for the same object meanwhile.
+    /// The time between two requests for the same object during that wait.
     pub retry: Duration,
-    /// While the API server does not answer, or only says that it is busy.
+    /// How long the sweep goes on while the API server does not answer, or only answers that it is busy.
     pub silence: Duration,
 }
 
@@ -64,11 +64,11 @@ impl Default for Patience {
 pub enum SweepEnd {
     /// Every stale object was tried.
     Tried,
-    /// The operator interrupted it. No request is under way any more.
+    /// The operator interrupted the sweep. No request is under way any more.
     Interrupted,
-    /// The API server wrote nothing, because it holds another key or another configuration.
+    /// The API server wrote nothing, because it still uses another key or another configuration.
     NotAdopted,
-    /// Another attempt would fail in the same way.
+    /// The sweep cannot go on, and another attempt would fail in the same way.
     Failed(SweepFailure),
 }
 
@@ -77,15 +77,15 @@ pub enum SweepEnd {
 pub enum SweepFailure {
     /// The user lacks the right to patch, or to see what the API server serves. Contains what the API server says.
     Denied(String),
-    /// The credentials are not accepted. Contains what the API server says.
+    /// The API server does not accept the credentials. Contains the text of its answer.
     Unauthenticated(String),
-    /// There are no credentials to send, for example because the program that makes them failed.
+    /// There are no credentials to send, for example because the program that prints them failed.
     NoCredentials(CredentialsError),
     /// The API server keeps its objects in another etcd.
     OtherCluster,
-    /// Nobody answered for a long time, or only by being busy. Contains the last reason.
+    /// For a long time the API server did not answer, or only answered that it is busy. Contains the last reason.
     Unreachable(String),
-    /// What answered is no API server, or does not speak its language at this address.
+    /// The server is no API server, or does not serve the Kubernetes API at this address.
     NotAnApiServer(ApiError),
 }
 
@@ -95,24 +95,24 @@ impl From<SweepFailure> for SweepEnd {
     }
 }
 
-/// What became of the objects of a sweep.
+/// The outcome of a sweep: how many objects were written, and why others were not.
 #[derive(Debug)]
 pub struct SweepOutcome {
-    /// Why the sweep ended.
+    /// The reason why the sweep ended.
     pub end: SweepEnd,
-    /// Objects that have a new revision.
+    /// The number of objects that have a new revision.
     pub written: u64,
-    /// Objects that the API server answered with, without writing them.
+    /// The number of objects that the API server answered with, without writing them.
     pub unchanged: u64,
-    /// Objects that do not exist any more.
+    /// The number of objects that do not exist any more.
     pub gone: u64,
-    /// Answers that said that somebody else wrote the object. It was tried again.
+    /// The number of answers that reported a write by somebody else. Such an object was tried again.
     pub conflicts: u64,
-    /// Answers that said that the API server is busy. The object was tried again.
+    /// The number of answers that reported a busy API server. Such an object was tried again.
     pub busy: u64,
-    /// Objects that were not written.
+    /// The objects that were not written, with reasons.
     pub failures: FailureList,
-    /// Whether the API server answers without writing, and has written nothing yet.
+    /// Whether the API server answers without writing, and has written nothing in this sweep yet.
     pub is_awaiting_adoption: bool,
 }
 
@@ -122,20 +122,20 @@ impl SweepOutcome {
         Self { end, written: 0, unchanged: 0, gone: 0, conflicts: 0, busy: 0, failures, is_awaiting_adoption: false }
     }
 
-    /// Returns how many objects are done with, in one way or another.
+    /// Returns how many objects the sweep is done with, whatever their outcome.
     pub fn tried(&self) -> u64 {
         self.written + self.unchanged + self.gone + self.failures.count()
     }
 }
 
-/// One object, and how often it was tried.
+/// An object, with the number of its attempts.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) object: StaleObject,
     count: u32,
 }
 
-/// An object that was tried.
+/// The answer to the request for one object.
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) attempt: Attempt,
@@ -144,32 +144,32 @@ pub(super) struct Answered {
     pub(super) latency: Duration,
 }
 
-/// What follows from an answer.
+/// The consequences of an answer.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// Why the sweep is over, if it is.
+    /// The end of the sweep, if the answer ends it.
     pub(super) end: Option<SweepEnd>,
     /// The object, if the API server claims that etcd does not have it any more as the scan found it.
     pub(super) changed: Option<StaleObject>,
 }
 
-/// The objects of a sweep, and what is known of the API server.
+/// The objects of a sweep, and what the sweep knows about the API server.
 pub(super) struct SweepState {
     pace: RequestPace,
     patience: Patience,
-    /// Objects that are tried as soon as the pace allows it.
+    /// The objects that are tried as soon as the pace allows it.
     ready: VecDeque<Attempt>,
-    /// Objects that are tried again, each not before its time.
+    /// The objects that are tried again, each with its earliest time.
     later: VecDeque<(Instant, Attempt)>,
     under_way: usize,
     is_scan_over: bool,
     /// Whether the API server has written an object.
     has_adopted: bool,
-    /// When the first request of this sweep began.
+    /// The time when the first request of this sweep began.
     begun: Option<Instant>,
-    /// How often patches were denied, for each resource.
+    /// The number of denied patches for each resource.
     denied: Vec<(Arc<ServedResource>, u32)>,
-    /// Since when nobody answers but by being busy, with the last reason.
+    /// Since when the API server has not answered, or only that it is busy, with the last reason.
     silent_since: Option<(Instant, String)>,
     outcome: SweepOutcome,
 }
@@ -200,7 +200,7 @@ impl SweepState {
         SweepOutcome { end, ..self.outcome }
     }
 
-    /// Adds what the scan found. `None` means that it is over.
+    /// Adds the objects that the scan found. `None` means that the scan is over.
     pub(super) fn found(&mut self, batch: Option<StaleBatch>) {
         self.is_scan_over |= batch.is_none();
         self.ready.extend(batch.into_iter().flatten().map(|object| Attempt { object, count: 0 }));
@@ -237,8 +237,8 @@ impl SweepState {
         (denied + absent == self.outcome.tried()).then(|| SweepEnd::Failed(SweepFailure::Denied(first.reason.clone())))
     }
 
-    /// Returns when the next request may begin, if there is one. As long as the API server has written nothing, it gets
-    /// one at a time.
+    /// Returns when the next request may begin, if one may. Until the API server has written an object, only one
+    /// request at a time is under way.
     pub(super) fn next_begin(&self) -> Option<Instant> {
         let is_allowed = self.has_adopted || self.under_way == 0;
         let pace = self.pace.next(self.under_way).filter(|_| is_allowed)?;
@@ -249,7 +249,8 @@ impl SweepState {
         self.later.front().map(|(at, _)| pace.max(*at))
     }
 
-    /// Takes an object that may be asked for now: one whose time has come, or else one that was not tried yet.
+    /// Takes an object that may be tried now: an object whose time for another attempt has come, or else one that was
+    /// not tried yet.
     pub(super) fn next_attempt(&mut self, now: Instant) -> Option<Attempt> {
         self.next_begin().filter(|at| *at <= now)?;
         match self.later.front() {
@@ -258,8 +259,9 @@ impl SweepState {
         }
     }
 
-    /// Decides whether a request for the object begins. If the user lacks the right for its resource, it does not, and
-    /// the object counts as denied. Otherwise the caller sends the request and returns its answer to [`Self::take`].
+    /// Decides whether a request for the object begins. If the user lacks the right for the resource, no request
+    /// begins, and the object counts as denied. Otherwise the caller sends the request and passes its answer to
+    /// [`Self::take`].
     pub(super) fn begin(&mut self, attempt: Attempt, resource: &ServedResource, now: Instant) -> Option<Attempt> {
         if self.denied.iter().any(|(denied, count)| **denied == *resource && *count >= DENIED) {
             self.fail(&attempt, FailureKind::Denied, SKIPPED.to_owned());
@@ -276,7 +278,8 @@ impl SweepState {
         self.fail(attempt, kind, reason);
     }
 
-    /// Queues an object again if the API server did not say where it serves the resource. Fails if it never will.
+    /// Puts an object back if the API server did not say where it serves the resource. Fails if the API server never
+    /// will.
     pub(super) fn not_located(
         &mut self,
         mut attempt: Attempt,
@@ -299,7 +302,7 @@ impl SweepState {
         Ok(())
     }
 
-    /// Notes what became of an object that was under way, or puts it back.
+    /// Notes the answer about an object that was under way. The object may be tried again.
     pub(super) fn take(&mut self, answered: Answered, now: Instant) -> Taken {
         let Answered { attempt, resource, answer, latency } = answered;
         self.under_way = self.under_way.saturating_sub(1);
@@ -316,12 +319,12 @@ impl SweepState {
         }
     }
 
-    /// Puts back an object about which nothing was said. Returns why the sweep is over, if it is.
+    /// Puts an object back if the API server said nothing about it. Returns why the sweep is over, if it is.
     fn note_unanswered(&mut self, attempt: Attempt, unanswered: Unanswered, now: Instant) -> Option<SweepFailure> {
         match unanswered {
             Unanswered::Busy { wait, reason } => self.busy(attempt, wait, reason, now),
             Unanswered::Unreachable(reason) => {
-                // Nobody answered for the object, so this does not count as an attempt.
+                // Nobody answered for the object, so the request does not count as an attempt.
                 let count = attempt.count.saturating_sub(1);
                 self.no_answer(Attempt { count, ..attempt }, &reason, now);
             }
@@ -331,7 +334,7 @@ impl SweepState {
         None
     }
 
-    /// Notes what became of an object. Returns the object if the answer claims that it has changed.
+    /// Notes the outcome for an object. Returns the object if the answer claims that it has changed since the scan.
     fn note_answer(
         &mut self,
         attempt: Attempt,
@@ -370,7 +373,7 @@ impl SweepState {
         self.outcome.written += 1;
         self.outcome.is_awaiting_adoption = false;
         if !mem::replace(&mut self.has_adopted, true) {
-            // The API server has adopted the key, so nothing has to wait any more.
+            // The API server has adopted the key, so no object has to wait any more.
             self.ready.extend(self.later.drain(..).map(|(_, attempt)| attempt));
         }
     }
@@ -402,7 +405,7 @@ impl SweepState {
         self.silent_since = Some((since, reason.to_owned()));
     }
 
-    /// Puts an object back, unless it was tried often enough.
+    /// Puts an object back for another attempt, unless it had [`ATTEMPTS`] attempts.
     fn again(&mut self, attempt: Attempt, at: Instant, kind: FailureKind, reason: String) {
         if attempt.count >= ATTEMPTS {
             self.fail(&attempt, kind, reason);
@@ -415,7 +418,7 @@ impl SweepState {
         self.outcome.failures.add(&attempt.object.key, kind, reason);
     }
 
-    /// Puts an object back, in the order of time.
+    /// Puts an object back, sorted by the earliest time of its next attempt.
     fn put_back(&mut self, at: Instant, attempt: Attempt) {
         let index = self.later.partition_point(|(other, _)| *other <= at);
         self.later.insert(index, (at, attempt));

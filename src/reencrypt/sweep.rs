@@ -29,19 +29,19 @@ use super::{
     witness::Witness,
 };
 
-/// What a sweep needs.
+/// A sweep and everything that it needs.
 pub struct Sweep<'a, A> {
-    /// Where its requests run.
+    /// The event loop in which the requests run.
     pub runtime: &'a Runtime,
-    /// What it rewrites.
+    /// The scan that finds the objects to rewrite.
     pub scan: &'a StaleScan<'a>,
-    /// Whom it asks.
+    /// The client of the API server.
     pub api: &'a Arc<A>,
-    /// How fast it asks.
+    /// Limits how fast requests are sent.
     pub pace: RequestPace,
-    /// How long it waits.
+    /// Limits how long the sweep waits.
     pub patience: Patience,
-    /// Ends it early.
+    /// Ends the sweep early, if it becomes true.
     pub stop: watch::Receiver<bool>,
 }
 
@@ -69,7 +69,7 @@ impl<A: ObjectApi> Sweep<'_, A> {
     }
 }
 
-/// What can happen next.
+/// An event that a sweep reacts to.
 enum SweepEvent {
     Stopped,
     Answered(Answered),
@@ -151,7 +151,7 @@ impl<A: ObjectApi> Sweeper<A> {
         });
     }
 
-    /// Waits for what happens next.
+    /// Waits for the next event.
     async fn event(
         &mut self,
         batches: &mut mpsc::Receiver<StaleBatch>,
@@ -177,7 +177,7 @@ impl<A: ObjectApi> Sweeper<A> {
         }
     }
 
-    /// Notes an answer. Returns why the sweep is over, if it is.
+    /// Notes the answer about an object. Returns why the sweep is over, if it is.
     fn take(&mut self, answered: Answered) -> Option<SweepEnd> {
         let Taken { end, changed } = self.state.take(answered, Instant::now());
         if let Some(object) = changed {

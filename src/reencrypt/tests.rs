@@ -20,7 +20,8 @@ use crate::{
     scan::{judge::Judge, names::Names, summarizer::Summarizer},
 };
 
-/// Secrets and two custom resources have to be encrypted, so their plaintext is stale. Pods may be plaintext.
+/// The EncryptionConfiguration: Secrets and two custom resources have to be encrypted, so their plaintext is stale.
+/// Pods may be plaintext.
 const CONFIG: &str = "
 apiVersion: apiserver.config.k8s.io/v1
 kind: EncryptionConfiguration
@@ -40,9 +41,9 @@ const KEYS: [&str; 6] = [
 
 type Script = dyn Fn(&str, usize) -> RewriteAnswer + Send + Sync;
 
-/// Answers each patch as the script says, which gets the object's path and how often it was patched before.
+/// An API server whose script gets the path of an object, and how often it was patched before, and returns the answer.
 struct Scripted {
-    /// Where an object is written that has a new revision.
+    /// The etcd in which an object with a new revision is written.
     etcd: Option<Arc<Etcd>>,
     script: Box<Script>,
     touched: Mutex<BTreeMap<String, usize>>,
@@ -185,7 +186,7 @@ fn each_stale_object_is_tried_and_what_is_in_the_way_is_survived() {
         "the API server serves no resource gone.example.com that can be patched"
     );
 
-    // Conflicts and a busy API server are tried again, and no success.
+    // Conflicts and busy answers are tried again. A success is not.
     let (outcome, api) = bench.run(|_, before| match before {
         0 => RewriteAnswer::Object(ObjectAnswer::Conflict),
         1 => RewriteAnswer::Unanswered(Unanswered::Busy {
@@ -205,7 +206,7 @@ fn each_stale_object_is_tried_and_what_is_in_the_way_is_survived() {
     assert_eq!((outcome.written, api.touched()[A]), (2, 10));
     assert!(failures(&outcome).contains(&("/registry/secrets/default/a", FailureKind::Conflict)));
 
-    // One that is refused or gone does not keep the others.
+    // An object that is refused or gone does not hold up the others.
     let (outcome, _) = bench.run(|path, _| match path {
         A => RewriteAnswer::Object(ObjectAnswer::Gone),
         B => RewriteAnswer::Object(ObjectAnswer::Refused("no key".to_owned())),
@@ -216,13 +217,13 @@ fn each_stale_object_is_tried_and_what_is_in_the_way_is_survived() {
     assert_eq!(outcome.failures.count(), 2);
     assert_eq!(failures(&outcome), [gone, ("/registry/secrets/default/b", FailureKind::Refused)]);
 
-    // What is left by name is not tried.
+    // Objects that are left by name are not tried.
     bench.left = [b"/registry/secrets/default/a".to_vec()].into();
     let (_, api) = bench.run(|_, _| RewriteAnswer::Object(ObjectAnswer::At(NEW)));
     assert_eq!(api.touched().keys().collect::<Vec<_>>(), [B, W]);
     bench.left.clear();
 
-    // Batches of any size have all objects.
+    // Batches of every size contain all objects.
     for batch in [1, 3, 100] {
         bench.batch = batch;
         let (outcome, api) = bench.run(|_, _| RewriteAnswer::Object(ObjectAnswer::At(NEW)));
@@ -240,11 +241,11 @@ fn an_api_server_that_does_not_write_is_waited_for_and_then_given_up() {
     };
     let old = bench.run(move |path, _| RewriteAnswer::Object(ObjectAnswer::At(revisions(path))));
     let api = old.1.touched();
-    // Nothing is written, whatever the answer's code was.
+    // A revision that is not newer means that the API server has written nothing.
     assert_eq!((old.0.end.clone(), old.0.written, old.0.is_awaiting_adoption), (SweepEnd::NotAdopted, 0, true));
     assert!(api.values().all(|count| *count > 2), "{api:?}");
 
-    // As soon as one is written, the others are tried again at once.
+    // As soon as one object is written, the others are tried again at once.
     let (outcome, _) = bench.run(move |path, before| match before {
         ..=3 => RewriteAnswer::Object(ObjectAnswer::At(revisions(path))),
         _ => RewriteAnswer::Object(ObjectAnswer::At(NEW)),
@@ -272,12 +273,12 @@ fn an_api_server_that_nobody_can_use_ends_the_sweep() {
     assert_eq!(outcome.end, SweepEnd::Failed(SweepFailure::NoCredentials(CredentialsError::NonePrinted)));
     assert_eq!(api.touched().values().sum::<usize>(), 1, "nothing is tried after it");
 
-    // Being busy for ever is no answer.
+    // An API server that is busy for ever counts as unreachable.
     let busy = || RewriteAnswer::Unanswered(Unanswered::Busy { wait: None, reason: "full".to_owned() });
     let (outcome, _) = bench.run(move |_, _| busy());
     assert_eq!((outcome.end, outcome.written), (SweepEnd::Failed(SweepFailure::Unreachable("full".to_owned())), 0));
 
-    // It comes back in time, and what was under way then is not lost.
+    // The API server answers again in time, and the objects that were under way are not lost.
     let (outcome, _) = bench.run(|_, before| match before {
         0 => RewriteAnswer::Unanswered(Unanswered::Unreachable("connection reset".to_owned())),
         _ => RewriteAnswer::Object(ObjectAnswer::At(NEW)),
@@ -327,7 +328,7 @@ fn an_api_server_that_does_not_say_what_it_serves_ends_the_sweep_unless_it_is_bu
     assert_eq!((outcome.written, outcome.busy), (3, 1), "it is asked again");
     assert_eq!(failures(&outcome), [("/registry/example.com/gone/default/g", FailureKind::NotServed)]);
 
-    // Being busy for ever is no answer here either.
+    // An API server that is busy for ever counts as unreachable here, too.
     let api =
         Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| RewriteAnswer::Object(ObjectAnswer::At(NEW))));
     *api.served.lock().unwrap() = (0..1000).map(|_| Err(refused(503))).collect();
@@ -344,7 +345,7 @@ fn a_user_without_the_right_ends_the_sweep_and_an_interruption_does() {
     let (outcome, api) = bench.run(|_, _| RewriteAnswer::Object(ObjectAnswer::Denied("not you".to_owned())));
     assert_eq!(outcome.end, SweepEnd::Failed(SweepFailure::Denied("not you".to_owned())));
     assert!(api.touched().len() <= 21, "{:?}", api.touched().len());
-    // Rights for some resources only are no reason to end.
+    // A sweep does not end if the user lacks the rights for some resources only.
     let (outcome, _) = bench.run(|path, _| match path {
         W => RewriteAnswer::Object(ObjectAnswer::At(NEW)),
         _ => RewriteAnswer::Object(ObjectAnswer::Denied("not you".to_owned())),

@@ -1,5 +1,5 @@
-//! Whether the API server keeps its objects in the etcds that are scanned. A kubeconfig may name another cluster, whose
-//! API server may have objects with the same names.
+//! Finds out whether the API server keeps its objects in the etcds that are scanned. A kubeconfig may name another
+//! cluster, whose API server may have objects with the same names.
 
 use std::mem;
 
@@ -7,10 +7,10 @@ use crate::etcd::{Client, EtcdError, Query, Servers};
 
 use super::stale::StaleObject;
 
-/// Looks in etcd for the first object that the API server says it has written, or does not have.
+/// Reads from etcd the first object that the API server says it has written, or does not have.
 pub(super) struct Witness {
     places: Vec<Servers>,
-    /// The object, if it was not looked for yet.
+    /// The object to look for. `None` if there is none, or it was looked for already.
     object: Option<StaleObject>,
     is_over: bool,
 }
@@ -20,15 +20,15 @@ impl Witness {
         Self { places: places.to_vec(), object: None, is_over: false }
     }
 
-    /// Notes that the API server says that this object is another one than the scan has found.
+    /// Notes that the API server says that this object has changed since the scan found it.
     pub(super) fn says_changed(&mut self, object: StaleObject) {
         if !self.is_over {
             self.object.get_or_insert(object);
         }
     }
 
-    /// Whether etcd still has the object as the scan has found it, so that the API server uses another etcd. If etcd
-    /// cannot be asked, the next object is looked for.
+    /// Whether etcd still has the object as the scan found it. Then the API server uses another etcd. If etcd cannot be
+    /// asked, the next object is looked for.
     pub(super) async fn contradicts(&mut self) -> bool {
         let Some(object) = mem::take(&mut self.object) else { return false };
         for servers in &self.places {
@@ -67,7 +67,7 @@ mod tests {
             let mut witness = Witness::new(&[servers]);
             witness.says_changed(object.clone());
             assert!(!witness.contradicts().await);
-            // The next object is looked for.
+            // The error is ignored, and the next object is looked for.
             assert!(!witness.is_over && witness.object.is_none());
             witness.says_changed(object.clone());
             assert_eq!(witness.object.as_ref(), Some(&object));
