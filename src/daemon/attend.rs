@@ -1,4 +1,4 @@
-//! What a daemon does besides answering calls, from its start to its end.
+//! The work of a daemon besides answering calls: follow the keyring, react to signals, report to systemd.
 
 use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
@@ -22,12 +22,12 @@ use crate::{
 /// ever for a slot that opens late: an API server can wait for a sealed plugin.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
-/// What systemd shows of the daemon.
+/// The state of the daemon, as `systemctl status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stage {
-    /// The keyring is not open yet.
+    /// The keyring is not open yet, so calls are refused.
     Sealed,
-    /// This keyring is served.
+    /// The keyring of this generation is served, with this primary key.
     Serving { generation: u64, key_id: Arc<str> },
 }
 
@@ -49,12 +49,12 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Returns a daemon whose keyring is not open yet.
+    /// Returns a daemon that has not opened its keyring yet.
     pub(super) fn new(signals: Signals, systemd: Systemd, unsealer: Unsealer) -> Self {
         Self { signals, systemd, unsealer, stage: Stage::Sealed }
     }
 
-    /// Waits until the keyring is open.
+    /// Waits until the keyring is open and published.
     ///
     /// # Errors
     /// When it does not open.
@@ -105,8 +105,8 @@ impl Daemon {
         self.unsealer.again();
     }
 
-    /// Logs an outcome. A failure ends the daemon only before the keyring was open: after that, an earlier keyring is
-    /// served.
+    /// Logs the outcome of an attempt to open the keyring. A failure ends the daemon only before the keyring was open
+    /// for the first time: after that, the earlier keyring is served.
     fn note(&mut self, outcome: Followed) -> Result<(), DaemonError> {
         match outcome {
             Followed::Unchanged => info!(message = event::UNCHANGED),
@@ -131,7 +131,7 @@ impl Daemon {
     }
 }
 
-/// Waits for the next beat; for ever if there is no heartbeat.
+/// Waits for the next beat of the heartbeat. Waits for ever if there is no heartbeat.
 async fn beat(heartbeat: Option<&mut Interval>) {
     match heartbeat {
         Some(interval) => drop(interval.tick().await),

@@ -1,4 +1,4 @@
-//! Why a daemon did not start, or ended.
+//! The errors with which a daemon does not start, or ends.
 
 use std::{io, path::PathBuf};
 
@@ -8,22 +8,22 @@ use crate::{keeper::ServeError, listen::SocketError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DaemonError {
-    /// Signals cannot be caught.
+    /// The kernel refused a handler for a signal.
     #[error("catching signals: {0}")]
     Signals(#[source] io::Error),
-    /// The environment names a socket of systemd's that cannot be opened.
+    /// The socket for notifying systemd, which the environment names, cannot be opened.
     #[error("connecting to systemd's notification socket: {0}")]
     Notify(#[source] io::Error),
     /// There is no socket to listen on.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// systemd passed on something else than a socket.
+    /// systemd passed on something other than a Unix socket that listens.
     #[error("taking systemd's socket: {0}")]
     Inherited(#[source] io::Error),
     /// The event loop cannot take the socket.
     #[error("registering the socket with the event loop: {0}")]
     Register(#[source] io::Error),
-    /// The keyring is not served.
+    /// The keyring cannot be served.
     #[error(transparent)]
     Keyring(#[from] ServeError),
     /// Another daemon holds the lock of this state directory.

@@ -1,4 +1,4 @@
-//! What the process gives up before any key is in its memory.
+//! Confines the process before any key is in its memory, and logs which layers of protection are in force.
 
 use std::{error::Error, fs, os::unix::fs::MetadataExt};
 

@@ -1,4 +1,4 @@
-//! The signals that a daemon acts on.
+//! Catches the signals that end a daemon or make it look at the keyring again.
 
 use std::io;
 
@@ -12,14 +12,14 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Catches them from now on. It also catches SIGUSR1 and SIGUSR2 and ignores them: other daemons give them a
-    /// meaning, and uncaught they would end this one.
+    /// Catches these signals from now on. It also catches SIGUSR1 and SIGUSR2 and ignores them: operators send them to
+    /// other daemons, and the default action would end this one.
     ///
     /// # Errors
     /// When the kernel refuses a handler.
     pub(super) fn catch() -> io::Result<Self> {
         for ignored in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
-            // Its handler stays when the stream is dropped.
+            // The handler stays when the stream is dropped.
             drop(signal(ignored)?);
         }
         Ok(Self {
@@ -47,11 +47,11 @@ impl Signals {
     }
 }
 
-/// What a signal asks the daemon for.
+/// The wish that a signal expresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// To end.
+    /// The daemon should end.
     End,
-    /// To look at the keyring again.
+    /// The daemon should look at the keyring again.
     LookAgain,
 }

@@ -1,13 +1,13 @@
-//! The order in which a daemon starts.
+//! Starts a daemon in a fixed order.
 //!
 //! 1. Catch signals, because anybody who sees the socket may send one.
 //! 2. Bind the socket, and take the lock of the state directory: a second daemon is refused before it opens a key.
-//! 3. Start all threads, then restrict the system calls: the restrictions hold for the threads that exist then. Files
-//!    were restricted before the first thread.
+//! 3. Start all threads, then restrict the system calls: the restriction holds for the threads that exist then. The
+//! files were restricted before the first thread started.
 //! 4. Open the keyring. Only now a key is in memory.
 //! 5. Answer calls.
 //!
-//! A take-over differs in the second step: it opens the keyring first and then replaces the socket of the daemon that
+//! A take-over differs in the second step: it opens the keyring first, and then replaces the socket of the daemon that
 //! serves, so that calls are always answered. Source: `docs/threat-model.md`, "Process".
 
 use std::{sync::Arc, time::Duration};
@@ -29,11 +29,11 @@ use crate::{
     telemetry::event,
 };
 
-/// How long a take-over waits for an earlier one to be complete.
+/// How long a take-over waits until an earlier take-over is complete.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long a daemon waits for another one to end before it is refused. A daemon that a signal ends answers the calls
-/// in flight for up to 5 s, and its state directory is free after that.
+/// How long a daemon waits until another daemon ends. After that it refuses to start. A daemon that a signal ends
+/// answers the calls in flight for up to 5 s, and then releases its state directory.
 const ENDED_WITHIN: Duration = Duration::from_secs(6);
 
 /// Serves until a signal ends it, or until another plugin has taken over. `files` is the outcome of restricting them.
@@ -47,7 +47,7 @@ pub async fn run(
     take_over: bool,
     files: &Result<Option<Restricted>, FilesError>,
 ) -> Result<(), DaemonError> {
-    // Before the socket exists: anybody who sees it may send a signal.
+    // Catches signals before the socket exists, because anybody who sees the socket may send one.
     let mut signals = Signals::catch().map_err(DaemonError::Signals)?;
     let systemd = Systemd::from_env().map_err(DaemonError::Notify)?;
     listen::keep_new_sockets_private();
@@ -83,11 +83,11 @@ pub async fn run(
     answer(listener, service, daemon, config).await
 }
 
-/// How waiting ended, before the daemon serves.
+/// The end of a wait before the daemon serves.
 enum BeforeServing<T> {
-    /// What the daemon waited for is there.
+    /// The result that the daemon waited for.
     Ready(T),
-    /// A signal asked the daemon to end.
+    /// A signal asked the daemon to end first.
     SignalToEnd,
 }
 
@@ -104,14 +104,14 @@ async fn replace(
         serving.succeed()?;
         return Ok(BeforeServing::Ready(listener));
     }
-    // No plugin was replaced, so none will end and leave the lock.
+    // No plugin was replaced, so no plugin will end and release the lock.
     Ok(match become_alone(serving, &mut daemon.signals, config).await? {
         BeforeServing::Ready(()) => BeforeServing::Ready(listener),
         BeforeServing::SignalToEnd => BeforeServing::SignalToEnd,
     })
 }
 
-/// Answers calls until the daemon ends, and then the calls in flight.
+/// Answers calls until the daemon ends. Then answers the calls in flight.
 async fn answer(
     listener: Listener,
     service: Arc<Service>,
@@ -126,7 +126,7 @@ async fn answer(
     outcome
 }
 
-/// Takes the lock of the state directory before anything is served.
+/// Takes the lock of the state directory, before anything is served.
 async fn become_alone(
     serving: &Serving,
     signals: &mut Signals,
@@ -150,7 +150,7 @@ async fn become_alone(
     Err(DaemonError::Occupied(config.state_dir.clone()))
 }
 
-/// Listens on systemd's socket, which outlives restarts, or on one of our own.
+/// Listens on the socket that systemd passed on, which outlives restarts. Without one, makes a socket.
 fn listen(
     config: &Config,
     how: impl FnOnce(&Address, Access) -> Result<Listener, SocketError>,

@@ -18,12 +18,12 @@ use crate::{
     telemetry::{advice, event},
 };
 
-/// From one look at the record's file to the next. A change is to be served within a second.
+/// The time between two looks at the files of the keyring. A change is to be served within a second.
 const FOLLOW: Duration = Duration::from_millis(250);
 
-/// What the thread of an [`Unsealer`] is asked to do.
+/// A task for the thread of an [`Unsealer`].
 enum Task {
-    /// Open the keyring.
+    /// Open the keyring, and publish it.
     Open,
     /// Take the lock of the state directory when it is free, and hold it until the daemon ends.
     Keep(Serving),
@@ -72,13 +72,13 @@ impl Unsealer {
         self.ask(Task::Keep(serving));
     }
 
-    /// Waits for the outcome of the next attempt to open the keyring; `None` when the thread has ended.
+    /// Waits for the outcome of the next attempt to open the keyring. Returns `None` when the thread has ended.
     pub(super) async fn outcome(&mut self) -> Option<Followed> {
         self.outcomes.recv().await
     }
 
     fn ask(&self, task: Task) {
-        // Fails only if the thread has panicked: otherwise it does not end before this `Unsealer`.
+        // Sending fails only if the thread has panicked: otherwise the thread does not end before this `Unsealer`.
         let _ = self.requests.send(task);
     }
 }
@@ -86,7 +86,7 @@ impl Unsealer {
 /// The lock of the state directory. The daemon may have to wait for it until the daemon that it replaced has ended.
 struct KeptLock {
     serving: Serving,
-    /// Whether a failure was logged.
+    /// Whether a failure to take the lock was logged.
     failed: bool,
 }
 

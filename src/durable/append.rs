@@ -1,5 +1,5 @@
-//! Files to which only lines are added. A full file is renamed and the oldest is dropped, so that they stay within a
-//! limit.
+//! Appends lines to a log file and syncs each. A file that would become too long is renamed, and the oldest file is
+//! removed, so that the files stay within a limit.
 
 use std::{
     fs::File,
@@ -19,7 +19,7 @@ use super::{
     step::survive,
 };
 
-/// How long a line waits for other processes that write to the file.
+/// How long an append waits for other processes that write to the file.
 const WAIT: Duration = Duration::from_secs(1);
 
 impl Dir {
@@ -116,7 +116,7 @@ impl Dir {
         let whole = if last == *b"\n" { line.to_vec() } else { [b"\n", line].concat() };
         let written = file.write_all(&whole).and_then(|()| file.sync_data());
         written.map_err(|source| {
-            // This may fail. What then remains of the line is no worse than what a crash leaves.
+            // If this fails, the rest of the line stays, as after a crash.
             let _ = file.set_len(size);
             DurableError::Io { action: "writing", path: self.path_of(name), source }
         })
@@ -175,7 +175,8 @@ mod tests {
         assert_eq!(text(&dir, NAME), "whole\ncut o\nnext\n");
     }
 
-    /// Adds a line, however long other writers take. A refused line is not in the file, so it can be added again.
+    /// Adds a line, and tries again while other writers hold the file. A refused line is not in the file, so it can be
+    /// added again.
     fn insist(dir: &Dir, line: &[u8]) {
         loop {
             match dir.append(NAME, line, 200, 100) {

@@ -31,7 +31,8 @@ pub enum Privacy {
     Readable,
 }
 
-/// An open directory whose files can be trusted: it is ours, and nobody else can change it or a directory above it.
+/// An open directory whose files can be trusted: it belongs to the expected owner, and nobody else can change it or a
+/// directory above it.
 #[derive(Debug)]
 pub struct Dir {
     pub(super) fd: OwnedFd,
@@ -87,12 +88,12 @@ impl Dir {
             Err(errno) => return Err(io_error("making", path)(errno)),
         }
         let dir = Self::open(path, Privacy::Private)?;
-        // Sync it even if it was there before: the program that made it may not have done so.
+        // Syncs the parent even if the directory was there before: the program that made it may not have synced it.
         sync_parent(path)?;
         Ok(dir)
     }
 
-    /// Whether both are the same directory, whatever their paths are.
+    /// Whether both are the same directory, even if their paths differ.
     ///
     /// # Errors
     /// When the system refuses to tell.
@@ -101,7 +102,7 @@ impl Dir {
         Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
     }
 
-    /// Returns the uid of its owner.
+    /// Returns the uid of the directory's owner.
     pub fn owner(&self) -> u32 {
         self.uid
     }
@@ -136,7 +137,7 @@ impl Dir {
         self.path.join(name)
     }
 
-    /// Whether the name is taken, also by a link that leads nowhere.
+    /// Whether the name is taken. A link that leads nowhere counts, too.
     ///
     /// # Errors
     /// When the system refuses to tell.
@@ -206,13 +207,13 @@ impl Dir {
 
     pub(super) fn open_regular(&self, name: &str, access: OFlags) -> Result<(OwnedFd, Stat)> {
         let path = self.path_of(name);
-        // Without blocking, so that a FIFO in the place of the file does not hang this process.
+        // Opens without blocking, so that a FIFO in the place of the file does not hang this process.
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let expected = FileKind::Regular;
         let fd = fs::openat(&self.fd, name, access | flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT => DurableError::Missing(path.clone()),
             Errno::LOOP => DurableError::Kind { path: path.clone(), found: FileKind::SymbolicLink, expected },
-            // The system says this only when the file is opened for writing.
+            // The system returns this error only when a directory is opened for writing.
             Errno::ISDIR => DurableError::Kind { path: path.clone(), found: FileKind::Directory, expected },
             errno => io_error("opening", &path)(errno),
         })?;

@@ -1,4 +1,4 @@
-//! Which disk a file is on, and whether it would be lost together with a directory.
+//! Tells which disk a file is on, and whether the file would be lost together with a directory.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use super::{
     error::{DurableError, Result, io_error},
 };
 
-/// File systems that a reboot empties, or that store their files in another file system. Source: statfs(2).
+/// The file systems that lose their files at a restart, or that store them in another file system. Source: statfs(2).
 const NO_DISK: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];
 
-/// btrfs. Each of its subvolumes has a device number of its own, also if they are on one disk.
+/// btrfs. Each of its subvolumes has a device number of its own, even if all are on one disk.
 const BTRFS: i64 = 0x9123_683e;
 
 /// Checks that `path` is on another disk than `dir`, as far as the system tells: it has another device number, and its

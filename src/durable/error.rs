@@ -1,4 +1,4 @@
-//! Why a file was not read or written.
+//! The errors of reading and writing files.
 
 use std::{
     fmt, io,
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 /// The result of most functions of this module.
 pub(super) type Result<T> = std::result::Result<T, DurableError>;
 
-/// What a path leads to.
+/// The kind of a file that a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
@@ -25,7 +25,7 @@ pub enum FileKind {
     Socket,
     /// A device, or a kind that only other systems have.
     Device,
-    /// The system does not say what it is.
+    /// The system does not report the kind.
     Unknown,
 }
 
@@ -56,79 +56,79 @@ pub enum DurableError {
     /// The file is not of the expected kind.
     #[error("{} is {found}, expected {expected}", path.display())]
     Kind {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
-        /// What it is.
+        /// The kind that was found.
         found: FileKind,
         /// The expected kind.
         expected: FileKind,
     },
-    /// The path cannot lead to such a file.
+    /// The path cannot be used for such a file, for example because it ends in no name.
     #[error("{} is {found}, expected {expected}", path.display())]
     Path {
-        /// The path.
+        /// The path that was given.
         path: PathBuf,
-        /// What is wrong with it.
+        /// A description of the path.
         found: &'static str,
-        /// What it should be.
+        /// A description of the expected path.
         expected: &'static str,
     },
-    /// Others may read or write the file.
+    /// Other users may read or write the file.
     #[error("{} has mode {mode:04o}, expected {expected:04o}", path.display())]
     Mode {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits that were found.
         mode: u32,
         /// The expected permission bits.
         expected: u32,
     },
-    /// Others may look into a directory, or write to it.
+    /// Other users may look into the directory, or write to it.
     #[error("directory {} has mode {mode:04o}, expected {expected:04o}", path.display())]
     DirectoryMode {
-        /// Its path.
+        /// The path of the directory.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits that were found.
         mode: u32,
         /// The expected permission bits.
         expected: u32,
     },
-    /// A directory belongs to somebody else.
+    /// The directory belongs to another user than expected.
     #[error("directory {} is owned by uid {found}, expected uid {expected}", path.display())]
     DirectoryOwner {
-        /// Its path.
+        /// The path of the directory.
         path: PathBuf,
-        /// The uid of its owner.
+        /// The uid of the owner that was found.
         found: u32,
         /// The uid of the expected owner.
         expected: u32,
     },
-    /// A file belongs to somebody else.
+    /// The file belongs to another user than expected.
     #[error("{} is owned by uid {found}, expected uid {expected}", path.display())]
     Owner {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
-        /// The uid of its owner.
+        /// The uid of the owner that was found.
         found: u32,
         /// The uid of the expected owner.
         expected: u32,
     },
-    /// Others may write to a directory above, so they can replace what is below it.
+    /// Other users may write to a directory above the file, so they can replace everything below that directory.
     #[error("{} is writable by others (mode {mode:04o}), and is above {}", path.display(), below.display())]
     Ancestor {
-        /// The directory above.
+        /// The directory that others may write to.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of that directory.
         mode: u32,
         /// The path that should have been opened.
         below: PathBuf,
     },
-    /// A directory or link above belongs to somebody who is neither root nor the expected owner.
+    /// A directory or link above the file belongs to somebody who is neither root nor the expected owner.
     #[error("{} is owned by uid {found}, and is above {}", path.display(), below.display())]
     AncestorOwner {
-        /// The directory or the link above.
+        /// The directory or the link above the file.
         path: PathBuf,
-        /// The uid of its owner.
+        /// The uid of the owner that was found.
         found: u32,
         /// The path that should have been opened.
         below: PathBuf,
@@ -136,7 +136,7 @@ pub enum DurableError {
     /// The file is longer than any file of its kind.
     #[error("{} is longer than {limit} bytes", path.display())]
     TooLong {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
         /// The greatest length in bytes.
         limit: usize,
@@ -144,30 +144,30 @@ pub enum DurableError {
     /// Another command, or the daemon, is changing this directory.
     #[error("{} is locked by another claviger", .0.display())]
     Locked(PathBuf),
-    /// A backup is on the disk of the state directory, or not on a disk.
+    /// The backup is on the disk of the state directory, or on no disk.
     #[error("{} is on {what}", path.display())]
     SharedDisk {
-        /// Its path.
+        /// The path of the backup.
         path: PathBuf,
-        /// Where it is.
+        /// The kind of place that the backup is on.
         what: &'static str,
     },
     /// The bytes that were read back are not those that were written.
     #[error("{} did not read back as it was written", .0.display())]
     ReadBack(PathBuf),
-    /// A system call failed.
+    /// The system refused a step.
     #[error("{action} {}: {source}", path.display())]
     Io {
-        /// What was tried, for example `writing`.
+        /// The step, for example `writing`.
         action: &'static str,
-        /// The path.
+        /// The path of the file.
         path: PathBuf,
-        /// The system's reason.
+        /// The reason that the system gives.
         source: io::Error,
     },
 }
 
-/// Makes the error for a system call that failed. `action` is what was tried, for example `writing`.
+/// Makes the error for a system call that failed. `action` describes the step, for example `writing`.
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(Errno) -> DurableError {
     let path = path.to_owned();
     move |errno| DurableError::Io { action, path, source: errno.into() }

@@ -1,5 +1,5 @@
-//! Files that an operator asks for, at any path. The directory may be on another disk, may belong to somebody else, and
-//! may be of a kind that has no permissions.
+//! Writes files that an operator asks for, at any path. The directory may be on another disk, may belong to somebody
+//! else, and its file system may have no permissions.
 
 use std::{fs::File, io::Read, os::fd::OwnedFd, path::Path};
 
@@ -39,7 +39,7 @@ pub fn export(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, PRIVATE_FILE, bytes, |dir, temporary, name| publish(dir, temporary, name, path))
 }
 
-/// Writes a file that every user may read, and replaces the one that is there. At any time there is one whole file at
+/// Writes a file that every user may read, and replaces an existing one. At any time a reader finds one whole file at
 /// `path`.
 ///
 /// # Errors
@@ -75,7 +75,7 @@ fn write(path: &Path, mode: u32, bytes: &[u8], publish: impl FnOnce(&OwnedFd, &s
     let temporary = temporary_name(name)?;
     let written = fill(&dir, &temporary, path, mode, bytes).and_then(|()| publish(&dir, &temporary, name));
     if written.is_err() {
-        // This may fail. It removes only what this call made.
+        // If this fails, the temporary file stays. The call removes only a file that this function made.
         let _ = fs::unlinkat(&dir, &temporary, AtFlags::empty());
     }
     written?;
@@ -87,7 +87,8 @@ fn fill(dir: &OwnedFd, name: &str, path: &Path, mode: u32, bytes: &[u8]) -> Resu
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = fs::openat(dir, name, flags, Mode::from(mode)).map_err(io_error("creating", path))?;
     if mode == PUBLIC_FILE {
-        // Undoes the umask. This fails where files have no permissions, and there everybody can read the file anyway.
+        // Undoes the effect of the umask. This fails on file systems without permissions, where everybody can read the
+        // file anyway.
         let _ = fs::fchmod(&fd, Mode::from(mode));
     }
     let mut file = File::from(fd);

@@ -22,14 +22,14 @@ use super::{
     temporary::temporary_name,
 };
 
-/// A new directory of private files. Until [`finish`](Self::finish) it has a temporary name, which ends in `.new`. If
-/// it is dropped before, it is removed; a process that is killed leaves it behind.
+/// A new directory of private files. Until [`finish`](Self::finish) it has a temporary name that ends in `.new`.
+/// Dropping it before that removes it. If the process is killed, it stays.
 #[derive(Debug)]
 pub struct ExportTree {
     path: PathBuf,
     temporary: PathBuf,
     root: OwnedFd,
-    /// The directory of the file before, mostly also that of the next one.
+    /// The directory of the file that was written last, which is often also that of the next file.
     last: Option<(Vec<String>, OwnedFd)>,
     is_finished: bool,
 }
@@ -49,7 +49,8 @@ impl ExportTree {
         Ok(Self { path: path.to_owned(), temporary, root, last: None, is_finished: false })
     }
 
-    /// Writes a file. `names` are those of the directories below this one, and then its own. None may be a path.
+    /// Writes a file. `names` are the names of the directories below this one, and then the name of the file. None may
+    /// be a path.
     ///
     /// # Errors
     /// When there is such a file, or it cannot be written.
@@ -69,7 +70,7 @@ impl ExportTree {
         written.map_err(|source| DurableError::Io { action: "writing", path: at, source })
     }
 
-    /// Writes everything to the disk, and gives the directory its name.
+    /// Syncs all files, and gives the directory its final name.
     ///
     /// # Errors
     /// When the disk does not take it, or something has taken the name.
@@ -87,7 +88,7 @@ impl ExportTree {
         fs::fsync(&above).map_err(io_error("syncing", &parent))
     }
 
-    /// Returns the directory with these names below this one, and makes it if it does not exist.
+    /// Returns the directory with these names below this one. Makes it if it does not exist.
     fn directory(&mut self, names: &[String]) -> Result<&OwnedFd> {
         if self.last.as_ref().is_none_or(|(last, _)| last != names) {
             let mut dir = self.root.try_clone().map_err(|source| self.failed(source))?;
@@ -111,7 +112,7 @@ impl ExportTree {
 impl Drop for ExportTree {
     fn drop(&mut self) {
         if !self.is_finished {
-            // This may fail. It removes only what this value made.
+            // If this fails, the directory stays. The call removes only files that this value made.
             let _ = std_fs::remove_dir_all(&self.temporary);
         }
     }
@@ -122,7 +123,7 @@ fn open(dir: impl std::os::fd::AsFd, path: &Path) -> rustix::io::Result<OwnedFd>
     fs::openat(dir, path, flags, Mode::empty())
 }
 
-/// Whether `name` is the name of a file, and no path.
+/// Whether `name` is the name of a file, and not a path.
 fn is_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }
@@ -174,7 +175,7 @@ mod tests {
         tree.write(&names("a/b"), b"").unwrap();
         assert!(matches!(tree.write(&names("a/b"), b""), Err(DurableError::Exists(_))));
         assert!(matches!(tree.write(&names("a/b/c"), b""), Err(DurableError::Io { .. })));
-        // Somebody has taken the name meanwhile.
+        // Somebody else has taken the name in the meantime.
         std_fs::create_dir(parent.path().join("out")).unwrap();
         assert!(matches!(tree.finish(), Err(DurableError::Exists(_))));
         assert_eq!(std_fs::read_dir(parent.path()).unwrap().count(), 1);

@@ -14,8 +14,8 @@ use super::{
     error::{Result, io_error},
 };
 
-/// Identifies a directory, whatever its path is. The system does not give the same numbers to another directory while a
-/// process has this one open.
+/// Identifies a directory, even if it is moved. While a process has the directory open, the system gives no other
+/// directory the same numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectoryId {
     device: u64,
@@ -39,7 +39,7 @@ impl Dir {
 }
 
 /// Identifies the directory at `path`. Returns `None` if there is none. A container still sees a removed directory that
-/// was mounted into it; that one does not count.
+/// was mounted into it; a removed directory counts as none.
 ///
 /// # Errors
 /// When the system refuses to tell.

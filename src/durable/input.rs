@@ -16,33 +16,33 @@ use zeroize::Zeroizing;
 
 use super::{error::DurableError, trust::check_ancestors};
 
-/// The names of standard input. Its descriptor is copied, because another user's pipe cannot be opened again by its
-/// name.
+/// The paths of standard input. Its descriptor is copied, because another user's pipe cannot be opened again by its
+/// path.
 const STDIN: [&str; 3] = ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
 
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
-    /// The system cannot read it.
+    /// The system call that opens or reads the file failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Others may have written it.
+    /// Somebody else may have written the file.
     #[error(transparent)]
     Untrusted(#[from] Untrusted),
 }
 
-/// Why the content of a file is not trusted.
+/// Why the contents of a file are not trusted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Untrusted {
-    /// Its mode lets other users write it.
+    /// The mode of the file lets other users write it.
     #[error("its mode is {0:04o}, so other users may write it")]
     Mode(u32),
-    /// It belongs to another user, who may write it.
+    /// The file belongs to another user, who may write it.
     #[error("it belongs to uid {0}, who may write it")]
     Owner(u32),
-    /// Other users can replace it, or a directory above it.
+    /// Another user can replace the file, or a directory above it.
     #[error(transparent)]
     Place(DurableError),
 }
@@ -107,7 +107,7 @@ fn read(file: File, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     if bytes.len() > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
-/// Whether a shell passes it on: standard input, or `<(command)`.
+/// Whether a shell passes the file on: standard input, or `<(command)`.
 pub fn is_passed_on(path: &Path) -> bool {
     path == Path::new("/dev/stdin") || path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd")
 }
@@ -184,7 +184,7 @@ mod tests {
         std::fs::write(file.path(), "0123456789").unwrap();
         assert_eq!(**read_input(file.path(), 10).unwrap(), *b"0123456789");
         assert_eq!(read_input(file.path(), 9).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-        // A file of the kernel's says that it is empty.
+        // The kernel reports a length of zero for a file in `/proc`.
         assert!(!read_input(Path::new("/proc/self/status"), 1 << 16).unwrap().is_empty());
     }
 }

@@ -12,7 +12,7 @@ use super::{
     error::{DurableError, Result, io_error},
 };
 
-/// The file that is locked. It is never removed, because a lock on a removed file excludes nobody.
+/// The name of the file that is locked. It is never removed, because a lock on a removed file excludes nobody.
 pub const SERVING: &str = "serving";
 
 const EXCLUSIVE: FlockOperation = FlockOperation::NonBlockingLockExclusive;
@@ -30,7 +30,7 @@ const RELEASE: FlockOperation = FlockOperation::NonBlockingUnlock;
 pub struct LifeLock {
     dir: Dir,
     file: Option<OwnedFd>,
-    /// Whether this daemon is the successor of the one that holds the lock.
+    /// Whether this daemon is the successor of the daemon that holds the lock.
     succeeds: bool,
 }
 
@@ -51,7 +51,7 @@ impl LifeLock {
         Ok(Self { dir, file, succeeds: false })
     }
 
-    /// Takes the lock unless another process holds it. Returns whether this daemon has it now, and never waits.
+    /// Takes the lock unless another process holds it. Returns whether this daemon has it now. Never waits.
     ///
     /// # Errors
     /// When the file system cannot lock files.
@@ -65,10 +65,10 @@ impl LifeLock {
             return Ok(true);
         }
         if self.succeeds {
-            // The failed attempt has released the shared lock.
+            // A failed attempt to lock exclusively releases the shared lock, so this takes it again.
             self.flock(&self.dir.fd, SHARED)?;
         } else {
-            // A successor has locked the directory. Leave the file to it.
+            // A successor has locked the directory, so this releases the file for it.
             self.flock(file, RELEASE)?;
         }
         Ok(false)
@@ -80,7 +80,8 @@ impl LifeLock {
     /// When the file system cannot lock files.
     pub fn succeed(&mut self) -> Result<()> {
         self.succeeds = true;
-        // The other daemon can prevent this only if it has no file. Then it keeps the directory locked exclusively.
+        // The other daemon prevents this only if it has no file `serving`. Then it keeps the directory locked
+        // exclusively.
         self.flock(&self.dir.fd, SHARED).map(drop)
     }
 
@@ -94,7 +95,7 @@ impl LifeLock {
             Err(DurableError::Missing(_)) => None,
             opened => Some(opened?),
         };
-        // The lock that this takes if it is free ends with the call.
+        // If the lock is free, this call takes it and releases it at its end.
         Ok(!Self { dir, file, succeeds: false }.try_lock()?)
     }
 
@@ -126,7 +127,7 @@ fn create_serving(dir: &Dir) -> Result<Option<OwnedFd>> {
             dir.give_to_owner(&file, &path)?;
             Ok(Some(file))
         }
-        // Another daemon was faster.
+        // Another daemon has created the file in the meantime.
         Err(Errno::EXIST) => open_serving(dir).map(Some),
         Err(Errno::ROFS | Errno::NOSPC | Errno::DQUOT) => Ok(None),
         Err(errno) => Err(io_error("creating", &path)(errno)),

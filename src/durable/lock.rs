@@ -1,4 +1,5 @@
-//! The lock of a directory: every change of its files takes it.
+//! The lock of a directory. Every change of the files in it takes this lock, and so removes the temporary files of
+//! changes that died.
 
 use std::{
     os::fd::OwnedFd,
@@ -18,7 +19,7 @@ use super::{
 
 /// How long a change waits until another change has finished.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// The file that is locked.
+/// The name of the file that is locked.
 pub const LOCK: &str = "lock";
 
 /// The lock, which the daemon and every command hold while they change something. Dropping it releases it.

@@ -1,4 +1,4 @@
-//! The kind and the permissions of a file.
+//! Reads the kind and the permissions of a file from its `stat`.
 
 use rustix::fs::{FileType, Stat};
 
@@ -7,10 +7,10 @@ use super::error::FileKind;
 pub(super) const PRIVATE_FILE: u32 = 0o600;
 pub(super) const PUBLIC_FILE: u32 = 0o644;
 pub(super) const PRIVATE_DIRECTORY: u32 = 0o700;
-/// The permissions of everybody but the owner.
+/// The permission bits of everybody but the owner.
 pub(super) const OTHERS: u32 = 0o077;
 
-/// Returns the kind of a file.
+/// Returns the kind of the file that `stat` describes.
 pub(super) fn kind_of(stat: &Stat) -> FileKind {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => FileKind::Regular,
@@ -22,7 +22,7 @@ pub(super) fn kind_of(stat: &Stat) -> FileKind {
     }
 }
 
-/// Returns the permission bits of a file, with set-uid, set-gid and sticky.
+/// Returns the permission bits of the file that `stat` describes, including set-uid, set-gid and sticky.
 pub(super) fn permissions(stat: &Stat) -> u32 {
     stat.st_mode & 0o7777
 }

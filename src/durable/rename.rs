@@ -17,11 +17,11 @@ pub(super) fn rename_new(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to:
     }
 }
 
-/// Returns a new link fails if the name exists.
+/// Makes a hard link `to`, which fails if the name exists, and removes the name `from`.
 fn link_new(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> Result<()> {
     match fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty()) {
         Ok(()) => fs::unlinkat(from_dir, from, AtFlags::empty()),
-        // linkat(2): the file system has no hard links.
+        // These errors of linkat(2) mean that the file system has no hard links.
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => look_and_rename(from_dir, from, to_dir, to),
         Err(errno) => Err(errno),
     }
@@ -41,7 +41,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives a file of a directory another name.
+    /// A way to give a file of a directory another name.
     type Way = fn(&OwnedFd, &str, &str) -> Result<()>;
 
     #[test]

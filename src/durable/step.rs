@@ -1,4 +1,4 @@
-//! The places between two steps of a write where a test lets the process die.
+//! The points between two steps of a write at which a test lets the process die.
 
 #[cfg(not(test))]
 use std::path::Path;

@@ -4,7 +4,7 @@ use rand::TryRng;
 
 use super::error::{DurableError, Result};
 
-/// The end of the name, after 16 random hexadecimal digits.
+/// The suffix of the name, which follows 16 random hexadecimal digits.
 const TEMPORARY: &str = ".new";
 
 /// Returns a new name for the temporary file that will become `name`. It is random, so that no two writes use the same

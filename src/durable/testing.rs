@@ -8,7 +8,7 @@ use super::{
 };
 
 thread_local! {
-    /// How many more steps of writes this thread survives.
+    /// The number of further steps of writes that this thread survives.
     static STEPS: Cell<Option<usize>> = const { Cell::new(None) };
 }
 

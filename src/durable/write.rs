@@ -25,12 +25,12 @@ use super::{
     temporary::temporary_name,
 };
 
-/// What a file may be renamed to.
+/// How a new file gets its name.
 #[derive(Debug, Clone, Copy)]
 enum Target {
-    /// A name that nothing has yet.
+    /// The name must be free.
     New,
-    /// Any name: what has it is replaced.
+    /// A file that has the name is replaced.
     Any,
 }
 
@@ -52,7 +52,7 @@ impl Dir {
     }
 
     fn write(&self, name: &str, bytes: &[u8], target: Target) -> Result<()> {
-        // Errors name this file and not the temporary one, which will be gone.
+        // Errors name this file and not the temporary one, which is removed.
         let path = self.path_of(name);
         let temporary = temporary_name(name)?;
         survive(&path)?;
@@ -60,7 +60,8 @@ impl Dir {
         let filled = self.fill(fd, &temporary, bytes, &path).and_then(|()| survive(&path));
         let written = filled.and_then(|()| self.rename(&temporary, name, target));
         if written.is_err() && survive(&path).is_ok() {
-            // This may fail, and removes only what this call made. If it stays, the next change removes it.
+            // If this fails, the temporary file stays until the next change removes it. The call removes only a file
+            // that this function made.
             let _ = fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
         }
         written?;
@@ -83,7 +84,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Gives a new file to the directory's owner, if root runs the command.
+    /// Gives a new file to the directory's owner, because root may run the command.
     pub(super) fn give_to_owner(&self, fd: &OwnedFd, path: &Path) -> Result<()> {
         let stat = fs::fstat(fd).map_err(io_error("inspecting", path))?;
         if (stat.st_uid, stat.st_gid) == (self.uid, self.gid) || stat.st_uid == self.uid {
@@ -170,7 +171,8 @@ impl Dir {
 pub(super) fn write_through(file: &mut File, bytes: &[u8], path: &Path) -> Result<()> {
     file.write_all(bytes).map_err(|source| DurableError::Io { action: "writing", path: path.to_owned(), source })?;
     fs::fsync(&*file).map_err(io_error("syncing", path))?;
-    // Drop the file from the page cache. If this fails, the check is only weaker.
+    // Drops the file from the page cache, so that it is read back from the disk. If this fails, the check is only
+    // weaker.
     let _ = fs::fadvise(&*file, 0, None, fs::Advice::DontNeed);
     Ok(())
 }
