@@ -28,7 +28,7 @@ use super::{
     recovery::{self, OpenRecoveryError},
 };
 
-/// The longest backup in bytes.
+/// The greatest length of a backup in bytes.
 pub const BACKUP_MAX: usize = 2 * 1024 * 1024;
 
 const HEAD: &str = "claviger/backup/v1";
@@ -38,15 +38,15 @@ const MEMBERS: [&str; 3] = ["MANIFEST", "keyring", "root-keys"];
 /// The contents of a backup, opened and checked.
 #[derive(Debug)]
 pub struct Backup {
-    /// The keys.
+    /// The keyring that the record contains.
     pub keyring: Keyring,
     /// The bytes of the record.
     pub record: Zeroizing<Vec<u8>>,
-    /// The root key that seals the record.
+    /// The root key that the record is under.
     pub root: RootKey,
-    /// The earlier root keys.
+    /// The root keys from before each rekey, which older backups need.
     pub earlier: Vec<RootKey>,
-    /// When it was made. A bare record, which its own recovery blob opened, has no such time.
+    /// The time when the backup was made. `None` for a bare record that its own recovery blob opened.
     pub created: Option<Time>,
 }
 
@@ -57,49 +57,49 @@ pub enum OpenBackupError {
     /// It is neither an age file nor a record.
     #[error("neither a backup, which is an age file, nor a keyring")]
     Foreign,
-    /// No given identity opens it.
+    /// None of the given identities opens the backup.
     #[error("no given identity opens it")]
     NoIdentity,
-    /// It was changed, or its end is missing.
+    /// The age file was changed, or its end is missing.
     #[error("is damaged")]
     Damaged,
-    /// It opened, and its contents are not those of a backup.
+    /// The age file opened, and does not contain a backup.
     #[error("does not have the contents of a backup: {0}")]
     Contents(#[from] ContentsFault),
-    /// Its record was refused.
+    /// The record in the backup was refused.
     #[error("its keyring {0}")]
     Record(#[from] RecordError),
-    /// It is a bare record, and no given identity opens one of its recovery blobs.
+    /// The file is a bare record, and none of the given identities opens one of its recovery blobs.
     #[error("none of the recovery blobs in this keyring opens with a given identity")]
     NoRecovery,
-    /// It is a bare record, and one of its recovery blobs does not give the root key.
+    /// The file is a bare record, and one of its recovery blobs does not contain the root key.
     #[error(transparent)]
     Recovery(#[from] OpenRecoveryError),
-    /// There is no locked memory for a key.
+    /// No memory could be locked for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
 
-/// Why no backup was made.
+/// Why a backup was not made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealBackupError {
     /// The tar of its contents could not be written.
     #[error("writing the contents of a backup: {0}")]
     Tar(#[from] io::Error),
-    /// age could not write.
+    /// age could not write the file.
     #[error(transparent)]
     Seal(#[from] SealError),
 }
 
-/// What is wrong with the contents of a backup.
+/// A fault in the contents of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ContentsFault {
-    /// A member of the tar is missing, is another one, or is too many.
+    /// The tar lacks a member, or has another member.
     #[error("it is not a tar of MANIFEST, keyring and root-keys")]
     Members,
-    /// The file `root-keys` has another form.
+    /// The file `root-keys` cannot be parsed.
     #[error("its root keys cannot be read")]
     RootKeys,
     /// The file `MANIFEST` does not say when the backup was made.
@@ -198,8 +198,8 @@ fn of_record(bytes: &[u8], identities: &Identities) -> Result<Backup, OpenBackup
     Ok(Backup { keyring, record: Zeroizing::new(bytes.to_vec()), root, earlier: Vec::new(), created: None })
 }
 
-/// Returns the root key in the first recovery blob that opens. If none does, a damaged blob of a given identity is the
-/// reason.
+/// Returns the root key in the first recovery blob that opens. If no blob opens, the error says whether a blob for one
+/// of the identities is damaged.
 fn open_recovery(recoveries: &RecordRecoveries, identities: &Identities) -> Result<RootKey, OpenBackupError> {
     let mut refused = OpenBackupError::NoRecovery;
     for blob in &recoveries.blobs {
@@ -212,7 +212,7 @@ fn open_recovery(recoveries: &RecordRecoveries, identities: &Identities) -> Resu
     Err(refused)
 }
 
-/// Returns the contents of the backup, for people. Reading a backup makes this text again and compares it.
+/// Returns the text of `MANIFEST`, for people. Reading a backup makes this text again and compares it.
 fn manifest(keyring: &Keyring, record: Digest, created: Time) -> String {
     let mut lines = vec![
         HEAD.to_owned(),
@@ -235,7 +235,7 @@ fn manifest(keyring: &Keyring, record: Digest, created: Time) -> String {
 }
 
 fn root_keys(uuid: Uuid, root: &RootKey, earlier: &[RootKey]) -> Zeroizing<String> {
-    // Room for all of it from the start: a string that grows leaves copies of the keys in memory.
+    // Reserves room for the whole text at once: a string that grows leaves copies of the keys in memory.
     let mut text = Zeroizing::new(String::with_capacity(256 + 64 * (1 + earlier.len())));
     for line in [KEYS_HEAD, "\nuuid ", &uuid.to_hex(), "\n"] {
         text.push_str(line);
@@ -267,7 +267,7 @@ fn read_root_keys(text: &[u8]) -> Result<(Uuid, Vec<RootKey>), OpenBackupError> 
 }
 
 fn tar(contents: [&[u8]; 3], now: Time) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Room for all of it from the start: a vector that grows leaves copies of the keys in memory.
+    // Reserves room for the whole tar at once: a vector that grows leaves copies of the keys in memory.
     let length: usize = contents.iter().map(|content| content.len()).sum();
     let mut tar = tar::Builder::new(Vec::with_capacity(length + 16 * 1024));
     for (name, content) in MEMBERS.into_iter().zip(contents) {
@@ -280,7 +280,7 @@ fn tar(contents: [&[u8]; 3], now: Time) -> io::Result<Zeroizing<Vec<u8>>> {
     tar.into_inner().map(Zeroizing::new)
 }
 
-/// Returns the contents of the three members. The tar must have exactly these, in this order.
+/// Returns the contents of the three members. The tar must have exactly these members, in this order.
 fn untar(bytes: &[u8]) -> Result<[Zeroizing<Vec<u8>>; 3], OpenBackupError> {
     const WRONG: OpenBackupError = OpenBackupError::Contents(ContentsFault::Members);
     let mut tar = tar::Archive::new(bytes);

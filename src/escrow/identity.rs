@@ -16,27 +16,27 @@ use super::line::{bare, is_share};
 #[cfg(feature = "shares")]
 use super::share::{self, CombineError, Share, SplitError};
 
-/// Room for what age adds to a plaintext for a few recipients.
+/// The greatest number of bytes that age adds to a plaintext, for a few recipients.
 const OVERHEAD: usize = 4096;
 
-/// What an identity begins with.
+/// The prefix of every age identity.
 const IDENTITY: &str = "AGE-SECRET-KEY-";
 
 /// An age recipient, `age1…`: the public half of a recovery identity.
 #[derive(Clone)]
 pub struct Recipient(x25519::Recipient);
 
-/// age identities, `AGE-SECRET-KEY-1…`: the private halves, read only to check or to recover.
+/// age identities, `AGE-SECRET-KEY-1…`: the private halves of recipients. They are read only to check or to recover.
 pub struct Identities(Vec<x25519::Identity>);
 
-/// Why a text is not a recipient. It does not repeat the text, which may be a secret.
+/// Why a text is not a recipient. The error does not repeat the text, which may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotRecipient {
-    /// It is an identity, which is secret.
+    /// The text is an identity, which is secret.
     #[error("an identity was given where its recipient is expected, age1…")]
     Identity,
-    /// It is anything else.
+    /// The text is neither a recipient nor an identity.
     #[error("not an age recipient, expected age1…")]
     Other,
 }
@@ -52,7 +52,7 @@ pub enum IdentityError {
     #[cfg(feature = "shares")]
     #[error(transparent)]
     Share(#[from] CombineError),
-    /// The text contains shares.
+    /// The text contains shares, and this build cannot combine them.
     #[cfg(not(feature = "shares"))]
     #[error("this claviger was built without shares, and cannot put an identity together")]
     NoShares,
@@ -62,9 +62,9 @@ pub enum IdentityError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("sealing to {recipients}: {reason}")]
 pub struct SealError {
-    /// The recipients.
+    /// The recipients that the file was to be sealed to.
     pub recipients: String,
-    /// The reason, in age's words.
+    /// The error text of age.
     pub reason: String,
 }
 
@@ -73,7 +73,7 @@ pub struct SealError {
 pub(super) enum Unopened {
     /// None of the identities opens it.
     NoIdentity,
-    /// It was changed, or its end is missing.
+    /// The age file was changed, or its end is missing.
     Damaged,
 }
 
@@ -132,17 +132,18 @@ impl Identities {
         if identities.is_empty() { Err(IdentityError::NotIdentity) } else { Ok(Self(identities)) }
     }
 
-    /// Returns the recipients of these identities.
+    /// Returns the recipient of each identity.
     pub fn recipients(&self) -> Vec<Recipient> {
         self.0.iter().map(|identity| Recipient(identity.to_public())).collect()
     }
 
-    /// Whether one of them is the identity of `recipient`.
+    /// Whether one of the identities belongs to `recipient`.
     pub fn are_of(&self, recipient: &Recipient) -> bool {
         self.0.iter().any(|identity| identity.to_public().to_string() == recipient.to_string())
     }
 
-    /// Splits the identity into `shares`, any `threshold` of which give it back. Returns its recipient, too.
+    /// Splits the identity into `shares` shares, any `threshold` of which give it back. Also returns the recipient of
+    /// the identity.
     ///
     /// # Errors
     /// When there is more than one identity, the counts make no sense, or the random source fails.
@@ -165,7 +166,7 @@ impl Identities {
             age::DecryptError::NoMatchingKeys | age::DecryptError::DecryptionFailed => Unopened::NoIdentity,
             _ => Unopened::Damaged,
         })?;
-        // Room for all of it from the start: a vector that grows leaves copies of the secret in memory.
+        // Reserves room for the whole plaintext at once: a vector that grows leaves copies of the secret in memory.
         let mut plaintext = Zeroizing::new(Vec::with_capacity(limit.min(sealed.len())));
         reader.by_ref().take(limit as u64).read_to_end(&mut plaintext).map_err(|_| Unopened::Damaged)?;
         Ok(plaintext)
@@ -178,7 +179,7 @@ impl fmt::Debug for Identities {
     }
 }
 
-/// Puts the identity together whose shares `text` contains.
+/// Combines the shares in `text` to an identity. Returns `None` if `text` contains no shares.
 #[cfg(feature = "shares")]
 fn of_shares(text: &str) -> Result<Option<x25519::Identity>, IdentityError> {
     Ok(share::combine(&share::shares_in(text)?)?)

@@ -20,7 +20,7 @@ const HEAD: &str = "claviger/recovery/v1";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealRecoveryError {
-    /// age could not write.
+    /// age could not write the file.
     #[error(transparent)]
     Seal(#[from] SealError),
     /// The age file is longer than a record allows.
@@ -32,13 +32,13 @@ pub enum SealRecoveryError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenRecoveryError {
-    /// None of the identities is its recipient's.
+    /// None of the given identities belongs to the blob's recipient.
     #[error("no given identity opens the recovery blob for {0}")]
     NoIdentity(String),
-    /// It was changed, or its end is missing.
+    /// The age file was changed, or its end is missing.
     #[error("the recovery blob for {0} is damaged")]
     Damaged(String),
-    /// It opens, and contains something else.
+    /// The blob opens, and does not contain the root key of this keyring.
     #[error("the recovery blob for {0} does not contain this keyring's root key")]
     Contents(String),
     /// No memory could be locked for the root key.

@@ -18,7 +18,7 @@ use crate::{
     memory::{RandomError, fill_random},
 };
 
-/// The most shares of one identity.
+/// The greatest number of shares of one identity.
 pub const SHARES_MAX: u8 = 32;
 
 const HRP: Hrp = Hrp::parse_unchecked("claviger-share");
@@ -26,13 +26,13 @@ const IDENTITY_HRP: &str = "age-secret-key-";
 const SECRET: usize = 32;
 const SET: usize = 4;
 const CHECK: usize = 4;
-/// The bytes of a share: set, check, threshold, number, and one byte for each byte of the identity.
+/// The length of a share in bytes: set, check, threshold, number, and one byte for each byte of the identity.
 const LENGTH: usize = SET + CHECK + 2 + SECRET;
 
-/// The name of a set of shares, in hexadecimal digits.
+/// The name of a set of shares, as hexadecimal digits.
 pub type SetName = String;
 
-/// One share. It has no `Debug`, so that nothing prints it.
+/// One share of an identity. It has no `Debug`, so that nothing prints it.
 pub struct Share {
     set: [u8; SET],
     check: [u8; CHECK],
@@ -45,26 +45,26 @@ pub struct Share {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CombineError {
-    /// A character is wrong or missing.
+    /// A character of a share is wrong or missing.
     #[error("a share is damaged: a character in line {0} is wrong, or some are missing")]
     Damaged(usize),
     /// There are fewer shares than the threshold.
     #[error("too few shares of set {set}: found {found}, expected {threshold}")]
     TooFew {
-        /// The name of the set.
+        /// The name of the set of shares.
         set: SetName,
-        /// How many shares were given.
+        /// The number of shares that were given.
         found: usize,
-        /// How many are needed.
+        /// The number of shares that are needed.
         threshold: u8,
     },
-    /// They belong to several sets.
+    /// The shares belong to several sets.
     #[error("shares of different sets: {}", .0.join(", "))]
     Mixed(Vec<SetName>),
-    /// One share was given twice.
+    /// The share with this number was given twice.
     #[error("share {0} was given twice")]
     Twice(u8),
-    /// They name one set, but do not combine to the identity that was split.
+    /// The shares name one set, but do not combine to the identity that was split.
     #[error("the shares of set {0} do not belong together: they do not give the identity that was split")]
     Other(SetName),
 }
@@ -73,31 +73,31 @@ pub enum CombineError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SplitError {
-    /// The counts make no sense.
+    /// The number of shares or the threshold is out of range.
     #[error(
         "{shares} shares with a threshold of {threshold}: expected 2 to {SHARES_MAX} shares, and a threshold from 2 to their number"
     )]
     Counts {
-        /// How many shares to make.
+        /// The number of shares to make.
         shares: u8,
-        /// How many of them give the identity back.
+        /// The number of shares that give the identity back.
         threshold: u8,
     },
-    /// There is no identity to split, or more than one.
+    /// The file contains no identity, or more than one.
     #[error("expected exactly one age identity to split")]
     Identity,
-    /// There are no random bytes.
+    /// The random source of the system failed.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
 
 impl Share {
-    /// Returns the name of its set.
+    /// Returns the name of the set that the share belongs to.
     pub fn set(&self) -> SetName {
         base16ct::lower::encode_string(&self.set)
     }
 
-    /// Returns its number, from 1.
+    /// Returns the number of the share in its set, from 1.
     pub fn number(&self) -> u8 {
         self.number
     }
@@ -179,7 +179,7 @@ pub fn split(
     fill_random(rng, &mut set)?;
     let secret = secret_of(identity)?;
     let check = check_of(identity);
-    // The crate wants a random source that never fails. This one has just worked.
+    // The library wants a random source that never fails. This one has just worked.
     let points = Gf256::split_bytes(threshold.into(), shares.into(), secret.as_slice(), UnwrapErr(rng));
     let points = points.map_err(|_| counts)?;
     let points = points.into_iter().map(Zeroizing::new);
@@ -232,7 +232,7 @@ fn check_together(first: &Share, shares: &[Share]) -> Result<(), CombineError> {
     Ok(())
 }
 
-/// Identifies the identity. It is not secret: it is computed from the recipient.
+/// Returns the check value of an identity. It is not secret: it is computed from the recipient.
 fn check_of(identity: &age::x25519::Identity) -> [u8; CHECK] {
     let digest = Digest::of(format!("{SHARE_LABEL} {}", identity.to_public()).as_bytes());
     let mut check = [0; CHECK];
@@ -306,7 +306,7 @@ mod tests {
         let mixed = again(&[&ours[0], &others[1]]).err().unwrap();
         assert!(matches!(&mixed, CombineError::Mixed(sets) if sets.len() == 2), "{mixed}");
         assert_eq!(again(&[&ours[1], &ours[1]]).err(), Some(CombineError::Twice(2)));
-        // Somebody who knows the set forges a share.
+        // Somebody who knows the name of the set forges a share.
         let bytes = Zeroizing::new(*others[1].bytes);
         let forged = Share { set: ours[1].set, check: ours[1].check, threshold: 2, number: 2, bytes };
         let refused = again(&[&ours[0], &forged]).err().unwrap();
@@ -358,8 +358,8 @@ mod tests {
     }
 
     /// Splits one identity many times. Every byte of a share must have every value equally often, so that too few
-    /// shares reveal nothing. A common mistake is a coefficient that is never zero: then a share never has the byte of
-    /// the identity itself.
+    /// shares reveal nothing. A common mistake is a coefficient that is never zero: then a byte of a share never equals
+    /// the byte of the identity.
     #[test]
     fn fewer_than_suffice_are_uniform() {
         const SPLITS: u32 = 25_600;
@@ -378,7 +378,7 @@ mod tests {
             // a probability of 10^-10. There are 64 values.
             let chi: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
             assert!((130.0..430.0).contains(&chi), "index {index}: {chi}");
-            // Each value occurs 100 times on average. This fails if one value never occurs.
+            // Each value occurs 100 times on average. The assertion fails if one value never occurs.
             assert!(counts.iter().all(|count| *count > 20), "index {index}");
         }
     }

@@ -1,7 +1,7 @@
-//! The client: pages and streams of keys.
+//! The client of an etcd cluster: reads ranges of keys, as pages or as a stream.
 //!
-//! It only reads. If an endpoint does not answer, it asks the next one. Invariant: all endpoints belong to one cluster,
-//! and an answer is bounded in length and in time. Source: etcd's `rpc.proto`; `proto/` has the
+//! It only reads. If an endpoint does not answer, it asks the next one. Invariants: all endpoints belong to one
+//! cluster; the length of an answer and the time for it are limited. Source: etcd's `rpc.proto`; `proto/` has the
 //! messages that are needed.
 
 use std::time::Duration;
@@ -17,61 +17,61 @@ use super::{
 };
 use crate::telemetry::causes;
 
-/// How long one answer may take. To answer for a revision, a member reads from its disk, and it may be busy.
+/// The time limit of one answer. To answer for a revision, a member of etcd reads from its disk, which may be busy.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A key with its value.
+/// A key in etcd with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValue {
-    /// The key.
+    /// The bytes of the key.
     pub key: Bytes,
-    /// The value.
+    /// The bytes of the value.
     pub value: Bytes,
-    /// The revision that last changed it.
+    /// The revision at which the value was last written.
     pub mod_revision: u64,
 }
 
-/// A part of a range.
+/// One answer to a [`Query`]: a part of a range of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// In the order of keys.
+    /// The keys with their values, in the order of the keys.
     pub entries: Vec<KeyValue>,
-    /// Whether the range continues after them.
+    /// Whether the range continues after these keys.
     pub more: bool,
-    /// How many keys the whole range has, from the first one that was asked for.
+    /// The number of keys in the whole range, from the first key that was asked for.
     pub count: u64,
-    /// etcd's own revision.
+    /// The present revision of etcd.
     pub revision: u64,
-    /// The cluster's number; 0 if the server is kine.
+    /// The number of the cluster. 0 if the server is kine.
     pub cluster_id: u64,
 }
 
-/// A range of keys at a revision.
+/// A query for a range of keys at a revision.
 #[derive(Debug, Clone)]
 pub struct Query {
-    /// The first key.
+    /// The first key of the range.
     pub from: Vec<u8>,
     /// The first key after the range.
     pub to: Vec<u8>,
-    /// The most keys of one page.
+    /// The greatest number of keys in one page.
     pub limit: u32,
-    /// The revision; 0 is the present one.
+    /// The revision to read at. 0 means the present one.
     pub revision: u64,
-    /// Whether the keys are enough, without their values. An old kine sends the values all the same.
+    /// Whether only keys are wanted, without their values. An old kine sends the values all the same.
     pub keys_only: bool,
 }
 
-/// A client of one cluster.
+/// A client of one etcd cluster.
 pub struct Client {
     endpoints: Vec<(String, EtcdTarget)>,
-    /// The endpoint that answered last, and the connection to it.
+    /// The index of the endpoint that answered last, and the connection to it.
     current: usize,
     connection: Option<KvClient<Channel>>,
     cluster_id: Option<u64>,
 }
 
 impl Client {
-    /// Reads the certificates. The first call connects.
+    /// Reads the certificates, and makes a client. The first query connects.
     ///
     /// # Errors
     /// When there is no endpoint, one of them is no address, or a certificate or key cannot be used.
@@ -85,7 +85,8 @@ impl Client {
         Ok(Self { endpoints, current: 0, connection: None, cluster_id: None })
     }
 
-    /// Reads a page from the endpoint that answered last. If it does not answer now, the other ones are asked in turn.
+    /// Reads a page from the endpoint that answered last. If that endpoint does not answer now, asks the other ones in
+    /// turn.
     ///
     /// # Errors
     /// When no endpoint answers, one refuses, or etcd has removed the revision.
@@ -141,7 +142,7 @@ impl Client {
         EtcdError::Endless { url: self.endpoints[self.current].0.clone(), sent, counted }
     }
 
-    /// Returns the error for an endpoint that says that it has more keys than any etcd.
+    /// Returns the error for an endpoint that claims to have more keys than any etcd can hold.
     pub fn incredible(&self, counted: u64) -> EtcdError {
         EtcdError::Incredible { url: self.endpoints[self.current].0.clone(), counted }
     }
@@ -189,7 +190,7 @@ fn page(url: &str, answer: RangeResponse, header: &ResponseHeader) -> Result<Pag
     })
 }
 
-/// The parts of a range that is read in one call.
+/// The parts of a range that one call streams.
 pub struct Parts {
     url: String,
     revision: u64,
@@ -197,7 +198,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Returns the next keys; `None` after the last ones. A part without keys is no answer.
+    /// Returns the next keys. Returns `None` after the last keys. A part without keys is skipped.
     ///
     /// # Errors
     /// When the stream breaks, or no key comes in time, or etcd has removed the revision meanwhile.
@@ -209,14 +210,14 @@ impl Parts {
     }
 }
 
-/// Returns the keys of the next part that has any.
+/// Returns the keys of the next part that is not empty.
 async fn next_keys(parts: &mut Streaming<RangeStreamResponse>) -> Result<Option<Vec<KeyValue>>, Status> {
     while let Some(part) = parts.message().await? {
         let keys = entries(part.range_response.unwrap_or_default().kvs);
         if !keys.is_empty() {
             return Ok(Some(keys));
         }
-        // Otherwise a server that never pauses would not let the time limit run.
+        // Yields, so that the time limit is checked even if the server never pauses.
         tokio::task::yield_now().await;
     }
     Ok(None)

@@ -1,4 +1,4 @@
-//! Decodes prost's messages, and refuses those with very many fields: a key without content takes two bytes in an
+//! Decodes the messages of etcd, and refuses those with very many fields: a key without content takes two bytes in an
 //! answer, and far more in memory.
 
 use std::marker::PhantomData;
@@ -14,16 +14,16 @@ use tonic::{
 };
 use tonic_prost::{ProstCodec, ProstEncoder};
 
-/// The most fields of an answer: far more than the keys that are asked for at once.
+/// The greatest number of fields in an answer: far more than the keys of one page need.
 pub(super) const FIELDS_MAX: usize = 250_000;
 
-/// What the status says about an answer with more fields.
+/// The message of the status that reports an answer with more fields.
 pub(super) const CROWDED: &str = "an answer with too many fields";
 
-/// Tag of the field that holds the answer in a message of a stream.
+/// The protobuf tag of the field that contains the answer in a message of a stream.
 const NESTED: u32 = 1;
 
-/// Encodes `T` and decodes `U`.
+/// Encodes messages of type `T`, and decodes messages of type `U`.
 #[derive(Debug, Clone)]
 pub struct EtcdCodec<T, U>(PhantomData<(T, U)>);
 
@@ -52,7 +52,7 @@ where
     }
 }
 
-/// Decodes `U`.
+/// Decodes messages of type `U`, and refuses those with too many fields.
 #[derive(Debug, Clone)]
 pub struct EtcdDecoder<U>(PhantomData<U>);
 
@@ -69,8 +69,8 @@ impl<U: Message + Default> codec::Decoder for EtcdDecoder<U> {
     }
 }
 
-/// Whether a message has more than [`FIELDS_MAX`] fields, those of the message in its first field included. In bytes
-/// that are no message, it counts the fields up to the first error.
+/// Whether a message has more than [`FIELDS_MAX`] fields, including the fields of the message in its first field. If
+/// the bytes are no message, the fields before the first error count.
 fn has_too_many_fields(message: &[u8]) -> bool {
     let mut count = 0;
     let mut parts = vec![message];
@@ -90,7 +90,7 @@ fn has_too_many_fields(message: &[u8]) -> bool {
     false
 }
 
-/// Reads a field, and returns its tag, and its content if it is a message or bytes.
+/// Reads a field. Returns its tag, and its content if it is a message or bytes.
 fn field<'b>(rest: &mut &'b [u8]) -> Option<(u32, Option<&'b [u8]>)> {
     let (tag, wire_type) = decode_key(rest).ok()?;
     let length = match wire_type {
@@ -117,7 +117,7 @@ mod tests {
         let keys = |count: usize| [0x12, 0].repeat(count);
         assert!(!has_too_many_fields(&keys(FIELDS_MAX)));
         assert!(has_too_many_fields(&keys(FIELDS_MAX + 1)));
-        // The same in a message of a stream.
+        // Counts the fields in the same way inside a message of a stream.
         let nested = |count| {
             let mut bytes = Vec::new();
             prost::encoding::bytes::encode(1, &keys(count), &mut bytes);

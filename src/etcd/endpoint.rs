@@ -1,4 +1,4 @@
-//! How to connect to an endpoint, and what secures the connection.
+//! Parses the address of an endpoint, reads the certificates for TLS, and connects.
 
 use std::{
     error::Error,
@@ -16,92 +16,92 @@ use crate::{durable::read_input, telemetry::causes};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest certificate or key that is read, in bytes.
+/// The greatest length of a certificate or key file in bytes.
 const PEM_MAX: usize = 1 << 20;
 
-/// Flow control, in bytes: pages are large, and etcd sends one while the one before is still being read.
+/// The flow-control window in bytes: pages are large, and etcd sends one page while the one before is still being read.
 const WINDOW: u32 = 4 << 20;
 
-/// How a certificate and a private key begin in PEM. A key with a passphrase begins in another way.
+/// The first line of a certificate and of a private key in PEM. A key with a passphrase has another first line.
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 const PRIVATE_KEYS: [&str; 3] =
     ["-----BEGIN PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----", "-----BEGIN EC PRIVATE KEY-----"];
 
-/// What an address of a Unix socket begins with, and whether it means TLS. k0s leaves out the slashes.
+/// The prefixes of an address of a Unix socket, and whether each means TLS. k0s leaves out the slashes.
 const UNIX: [(&str, bool); 4] = [("unixs://", true), ("unixs:", true), ("unix://", false), ("unix:", false)];
 
 /// Why a client of these servers cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServersError {
-    /// There is no endpoint, or its scheme is another one.
+    /// There is no endpoint, or its address has another scheme.
     #[error("etcd endpoint {url:?}: expected http://host:port, https://host:port, unix:///path or unixs:///path")]
     Endpoint {
-        /// As it was given.
+        /// The address, as it was given.
         url: String,
     },
     /// The endpoint has the right scheme, and is not a URL.
     #[error("etcd endpoint {url:?}: {}", causes(source))]
     Url {
-        /// As it was given.
+        /// The address, as it was given.
         url: String,
-        /// Why it is not a URL.
+        /// The reason of the URL parser.
         source: transport::Error,
     },
-    /// An https or unixs endpoint needs a certificate authority.
+    /// The address asks for TLS, and no certificate authority is given.
     #[error("etcd endpoint {url:?}: TLS needs the certificate authority that signs etcd's certificate")]
     NoAuthority {
-        /// The endpoint.
+        /// The address of the endpoint.
         url: String,
     },
-    /// No certificate can be for the name of this socket.
+    /// No certificate can be valid for the name of this Unix socket.
     #[error("etcd endpoint {url:?}: no certificate can be for the socket's name: {}", reason(source))]
     SocketName {
-        /// The endpoint.
+        /// The address of the endpoint.
         url: String,
-        /// Why it is not the name of a server.
+        /// The reason why the name is not that of a server.
         source: transport::Error,
     },
     /// The file of a certificate or of a key is empty.
     #[error("{} is empty, expected {expected}", path.display())]
     Empty {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What it should contain.
+        /// The kind of PEM that was expected.
         expected: Pem,
     },
     /// A file contains no certificate or no key in PEM.
     #[error("{} contains something else, expected {expected}", path.display())]
     NotPem {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What it should contain.
+        /// The kind of PEM that was expected.
         expected: Pem,
     },
     /// The key does not belong to the certificate, or one of the two is damaged.
     #[error("{} and {} cannot be used together: {}", certificate.display(), key.display(), reason(source))]
     Identity {
-        /// The file of the certificate.
+        /// The path of the certificate's file.
         certificate: PathBuf,
-        /// The file of the key.
+        /// The path of the key's file.
         key: PathBuf,
-        /// Why they cannot be used.
+        /// The reason of the TLS library.
         source: transport::Error,
     },
     /// A certificate or a key cannot be read.
     #[error("{}: {source}", path.display())]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The system's reason.
+        /// The reason that the system gives.
         source: io::Error,
     },
-    /// Only one of a certificate and its key was given.
+    /// Only one of client certificate and key was given.
     #[error("a client certificate without its key, or a key without its certificate")]
     HalfIdentity,
 }
 
-/// Returns why certificates cannot be used. The library's own text only says that the failure is of the transport.
+/// Returns why certificates cannot be used. The text of the library itself says only that the transport failed.
 fn reason(error: &transport::Error) -> String {
     error.source().map_or_else(|| error.to_string(), causes)
 }
@@ -109,7 +109,7 @@ fn reason(error: &transport::Error) -> String {
 /// The kind of object that a PEM file contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pem {
-    /// A certificate.
+    /// An X.509 certificate.
     Certificate,
     /// A private key without a passphrase.
     PrivateKey,
@@ -134,7 +134,7 @@ impl fmt::Display for Pem {
     }
 }
 
-/// An endpoint, and the Unix socket that it is reached by, if any.
+/// An endpoint, and its Unix socket, if it has one.
 #[derive(Debug)]
 pub(super) struct EtcdTarget {
     endpoint: Endpoint,
@@ -142,8 +142,8 @@ pub(super) struct EtcdTarget {
 }
 
 impl EtcdTarget {
-    /// Understands an address. As in etcd's own client, `http` is never secured, `https` and `unixs` always are, and
-    /// `unix` is if there is a certificate authority.
+    /// Parses an address. As in etcd's own client, `http` never uses TLS, `https` and `unixs` always do, and `unix`
+    /// does if there is a certificate authority.
     ///
     /// # Errors
     /// When it is no address, or when TLS needs files that are missing or cannot be used.
@@ -169,7 +169,7 @@ impl EtcdTarget {
             (false, _) => endpoint,
             (true, None) => return Err(ServersError::NoAuthority { url: url.to_owned() }),
             (true, Some(tls)) => {
-                // `tls` has tried the certificates and the key already, so only the name is new.
+                // `tls` has tried the certificates and the key already, so only the name can be wrong.
                 let no_name = |source| ServersError::SocketName { url: url.to_owned(), source };
                 endpoint.tls_config(tls).map_err(no_name)?
             }
@@ -177,7 +177,7 @@ impl EtcdTarget {
         Ok(Self { endpoint: tuned(endpoint), socket: path })
     }
 
-    /// Connects.
+    /// Connects to the endpoint.
     ///
     /// # Errors
     /// When nobody listens there, or no secure connection comes about.
@@ -197,8 +197,8 @@ fn tuned(endpoint: Endpoint) -> Endpoint {
         .tcp_nodelay(true)
 }
 
-/// Returns the name that the certificate of a server at this socket must have: as in etcd's own client, the name of the
-/// file without a port. The certificate of k3s is for `kine.sock`.
+/// Returns the name that the certificate of a server at this socket must have: the name of the file without a port, as
+/// in etcd's own client. The certificate of k3s is for `kine.sock`.
 fn name_of(path: &str) -> &str {
     let file = Path::new(path).file_name().and_then(|file| file.to_str()).unwrap_or(path);
     match file.rsplit_once(':') {
@@ -240,7 +240,7 @@ fn read_pem(path: &Path, expected: Pem) -> Result<Zeroizing<Vec<u8>>, ServersErr
     }
 }
 
-/// Finds out whether certificates and a key can be used, apart from any endpoint.
+/// Checks whether certificates and a key can be used, independently of an endpoint.
 fn attempt(tls: &ClientTlsConfig) -> Result<(), transport::Error> {
     Endpoint::from_static("https://localhost").tls_config(tls.clone()).map(drop)
 }

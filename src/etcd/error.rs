@@ -1,119 +1,119 @@
-//! Why etcd gave no answer.
+//! The errors with which etcd gives no answer that can be used.
 
 use tonic::{Code, Status};
 
 use super::codec::{CROWDED, FIELDS_MAX};
 use crate::telemetry::causes;
 
-/// The most bytes of an answer. A larger page is asked for in parts, down to a single key.
+/// The greatest length of an answer in bytes. A larger page is asked for in parts, down to a single key.
 pub(super) const ANSWER_MAX: usize = 48 << 20;
 
-/// etcd's message about a revision that compaction has removed.
+/// etcd's message if compaction has removed the revision.
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 
 /// Why etcd gave no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EtcdError {
-    /// No endpoint answered. This is the failure of the last one.
+    /// No endpoint answered. Contains the failure of the last one.
     #[error("etcd {url} does not answer: {reason}")]
     Unreachable {
-        /// The endpoint.
+        /// The address of the endpoint.
         url: String,
         /// The failure, with its causes.
         reason: String,
     },
-    /// etcd does not let this client read.
+    /// etcd does not allow this client to read.
     #[error("etcd {url} refused: {reason}")]
     Refused {
-        /// The endpoint.
+        /// The address of the endpoint.
         url: String,
-        /// In etcd's words.
+        /// The message that etcd sent.
         reason: String,
     },
     /// Two endpoints belong to different clusters.
     #[error("etcd {url} is of cluster {found:x}, the one before was of {expected:x}")]
     OtherCluster {
-        /// The endpoint.
+        /// The address of the endpoint.
         url: String,
-        /// Its cluster.
+        /// The number of the cluster that it belongs to.
         found: u64,
-        /// The cluster of the endpoints before.
+        /// The number of the cluster that the earlier endpoints belong to.
         expected: u64,
     },
-    /// etcd has removed the revision.
+    /// etcd has removed this revision by compaction.
     #[error("etcd has compacted revision {0}")]
     Compacted(u64),
-    /// An answer says that there are further keys, and has none.
+    /// An answer says that the range continues, and contains no keys.
     #[error("etcd {url} says that there are further keys, and sends none")]
     Stuck {
-        /// The endpoint.
+        /// The address of the endpoint.
         url: String,
     },
     /// The answers end before the last key.
     #[error("etcd {url} counted {counted} keys and sent only {sent} of them")]
     CutShort {
-        /// The endpoint.
+        /// The address of the endpoint.
         url: String,
-        /// How many keys came.
+        /// The number of keys that came.
         sent: u64,
-        /// How many there are.
+        /// The number of keys that etcd counted.
         counted: u64,
     },
-    /// An answer has more keys than this client asks for.
+    /// An answer has more fields than this client accepts.
     #[error("etcd {url} answers with more than {FIELDS_MAX} fields")]
     Crowded {
-        /// The endpoint.
+        /// The address of the endpoint.
         url: String,
     },
-    /// The answers do not end.
+    /// etcd sends far more keys than it counted.
     #[error("etcd {url} counted {counted} keys and has sent {sent} without an end")]
     Endless {
-        /// The endpoint.
+        /// The address of the endpoint.
         url: String,
-        /// How many keys came.
+        /// The number of keys that came.
         sent: u64,
-        /// How many there are.
+        /// The number of keys that etcd counted.
         counted: u64,
     },
     /// An answer claims a number of keys that no etcd holds.
     #[error("etcd {url} counted {counted} keys, and no etcd holds that many")]
     Incredible {
-        /// The endpoint.
+        /// The address of the endpoint.
         url: String,
-        /// How many keys there are, as it says.
+        /// The number of keys that the endpoint claims to have.
         counted: u64,
     },
     /// The keys come so slowly that the answers may never end.
     #[error("etcd {url} sent only {sent} keys in {seconds} s, which is too slow")]
     Slow {
-        /// The endpoint.
+        /// The address of the endpoint.
         url: String,
-        /// How many keys came.
+        /// The number of keys that came.
         sent: u64,
-        /// How long this client waited for them.
+        /// The time, in seconds, that this client waited for them.
         seconds: u64,
     },
     /// An answer is larger than this client accepts.
     #[error("etcd {url} answers with more than {ANSWER_MAX} bytes")]
     TooLarge {
-        /// The endpoint.
+        /// The address of the endpoint.
         url: String,
     },
 }
 
 impl EtcdError {
-    /// Whether another endpoint may do better.
+    /// Whether another endpoint may answer where this one failed.
     pub(super) fn is_of_endpoint(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 }
 
-/// Says what a status means. etcd sent it, or tonic made it from a broken connection.
+/// Translates a gRPC status into an error. etcd sent the status, or tonic made it from a broken connection.
 pub(super) fn refusal(url: &str, revision: u64, status: &Status) -> EtcdError {
     let url = url.to_owned();
     let reason = || match std::error::Error::source(status) {
-        // The connection broke, and the causes say more.
+        // The connection broke, and the causes of the status say why.
         Some(cause) => causes(cause),
         None if status.message().is_empty() => status.code().to_string(),
         None => status.message().to_owned(),
@@ -121,7 +121,7 @@ pub(super) fn refusal(url: &str, revision: u64, status: &Status) -> EtcdError {
     match status.code() {
         Code::OutOfRange if status.message() == COMPACTED => EtcdError::Compacted(revision),
         Code::OutOfRange if status.message() == CROWDED => EtcdError::Crowded { url },
-        // The first is tonic's answer to a message beyond its limit, the second is etcd's.
+        // The first text is tonic's for a message beyond its limit, the second is etcd's.
         Code::OutOfRange if status.message().contains("message length too large") => EtcdError::TooLarge { url },
         Code::ResourceExhausted if status.message().contains("larger than max") => EtcdError::TooLarge { url },
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal => {

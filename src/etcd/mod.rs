@@ -1,8 +1,9 @@
-//! A thin client of etcd: ranges of keys at a revision, from the endpoint that answers.
+//! A thin client of etcd: reads ranges of keys at a revision, from the endpoint that answers.
 //!
 //! The code is generated from the few messages in `proto/etcd.proto`. Nothing here writes. Invariant: all answers of
-//! one client come from one cluster. kine, which serves etcd's API from an SQL database, is such a server, too, but
-//! calls every cluster 0. It refuses serializable reads, filters and sorting; nothing here needs them.
+//! one client come from one cluster. kine, which serves etcd's API from an SQL database, counts as such a server, but
+//! reports 0 as the number of every cluster. It refuses serializable reads, filters and sorting; nothing here needs
+//! them.
 
 #[cfg(feature = "scan")]
 mod client;
@@ -16,7 +17,7 @@ mod servers;
 #[cfg(feature = "scan")]
 mod socket;
 
-/// Generated from `proto/etcd.proto`.
+/// The messages and the client that `build.rs` generates from `proto/etcd.proto`.
 #[cfg(feature = "scan")]
 #[allow(clippy::pedantic, missing_docs, reason = "generated code")]
 mod api {

@@ -1,16 +1,16 @@
-//! Where etcd is, and which files secure the connection to it.
+//! The addresses of etcd's endpoints, and the files that secure the connection to them.
 
 use std::path::PathBuf;
 
 /// Where etcd is, in the words of kube-apiserver's flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Servers {
-    /// `http://…`, `https://…`, `unix://…` or `unixs://…`, at least one.
+    /// The addresses of the endpoints, at least one: `http://…`, `https://…`, `unix://…` or `unixs://…`.
     pub urls: Vec<String>,
-    /// The authority that signs etcd's certificate.
+    /// The file of the authority that signs etcd's certificate.
     pub cafile: Option<PathBuf>,
-    /// This client's certificate.
+    /// The file of this client's certificate.
     pub certfile: Option<PathBuf>,
-    /// The key of that certificate.
+    /// The file of the key for that certificate.
     pub keyfile: Option<PathBuf>,
 }

@@ -11,12 +11,13 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::{codegen::Service, transport::Uri};
 
-/// Connects to one socket, whatever URI is asked for.
+/// Connects to one Unix socket, whatever URI is asked for.
 #[derive(Debug, Clone)]
 pub(super) struct SocketConnector(PathBuf);
 
 impl SocketConnector {
-    /// Resolves a path. A relative one is relative to the current directory of this process.
+    /// Makes a connector for the socket at `path`. A relative path is relative to the current directory of this
+    /// process.
     pub(super) fn new(path: PathBuf) -> Self {
         Self(path)
     }
