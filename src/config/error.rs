@@ -1,4 +1,4 @@
-//! Why a configuration is refused.
+//! The errors of a configuration: of its file, of a setting, and of settings that contradict each other.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -15,45 +15,45 @@ pub enum ConfigError {
     /// The file could not be read.
     #[error("configuration {}: {source}", path.display())]
     Read {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// The system's reason.
+        /// The reason that the system gives.
         source: io::Error,
     },
     /// The file is not TOML, or has an unknown key.
     #[error("configuration {}{}: {reason}", path.display(), line.map_or_else(String::new, |line| format!(", line {line}")))]
     Syntax {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Where, counted from one.
+        /// The number of the line, from one.
         line: Option<usize>,
-        /// What is wrong.
+        /// The message of the TOML parser.
         reason: String,
     },
     /// A setting has a value of another kind.
     #[error("configuration {}, line {line}: {key} = {value}: expected {}", path.display(), kind.expected())]
     Value {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Where, counted from one.
+        /// The number of the line, from one.
         line: usize,
-        /// Which setting.
+        /// The name of the setting.
         key: &'static str,
-        /// Its value, as the file has it.
+        /// The value, as the file has it.
         value: String,
-        /// What the value should be.
+        /// The kind of value that was expected.
         kind: ValueKind,
     },
     /// A setting has one value where a list is expected.
     #[error("configuration {}, line {line}: {key} = {value}: expected a list", path.display())]
     NoList {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Where, counted from one.
+        /// The number of the line, from one.
         line: usize,
-        /// Which setting.
+        /// The name of the setting.
         key: String,
-        /// Its value, as the file has it.
+        /// The value, as the file has it.
         value: String,
     },
     /// A flag names a file for TLS, and nothing says where etcd is.
@@ -61,7 +61,7 @@ pub enum ConfigError {
     UnusedFile {
         /// The flag, without the dashes.
         flag: &'static str,
-        /// The file.
+        /// The path that the flag names.
         path: PathBuf,
     },
     /// A flag names a file for TLS, and no connection uses TLS.
@@ -69,55 +69,55 @@ pub enum ConfigError {
     NoTls {
         /// The flag, without the dashes.
         flag: &'static str,
-        /// The file.
+        /// The path that the flag names.
         path: PathBuf,
     },
-    /// The file could be changed by others, who would decide then which keys are used.
+    /// Other users could change the file, and so decide which keys are used.
     #[error("configuration {}: {reason}", path.display())]
     Untrusted {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Who may write it.
+        /// The user or group who may write it.
         reason: Untrusted,
     },
-    /// The file has a relative path.
+    /// The file contains a relative path.
     #[error("configuration {}: {key} = {value:?}: expected an absolute path", path.display())]
     Relative {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Which setting.
+        /// The name of the setting.
         key: &'static str,
-        /// Its value.
+        /// The relative path.
         value: PathBuf,
     },
-    /// The state directory has no name.
+    /// The path of the state directory is empty.
     #[error("the state directory has an empty name")]
     StateDir,
-    /// The socket's address is malformed.
+    /// The address of the plugin's socket is malformed.
     #[error(transparent)]
     Socket(#[from] AddressError),
     /// The address of the metrics is malformed.
     #[error("metrics address {address:?}: expected {expected}")]
     MetricsAddress {
-        /// As it was given.
+        /// The address, as it was given.
         address: String,
-        /// What it should be.
+        /// The form that was expected.
         expected: &'static str,
     },
     /// The path of the metrics' socket is malformed.
     #[error("metrics: {0}")]
     MetricsSocket(#[source] AddressError),
-    /// Other machines could read the metrics.
+    /// The address can be reached from other machines, which could read the metrics.
     #[error("refusing to serve metrics on {0}: not a loopback address")]
     NotLoopback(SocketAddr),
-    /// The address would not be served.
+    /// This build cannot serve metrics, so the address would not be served.
     #[cfg(not(feature = "metrics"))]
     #[error("cannot serve metrics on {0}: this claviger was built without them")]
     NoMetrics(MetricsAddress),
     /// The same socket cannot serve calls and metrics.
     #[error("refusing to serve metrics on {}: it is the plugin's own socket", .0.display())]
     MetricsOnSocket(PathBuf),
-    /// Kubernetes would refuse the provider's name, or it would be hard to read.
+    /// kube-apiserver would refuse the name of the provider, or people could not read it.
     #[error("provider name {0:?} is not 1 to 63 of a-z, A-Z, 0-9, '.', '_' and '-'")]
     ProviderName(String),
 }

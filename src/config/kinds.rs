@@ -1,27 +1,27 @@
-//! Every setting, with its default or an example.
+//! The names of all settings, with the kind of value that each has, and its default or an example.
 
 /// The state directory, unless a flag or the file names another one.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/claviger";
 pub const DEFAULT_SOCKET: &str = "/run/claviger/kms.sock";
 pub(super) const DEFAULT_PROVIDER: &str = "claviger";
 
-/// What a setting's value is.
+/// The kind of value that a setting has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
-    /// Text. Contains an example.
+    /// A text. Contains an example.
     Text(&'static str),
     /// One of these words. The last one is the default.
     Words(&'static [&'static str]),
     /// A number. Contains an example.
     Number(u32),
-    /// A list. Contains an example.
+    /// A list of texts. Contains an example.
     List(&'static str),
     /// A list of some of these words.
     WordList(&'static [&'static str]),
 }
 
 impl ValueKind {
-    /// Says what is expected.
+    /// Describes the expected value.
     pub fn expected(self) -> String {
         match self {
             Self::Text(_) => "text in quotes".to_owned(),
@@ -37,7 +37,7 @@ fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Every setting, with what its value is.
+/// Every setting, with the kind of its value.
 pub const KINDS: [(&str, ValueKind); 17] = [
     ("state-dir", ValueKind::Text(DEFAULT_STATE_DIR)),
     ("passphrase-file", ValueKind::Text("/media/usb/passphrase")),

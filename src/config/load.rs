@@ -1,4 +1,5 @@
-//! Reads the file and the flags, and checks them.
+//! Reads the configuration file and the flags, and checks them. Makes a [`Config`] of them, in which every value is
+//! valid.
 
 use std::{
     io,
@@ -22,9 +23,9 @@ use super::{
     settings::{Cluster, Config, Settings},
 };
 
-/// Read if it exists and no other file is named.
+/// The configuration file that is read if it exists and no other file is named.
 const DEFAULT_FILE: &str = "/etc/claviger/config.toml";
-/// The longest file that is read, in bytes.
+/// The greatest length of the file in bytes.
 const FILE_MAX: usize = 1024 * 1024;
 impl FromStr for MetricsAddress {
     type Err = ConfigError;
@@ -34,7 +35,7 @@ impl FromStr for MetricsAddress {
         if text.starts_with('/') || text.starts_with("unix:") {
             return match text.parse().map_err(ConfigError::MetricsSocket)? {
                 Address::Path(path) => Ok(Self::Socket(path)),
-                // An abstract socket has no permissions, and no user is checked here.
+                // An abstract socket has no permissions, and the metrics' listener checks no user.
                 Address::Abstract(_) => Err(refuse("a path, which has permissions; an abstract socket has none")),
             };
         }
@@ -45,7 +46,7 @@ impl FromStr for MetricsAddress {
 }
 
 impl Config {
-    /// Reads `file`, or the default file if that exists. `flags` override it.
+    /// Reads the configuration from `file`, or from the default file if that exists. `flags` override it.
     ///
     /// # Errors
     /// When the file cannot be read, or it or a flag has an invalid value.
@@ -99,7 +100,7 @@ impl Config {
                     keyfile: flags.etcd_keyfile.or(file.etcd_keyfile),
                 },
                 prefix: flags.etcd_prefix.or(file.etcd_prefix),
-                // A flag that names a process counts more than a file in the configuration.
+                // A flag that names a process takes precedence over a manifest in the configuration file.
                 manifest: flags
                     .apiserver_manifest
                     .or(file.apiserver_manifest.filter(|_| flags.apiserver_process.is_none())),
@@ -128,7 +129,6 @@ fn read_file(file: Option<&Path>) -> Result<Settings, ConfigError> {
     Ok(settings)
 }
 
-/// Refuses relative paths. A daemon and a command run in different directories, and would find different files.
 /// Checks that a connection to `etcd` uses the file for TLS that a flag names. Otherwise the operator would think that
 /// the connection is secured. The file of the configuration may name certificates for another etcd than a flag does.
 fn check_used(flag: &'static str, path: PathBuf, etcd: &Servers) -> Result<(), ConfigError> {
@@ -143,6 +143,7 @@ fn check_used(flag: &'static str, path: PathBuf, etcd: &Servers) -> Result<(), C
     if etcd.urls.iter().any(secures) { Ok(()) } else { Err(ConfigError::NoTls { flag, path }) }
 }
 
+/// Refuses relative paths. A daemon and a command run in different directories, and would find different files.
 fn check_absolute(settings: &Settings, path: &Path) -> Result<(), ConfigError> {
     let paths = [
         ("state-dir", &settings.state_dir),
@@ -160,7 +161,7 @@ fn check_absolute(settings: &Settings, path: &Path) -> Result<(), ConfigError> {
     }
 }
 
-/// Makes the address of a socket absolute if it is a relative path on the command line.
+/// Makes a relative path on the command line absolute, if `address` is one.
 fn from_here(address: String) -> String {
     let is_path = address.contains('/') || Path::new(&address).extension().is_some_and(|it| it == "sock");
     if !is_path || address.starts_with(['/', '@']) || address.contains(':') {
@@ -169,7 +170,7 @@ fn from_here(address: String) -> String {
     std::path::absolute(&address).map_or(address, |path| path.display().to_string())
 }
 
-/// Makes a path absolute, and writes it in one way: `st`, `./st` and `st/` become the same.
+/// Makes a path absolute and canonical: `st`, `./st` and `st/` become the same.
 fn canonical(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components().collect()
 }
@@ -189,14 +190,15 @@ fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
     })
 }
 
-/// Returns the setting whose value is at `start`, what the value should be, and the value as the file has it.
+/// Returns the setting whose value is at `start`, the kind of value that it should have, and its value as the file has
+/// it.
 fn wrong_value(text: &str, start: usize) -> Option<(&'static str, ValueKind, String)> {
     let before = text.get(..start)?;
     let begin = before.rfind('\n').map_or(0, |end| end + 1);
     let (name, value) = text.get(begin..)?.lines().next()?.split_once('=')?;
     let (key, kind) = KINDS.into_iter().find(|(key, _)| *key == name.trim())?;
     let value = if value.contains(['"', '\'']) { value } else { value.split('#').next()? };
-    // A value of several lines is not shown.
+    // A value that spans several lines is not shown.
     let is_whole = !value.contains("'''") && !value.contains("\"\"\"");
     (is_whole && start > begin + name.len()).then(|| (key, kind, on_one_line(value.trim())))
 }
@@ -218,8 +220,8 @@ fn on_one_line(message: &str) -> String {
     line.chars().map(shown).collect()
 }
 
-/// Checks that the two sockets have different paths. Otherwise the metrics' socket would replace the plugin's, if
-/// systemd made that one.
+/// Checks that the two sockets have different paths. If systemd made the plugin's socket, the metrics' socket would
+/// otherwise replace it.
 fn apart_from(socket: &Address, metrics: Option<MetricsAddress>) -> Result<Option<MetricsAddress>, ConfigError> {
     match (metrics, socket) {
         (Some(MetricsAddress::Socket(path)), Address::Path(socket)) if path == *socket => {
@@ -231,7 +233,7 @@ fn apart_from(socket: &Address, metrics: Option<MetricsAddress>) -> Result<Optio
     }
 }
 
-/// Checks the name of a provider. kube-apiserver refuses an empty name and a name with a colon. The other rules keep
+/// Checks the name of the provider. kube-apiserver refuses an empty name and a name with a colon. The other rules keep
 /// the name readable in every place.
 fn check_provider_name(name: String) -> Result<String, ConfigError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);

@@ -1,13 +1,13 @@
-//! Where metrics and health are served.
+//! The address at which metrics and health are served.
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
-/// Where metrics and health are served. Only this machine can reach it, because nobody is authenticated.
+/// The address of metrics and health. Only this machine can reach it, because nobody is authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MetricsAddress {
-    /// A port of the loopback network.
+    /// A port of the loopback interface.
     Loopback(SocketAddr),
-    /// A Unix socket; always a path.
+    /// A Unix socket at this path.
     Socket(PathBuf),
 }
 

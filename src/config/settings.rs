@@ -1,4 +1,4 @@
-//! What can be configured: the settings of a file or of flags, and the valid configuration that they make.
+//! The settings of a file or of flags ([`Settings`]), and the valid configuration that they make ([`Config`]).
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -13,7 +13,7 @@ use crate::{
 
 use super::metrics::MetricsAddress;
 
-/// What the file or the flags may set.
+/// The settings that a file or flags contain, before they are checked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
@@ -32,40 +32,40 @@ pub struct Settings {
     pub etcd_keyfile: Option<PathBuf>,
     pub etcd_prefix: Option<String>,
     pub apiserver_manifest: Option<PathBuf>,
-    /// Only a flag sets it, because a process has another number after each start.
+    /// The running kube-apiserver. Only a flag sets it, because a process has another number after each start.
     #[serde(skip)]
     pub apiserver_process: Option<ApiServerProcess>,
     pub encryption_config: Option<PathBuf>,
-    /// Only a flag sets it, because it is about one kube-apiserver that is not running here.
+    /// The feature gates. Only a flag sets them, because they are those of one kube-apiserver that is not running here.
     #[serde(skip)]
     pub feature_gates: Option<String>,
     pub backups: Option<Backups>,
 }
 
-/// A valid configuration.
+/// A valid configuration, after all checks.
 #[derive(Debug)]
 pub struct Config {
-    /// Where keyring, root file and mark are.
+    /// The state directory, which contains keyring, root file and mark.
     pub state_dir: PathBuf,
-    /// Where the passphrase of a slot is.
+    /// The file with the passphrase of a slot.
     pub passphrase_file: Option<PathBuf>,
-    /// Where the API server connects to the plugin.
+    /// The address at which the API server connects to the plugin.
     pub socket: Address,
     /// The group that may open that socket.
     pub socket_access: Access,
     /// The users who may connect, besides root and the plugin's own user.
     pub allow_uid: Vec<u32>,
-    /// Where metrics and health are served; by default they are not.
+    /// The address of metrics and health. `None` by default: then they are not served.
     pub metrics_listen: Option<MetricsAddress>,
-    /// The provider's name in `EncryptionConfiguration`, which is part of every stored value.
+    /// The name of the provider in the EncryptionConfiguration, which is part of every stored value.
     pub provider_name: String,
     /// The layers of protection that the operator switched off.
     pub without: Vec<Layer>,
-    /// How much is logged.
+    /// The least important level that is logged.
     pub log_level: LogLevel,
     /// Whether the operator keeps backups.
     pub backups: Backups,
-    /// What is configured here of the cluster's etcd.
+    /// The settings about the cluster's etcd and encryption.
     pub cluster: Cluster,
 }
 
@@ -80,36 +80,36 @@ pub enum Backups {
     None,
 }
 
-/// What is configured here of the cluster's etcd and encryption. The API server's flags may contain the rest.
+/// The settings about the cluster's etcd and encryption. The API server's flags may contain the rest.
 #[derive(Debug, Default)]
 pub struct Cluster {
-    /// etcd's endpoints and what secures them; no endpoints if none were configured.
+    /// The endpoints of etcd, and the files that secure the connection. Without endpoints, etcd is not configured.
     pub etcd: Servers,
-    /// The prefix of all keys.
+    /// The prefix of all keys of the API server, `--etcd-prefix`.
     pub prefix: Option<String>,
     /// The file with the flags of kube-apiserver.
     pub manifest: Option<PathBuf>,
     /// The running kube-apiserver whose flags count.
     pub process: Option<ApiServerProcess>,
-    /// The `EncryptionConfiguration`.
+    /// The path of the EncryptionConfiguration.
     pub encryption_config: Option<PathBuf>,
     /// The feature gates of kube-apiserver, if a flag gives them.
     pub feature_gates: Option<String>,
 }
 
-/// A running kube-apiserver.
+/// The running kube-apiserver whose flags are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiServerProcess {
-    /// The only one on this machine.
+    /// The only kube-apiserver on this machine.
     Only,
-    /// The process with this number.
+    /// The process with this PID.
     Pid(u32),
 }
 
 impl FromStr for ApiServerProcess {
     type Err = std::num::ParseIntError;
 
-    /// Parses `only`, or the number of a process.
+    /// Parses `only`, or a PID.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == "only" { Ok(Self::Only) } else { text.parse().map(Self::Pid) }
     }

@@ -9,13 +9,13 @@ use std::ffi::c_long;
 /// A system call by its name and its number on this machine.
 pub(crate) type SystemCall = (&'static str, c_long);
 
-/// A call that is allowed for some arguments only: for each condition, `argument & mask` must be `value`.
+/// A system call that is allowed for some arguments only: for each condition, `argument & mask` must be `value`.
 pub(crate) struct Narrowed {
     pub(crate) call: SystemCall,
     pub(crate) conditions: Vec<Condition>,
 }
 
-/// What an argument must be.
+/// A condition that an argument of a system call must meet.
 pub(crate) struct Condition {
     pub(crate) argument: u8,
     pub(crate) mask: u64,
@@ -26,56 +26,56 @@ macro_rules! calls {
     ($($name:ident)*) => { &[$((stringify!($name), libc::$name)),*] };
 }
 
-/// What every daemon calls, with any arguments.
+/// The system calls of every daemon, with any arguments.
 pub(crate) const USUAL: &[SystemCall] = calls! {
-    // the event loop
+    // for the event loop
     SYS_epoll_ctl SYS_futex SYS_sched_yield
-    // connections
+    // for connections
     SYS_accept4 SYS_bind SYS_getsockopt SYS_listen SYS_recvfrom SYS_shutdown SYS_writev
-    // files: the layer of files restricts which
+    // for files: Landlock restricts which ones
     SYS_close SYS_fadvise64 SYS_fcntl SYS_flock SYS_fstat SYS_fsync SYS_ftruncate SYS_getdents64
     SYS_newfstatat SYS_read SYS_renameat SYS_statx SYS_unlinkat SYS_write
-    // memory
+    // for memory
     SYS_madvise SYS_memfd_secret SYS_munmap
-    // who and where we are, random numbers, the end
+    // for the identity of the process, random numbers, and its end
     SYS_exit SYS_exit_group SYS_getrandom SYS_geteuid SYS_getpid SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sigaltstack
 };
 
-/// The same, by older names that only this architecture has.
+/// System calls with the same purpose, under older names that only this architecture has.
 #[cfg(target_arch = "x86_64")]
 pub(crate) const OLDER: &[SystemCall] = calls! { SYS_epoll_wait SYS_poll SYS_readlink SYS_stat SYS_lstat };
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) const OLDER: &[SystemCall] = &[];
 
-/// What a daemon calls only with another kernel or C library, or after a failure.
+/// System calls that a daemon makes only with another kernel or C library, or after a failure.
 pub(crate) const RARE: &[SystemCall] = calls! {
-    // clocks and sleep, where the vDSO has none
+    // for clocks and sleep, if the vDSO does not provide them
     SYS_clock_getres SYS_clock_gettime SYS_clock_nanosleep SYS_gettimeofday SYS_nanosleep SYS_getcpu
-    // several threads that allocate at the same moment: the C library adds a heap
+    // for several threads that allocate at the same moment: the C library adds a heap
     SYS_gettid SYS_sched_getaffinity
-    // the same steps in other C libraries and in later versions of this one
+    // for the same steps in other C libraries and in later versions of this one
     SYS_epoll_pwait SYS_epoll_pwait2 SYS_fstatfs SYS_getegid SYS_getgid SYS_getpeername SYS_getsockname SYS_getuid
     SYS_ppoll SYS_pwrite64 SYS_pwritev SYS_preadv SYS_readlinkat SYS_readv SYS_recvmsg SYS_renameat2
     SYS_statfs
-    // much memory at once, a file that is read in pieces or written without its size
+    // for much memory at once, and for a file that is read in pieces or written without its size
     SYS_brk SYS_fdatasync SYS_lseek SYS_mremap SYS_pread64
-    // a state directory that was given as a relative path
+    // for a state directory that was given as a relative path
     SYS_getcwd
-    // a full disk, an interrupted call, a signal handler, a shutdown of threads
+    // for a full disk, an interrupted call, a signal handler, a shutdown of threads
     SYS_fallocate SYS_membarrier SYS_restart_syscall SYS_rseq SYS_rt_sigaction
     SYS_set_robust_list
-    // keys in locked memory, where there is no secret memory
+    // for keys in locked memory, if there is no secret memory
     SYS_mlock SYS_munlock
 };
 
-/// What a daemon knows of itself before it confines itself.
+/// The facts about a daemon that its filter of system calls depends on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OwnFacts {
-    /// The process.
+    /// The PID of the daemon.
     pub pid: u32,
-    /// Whether it runs as root, who may change the mode and the owner of any file.
+    /// Whether the daemon runs as root, who may change the mode and the owner of any file.
     pub is_root: bool,
-    /// Its own group.
+    /// The primary group of the process.
     pub group: u32,
     /// The group that may open its socket.
     pub socket_group: Option<u32>,
@@ -83,18 +83,18 @@ pub struct OwnFacts {
     pub owner: Option<(u32, u32)>,
 }
 
-/// What makes an open file a new one.
+/// The flags of open(2) that create a file.
 const MAKES_FILE: u64 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)).unsigned_abs() as u64;
 
-/// All bits of an argument of four bytes.
+/// All bits of a four-byte argument.
 const WHOLE: u64 = u32::MAX as u64;
 
-/// All bits of a mode.
+/// All bits of a file mode.
 const ALL_MODES: u64 = 0o7777;
 
-/// Returns the calls that set the group and the mode of a new socket. A daemon without root may change both afterwards,
-/// because it can change only its own files. Root could change any file, so a daemon of root's sets its group and its
-/// umask before it makes the socket.
+/// Returns the calls that set the group and the mode of a new socket. A daemon without root may change both after it
+/// made the socket, because it can change only its own files. Root could change any file, so a daemon that runs as root
+/// sets its group and its umask before it makes the socket.
 fn of_a_new_socket(own: OwnFacts) -> Vec<Narrowed> {
     let Some(group) = own.socket_group.map(u64::from) else { return Vec::new() };
     let mode = |mode| narrowed_to(("SYS_fchmodat", libc::SYS_fchmodat), &[(2, WHOLE, mode)]);
@@ -111,16 +111,17 @@ fn of_a_new_socket(own: OwnFacts) -> Vec<Narrowed> {
     vec![member(group), member(real), mask(0o117), mask(0o177)]
 }
 
-/// Returns what is allowed for some arguments only. If a call is here several times, one of them must fit.
+/// Returns the calls that are allowed for some arguments only. If a call is listed several times, one of its entries
+/// must fit.
 ///
 /// No call here reaches a network. A daemon that serves metrics at a port makes that socket before it confines itself.
 /// It cannot make another one, and `sendto` cannot connect this one.
 pub(crate) fn narrowed(own: OwnFacts) -> Vec<Narrowed> {
     const PR_GET_AUXV: i32 = 0x4155_5856;
-    // The C library's numbers are not negative.
+    // The numbers of the C library are not negative.
     let bits = |number: i32| u64::from(number.unsigned_abs());
     let not_executable = [(2, bits(libc::PROT_EXEC), 0)];
-    // The socket for calls or for metrics, made again after somebody removed it.
+    // The socket for calls or for metrics, which the daemon makes again if somebody removes it.
     let unix_stream = [(0, WHOLE, bits(libc::AF_UNIX)), (1, 0xf, bits(libc::SOCK_STREAM)), (2, WHOLE, 0)];
     // An address could name any socket of the machine, and the flag connects a socket while it sends.
     let on_its_connection = [(3, bits(libc::MSG_FASTOPEN), 0), (4, u64::MAX, 0)];
@@ -132,14 +133,14 @@ pub(crate) fn narrowed(own: OwnFacts) -> Vec<Narrowed> {
         narrowed_to(("SYS_openat", libc::SYS_openat), &[(2, MAKES_FILE, 0)]),
         narrowed_to(("SYS_openat", libc::SYS_openat), &[(3, ALL_MODES, 0o600)]),
         narrowed_to(("SYS_ioctl", libc::SYS_ioctl), &[(1, WHOLE, libc::FIONBIO)]),
-        // Asks whether standard error is a terminal.
+        // The log asks whether standard error is a terminal.
         narrowed_to(("SYS_ioctl", libc::SYS_ioctl), &[(1, WHOLE, libc::TCGETS)]),
-        // What the kernel told the process at its start.
+        // The process reads its auxiliary vector, which the kernel filled at its start.
         narrowed_to(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(PR_GET_AUXV))]),
-        // A thread names itself, which may be only after the filter is in force.
+        // A thread sets its own name, perhaps after the filter is in force.
         narrowed_to(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(libc::PR_SET_NAME))]),
         narrowed_to(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(libc::PR_SET_VMA))]),
-        // How the process aborts itself.
+        // The process aborts itself.
         narrowed_to(("SYS_tgkill", libc::SYS_tgkill), &[(0, WHOLE, u64::from(own.pid))]),
     ];
     #[cfg(target_arch = "x86_64")]
@@ -148,14 +149,14 @@ pub(crate) fn narrowed(own: OwnFacts) -> Vec<Narrowed> {
         narrowed_to(("SYS_open", libc::SYS_open), &[(2, ALL_MODES, 0o600)]),
     ]);
     calls.extend(of_a_new_socket(own));
-    // A daemon of root's gives its new files to the owner of the state directory.
+    // A daemon that runs as root gives its new files to the owner of the state directory.
     calls.extend(own.owner.map(|(user, group)| {
         narrowed_to(("SYS_fchown", libc::SYS_fchown), &[(1, WHOLE, u64::from(user)), (2, WHOLE, u64::from(group))])
     }));
     calls
 }
 
-/// Makes conditions of the number of an argument, a mask and a value each.
+/// Makes a call with conditions: the index of an argument, a mask and a value each.
 fn narrowed_to(call: SystemCall, conditions: &[(u8, u64, u64)]) -> Narrowed {
     let conditions = conditions.iter().map(|&(argument, mask, value)| Condition { argument, mask, value });
     Narrowed { call, conditions: conditions.collect() }

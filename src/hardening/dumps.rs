@@ -1,4 +1,4 @@
-//! No core dumps, no debuggers, and no swapping.
+//! Forbids core dumps and debuggers, and locks the memory of commands so that it is not swapped.
 
 use std::{fs, io};
 
@@ -7,7 +7,7 @@ use rustix::{
     process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
 };
 
-/// Forbids core dumps, and that other processes of the same user attach. Source: prctl(2), `PR_SET_DUMPABLE`.
+/// Forbids core dumps, and forbids other processes of the same user to attach. Source: prctl(2), `PR_SET_DUMPABLE`.
 ///
 /// # Errors
 /// When the kernel refuses. Then the process must not read anything secret.
@@ -19,24 +19,24 @@ pub fn forbid_dumps() -> io::Result<()> {
 }
 
 /// Excludes all memory from a core dump that root takes nevertheless, unless root asks for the excluded memory, too. A
-/// process that is not dumpable must be root to do this. Without `/proc` the rest has to be enough. Source: core(5),
+/// process that is not dumpable must be root to do this. Without `/proc` this is skipped. Source: core(5),
 /// `/proc/PID/coredump_filter`.
 fn exclude_all_memory() {
     _ = fs::write("/proc/self/coredump_filter", "0");
 }
 
-/// A limit of locked memory that no command reaches, in bytes. A slot's passphrase may take 1 GiB of memory.
+/// A limit of locked memory, in bytes, that is enough for every command. The passphrase of a slot may take 1 GiB.
 const ENOUGH: u64 = 2 << 30;
 
-/// Locks all memory of a command that reads an identity, shares or a passphrase, now and later: libraries copy them to
-/// places that nobody else can lock. Returns whether it is locked. A process that may lock only a little locks nothing,
-/// because a later allocation would fail then. Source: mlockall(2), getrlimit(2).
+/// Locks all present and later memory of a command that reads an identity, shares or a passphrase: libraries copy them
+/// to places that only this locks. Returns whether the memory is locked. A process that may lock only a little locks
+/// nothing, because a later allocation would fail then. Source: mlockall(2), getrlimit(2).
 pub fn lock_memory() -> bool {
     let everything = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     (has_enough() || is_without_limit()) && mlockall(everything).is_ok()
 }
 
-/// Raises the limit of locked memory as far as it can, and returns whether that is enough.
+/// Raises the limit of locked memory as far as possible. Returns whether that is enough.
 fn has_enough() -> bool {
     let unlimited = Rlimit { current: None, maximum: None };
     let limit = getrlimit(Resource::Memlock);
@@ -45,9 +45,9 @@ fn has_enough() -> bool {
     raised && getrlimit(Resource::Memlock).current.is_none_or(|limit| limit >= ENOUGH)
 }
 
-/// Whether the limit does not hold for this process, because it has `CAP_IPC_LOCK`. With a limit of 0 the
-/// kernel lets no other process lock memory. A container shows capabilities that the kernel does not honour, so this
-/// asks the kernel.
+/// Whether the process has `CAP_IPC_LOCK`, so that the limit does not hold for it. With a limit of 0 the kernel lets no
+/// other process lock memory. This asks the kernel, because a container shows capabilities that the kernel does not
+/// honour.
 fn is_without_limit() -> bool {
     let limit = getrlimit(Resource::Memlock);
     let none = Rlimit { current: Some(0), ..limit };

@@ -1,4 +1,4 @@
-//! Restricts a daemon to the files and ports that it needs. Source: landlock(7).
+//! Restricts a daemon to the files and ports that it needs, by Landlock. Source: landlock(7).
 
 use std::{
     collections::BTreeSet,
@@ -14,32 +14,33 @@ use landlock::{
 
 use super::layers::LayerState;
 
-/// The kernel interface that the rules are written for. An older kernel enforces the rules that it knows.
+/// The version of the Landlock interface that the rules are written for. An older kernel enforces the rules that it
+/// knows.
 const RULES: ABI = ABI::V7;
 
-/// glibc reads this file before it gives the heap of a thread back to the kernel. The file is no secret.
+/// A file that glibc reads before it gives the heap of a thread back to the kernel. The file is no secret.
 const OVERCOMMIT: &str = "/proc/sys/vm/overcommit_memory";
 
-/// What a daemon does with files and ports.
+/// The files and ports that a daemon needs.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Needs {
-    /// Files that it reads. The rule names the file itself, because a rule for its directory would allow every file in
-    /// it. A file that replaces it later cannot be read.
+    /// The files that the daemon reads. The rule names the file itself, because a rule for its directory would allow
+    /// every file in it. A file that replaces it later cannot be read.
     pub read_file: BTreeSet<PathBuf>,
-    /// Directories whose files it reads.
+    /// The directories whose files the daemon reads.
     pub read: BTreeSet<PathBuf>,
-    /// Directories whose files it reads, writes, makes, renames and removes.
+    /// The directories whose files the daemon reads, writes, makes, renames and removes.
     pub change: BTreeSet<PathBuf>,
-    /// Directories in which it also makes sockets.
+    /// The directories in which the daemon also makes sockets.
     pub listen: BTreeSet<PathBuf>,
-    /// TCP ports that it listens on. For zero, the kernel chooses one.
+    /// The TCP ports that the daemon listens on. For zero, the kernel chooses a port.
     pub ports: BTreeSet<u16>,
 }
 
-/// The rules in force, for the thread that asked for them and for those that it starts.
+/// The rules in force for the calling thread, and for the threads that it starts.
 #[derive(Debug)]
 pub struct Restricted {
-    /// How far they are in force.
+    /// How far the kernel enforces the rules.
     pub state: LayerState,
     /// `/proc/self` of this process. The rule for it holds only while it is open.
     _process: OwnedFd,
@@ -49,15 +50,16 @@ pub struct Restricted {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilesError {
-    /// The kernel refused.
+    /// The kernel refused the rules.
     #[error(transparent)]
     Landlock(#[from] landlock::RulesetError),
-    /// No `/proc`.
+    /// `/proc/self` cannot be opened.
     #[error("/proc/self: {0}")]
     Process(#[from] io::Error),
 }
 
-/// Gives up all other files and ports, and the right to signal other processes. Call it before any thread is started.
+/// Gives up all files and ports that `needs` does not list, and the right to signal other processes. Call it before any
+/// thread is started.
 ///
 /// A directory that cannot be opened is skipped: the code that needs it will meet the same failure, and reports it.
 ///
@@ -91,7 +93,8 @@ pub fn restrict(needs: &Needs) -> Result<Restricted, FilesError> {
     Ok(Restricted { state, _process: process })
 }
 
-/// Chooses the scopes. systemd may listen at an abstract name, which the full scope would put out of reach.
+/// Chooses the scopes of signals and sockets. systemd may listen at an abstract name, which the full scope would put
+/// out of reach.
 fn scopes(abstract_manager: bool) -> BitFlags<Scope> {
     if abstract_manager { Scope::Signal.into() } else { Scope::from_all(RULES) }
 }
@@ -109,9 +112,9 @@ fn listening() -> BitFlags<AccessFs> {
 }
 
 impl Needs {
-    /// Adds a socket at this path, and its locks beside it.
+    /// Adds a socket at this path, and the lock files beside it.
     pub fn socket(&mut self, path: &Path) {
-        // The kernel follows links in it, to the directory that will be opened.
+        // The kernel follows links in the path, to the directory that will be opened.
         if let Some(directory) = path.parent() {
             self.listen.insert(directory.to_owned());
         }

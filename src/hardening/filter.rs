@@ -1,4 +1,4 @@
-//! The filter of system calls.
+//! Installs the filter of system calls, by seccomp. `calls` has the list.
 
 use std::{collections::BTreeMap, env::consts::ARCH, io};
 
@@ -19,7 +19,7 @@ use super::{
 pub fn restrict_calls(own: OwnFacts) -> Result<LayerState, seccompiler::Error> {
     match seccompiler::apply_filter_all_threads(&filter(own)?) {
         Ok(()) => Ok(LayerState::On),
-        // seccomp(2): the kernel has no filters, or does not know the flag.
+        // These errors of seccomp(2) mean that the kernel has no filters, or does not know the flag.
         Err(seccompiler::Error::Seccomp(error)) if is_unknown(&error) => Ok(LayerState::Unsupported),
         Err(error) => Err(error),
     }

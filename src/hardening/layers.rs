@@ -1,10 +1,10 @@
-//! The layers of protection, and how far each is in force.
+//! The layers of protection: their names, and whether each is in force.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 
-/// The name under which reports say how keys are kept in memory. Its value is the name of a system call, not a
+/// The name under which reports say how keys are kept in memory. The value is the name of a system call, not a
 /// [`LayerState`].
 pub const MEMORY: &str = "memory";
 
@@ -12,27 +12,27 @@ pub const MEMORY: &str = "memory";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layer {
-    /// Keys in memory that no other process can read. Without it they are locked into RAM.
+    /// Secret memory, which no other process can read. Without this layer, keys are locked into RAM.
     MemfdSecret,
-    /// Only the files and ports that are needed.
+    /// Landlock: only the files and ports that are needed.
     Landlock,
-    /// Only the system calls that are needed.
+    /// seccomp: only the system calls that are needed.
     Seccomp,
 }
 
-/// What is in force, for the log and for `claviger status`.
+/// The state of every layer, for the log and for `claviger status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layers {
-    /// How keys are kept in memory: the name of the system call.
+    /// The name of the system call that protects the memory of keys.
     pub memory: &'static str,
-    /// Files and ports.
+    /// The state of the layer that restricts files and ports.
     pub landlock: LayerState,
-    /// System calls.
+    /// The state of the layer that restricts system calls.
     pub seccomp: LayerState,
 }
 
 impl Layer {
-    /// Returns its name in logs and reports.
+    /// Returns the name of the layer in logs and reports.
     const fn as_str(self) -> &'static str {
         match self {
             Self::MemfdSecret => MEMORY,
@@ -49,7 +49,7 @@ impl fmt::Display for Layer {
 }
 
 impl Layers {
-    /// Returns each layer by its name, with how far it is in force.
+    /// Returns the state of each layer, by the name of the layer.
     pub fn by_name(&self) -> BTreeMap<String, String> {
         let Self { memory, landlock, seccomp } = self;
         let layers = [
@@ -61,23 +61,23 @@ impl Layers {
     }
 }
 
-/// How far a layer is in force.
+/// The state of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerState {
-    /// All of it.
+    /// The whole layer is in force.
     On,
-    /// The part that this kernel knows.
+    /// The part of the layer that this kernel knows is in force.
     Partial,
-    /// Switched off by an operator.
+    /// An operator has switched the layer off.
     Off,
-    /// This kernel does not have it.
+    /// This kernel does not have the layer.
     Unsupported,
-    /// This kernel has it and refused it.
+    /// This kernel has the layer and refused it.
     Failed,
 }
 
 impl LayerState {
-    /// Returns a word for people and machines.
+    /// Returns the word for the state, for people and programs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::On => "on",

@@ -1,12 +1,13 @@
-//! What the process gives up for itself: core dumps, files, system calls.
+//! Gives up the rights that a daemon does not need: core dumps, files, system calls.
 //!
-//! These layers add to what a service manager or a container imposes, and are in force without either. A layer that the
-//! kernel lacks is reported, and the plugin starts all the same. A plugin that refuses to start does more harm than a
+//! These layers add to those of a service manager or a container, and are in force without either. If the kernel lacks
+//! a layer, the plugin reports that and starts all the same: a plugin that refuses to start does more harm than a
 //! plugin without one layer. Invariant: a layer that is reported as on holds for every thread.
 //!
-//! A layer cannot be undone. A daemon restricts its files before it starts the thread of the log, and its system calls
-//! after it has started every thread, listens, and has opened what it needs later. `daemon::start` has the order. A
-//! daemon that serves metrics on a port names the port in [`Needs`]. No other network socket can be made.
+//! A layer cannot be undone. A daemon restricts its files before it starts the first thread, which is the thread of the
+//! log. It restricts its system calls after it has started every thread, listens, and has opened everything that it
+//! needs later. `daemon::start` has the order. A daemon that serves metrics on a port names the port in [`Needs`]. It
+//! can make no other network socket.
 
 mod calls;
 mod dumps;
@@ -49,10 +50,11 @@ mod tests {
 
     use super::*;
 
-    /// In the environment of a test that runs again as a process of its own, as there is no way back.
+    /// The environment variable that tells a test to run its second part in a process of its own, because a layer
+    /// cannot be undone.
     const INSIDE: &str = "CLAVIGER_TEST_INSIDE";
 
-    /// Runs this test again inside of `directory`, and fails if it fails there.
+    /// Runs this test again as a process that is confined to `directory`, and fails if it fails there.
     fn inside(test: &str, directory: &Path) {
         let mut command = Command::new(env::current_exe().unwrap());
         let test = format!("hardening::tests::{test}");
@@ -191,7 +193,7 @@ mod tests {
         fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
     }
 
-    /// Modes and owners: root may not set those of any file, and new files are its own alone.
+    /// Tries modes and owners: root may not change those of any file, and new files must be private.
     fn try_modes(dir: &Path) {
         let file = dir.join("mode");
         create(&file, 0o600).unwrap();
@@ -228,9 +230,9 @@ mod tests {
                 is_refused(UnixStream::connect(socket))
             }
         });
-        // Otherwise what is refused afterwards would prove nothing.
+        // The connection works before the restriction. Without this, its refusal afterwards would prove nothing.
         UnixStream::connect(dir.join("socket")).unwrap();
-        // What a daemon may have made before: it cannot connect this socket afterwards.
+        // The daemon may have made this socket before the restriction. It cannot connect it afterwards.
         let unbound = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         let datagrams = UnixDatagram::unbound().unwrap();
         let _receiver = UnixDatagram::bind(dir.join("datagrams")).unwrap();
@@ -253,7 +255,7 @@ mod tests {
         let executed = Command::new("/bin/true").exec();
         let attached = nix::sys::ptrace::attach(nix::unistd::Pid::from_raw(parent.as_raw_nonzero().get()));
         other_thread.thread().unpark();
-        // One at a time: what panics inside should say which it was.
+        // Each attempt is an assertion of its own, so that a failure names the attempt.
         assert!(is_refused(UnixStream::connect(dir.join("socket"))), "connecting to a socket");
         assert!(is_refused(connected), "connecting to a port");
         assert!(other_thread.join().unwrap(), "connecting from another thread");
@@ -265,7 +267,7 @@ mod tests {
         assert!(is_refused(set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(Into::into)), "dumps");
         assert!(is_refused(forbid_dumps()), "limits");
         assert!(is_refused(rustix::process::test_kill_process(parent).map_err(Into::into)), "a signal");
-        // What is needed goes on.
+        // The daemon can still do what it needs.
         create(&dir.join("file"), 0o600).unwrap().write_all(b"written").unwrap();
         UnixListener::bind(dir.join("other")).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Admits peers: decides who is served and how many at a time, and waits for them at the end.
+//! Accepts or refuses peers, limits how many are served at a time, and waits for their calls at the end.
 
 use std::{
     sync::Arc,
@@ -20,10 +20,10 @@ use crate::{
     telemetry::{event, metrics::OpenConnection, quota::Quota},
 };
 
-/// Connections at a time. An API server has one for each of its provider entries.
+/// The greatest number of connections of allowed peers. An API server has one for each of its provider entries.
 pub(super) const CONNECTIONS_MAX: usize = 16;
 
-/// Connections at a time of refused peers, in addition to the others.
+/// The greatest number of connections of refused peers, in addition to the others.
 const REFUSED_MAX: usize = 2;
 
 /// How long a refused connection may last, and how long its place stays taken.
@@ -39,7 +39,7 @@ const LAST_CONNECTIONS: Duration = Duration::from_millis(100);
 /// The time between two lines in the log about missing places or file descriptors.
 pub(super) const QUIET: Duration = Duration::from_mins(1);
 
-/// How a shutdown went.
+/// The outcome of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
     /// Every call in flight was answered.
@@ -104,7 +104,7 @@ impl Acceptor {
         self.connections.spawn(serve_counted(counted, served));
     }
 
-    /// Refuses a peer. It counts for a while even if it leaves at once, so that it cannot flood the log.
+    /// Refuses a peer. Its place stays taken for a while even if it leaves at once, so that it cannot flood the log.
     fn refuse_peer(&mut self, stream: UnixStream, peer: UCred) {
         self.service.metrics().peer_refused();
         if !has_room(&mut self.refused, REFUSED_MAX) {
@@ -126,13 +126,13 @@ impl Acceptor {
     }
 }
 
-/// Forgets the tasks that have ended, and says whether fewer than `most` are left.
+/// Forgets the tasks that have ended. Returns whether fewer than `most` are left.
 fn has_room(tasks: &mut JoinSet<()>, most: usize) -> bool {
     while tasks.try_join_next().is_some() {}
     tasks.len() < most
 }
 
-/// Counts a connection while it is served, also if it is cut off.
+/// Counts a connection while it is served, even if it is cut off.
 async fn serve_counted(_counted: OpenConnection, served: impl Future<Output = ()>) {
     served.await;
 }

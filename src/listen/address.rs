@@ -1,30 +1,31 @@
-//! The address of a socket, as people write it and as kube-apiserver reads it.
+//! The address of a socket, in the forms that people write and that kube-apiserver reads.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-/// The most bytes of an address. The kernel's `sun_path` has 108; one of them is a NUL after a path and before a name.
+/// The greatest length of an address in bytes. The kernel's `sun_path` has 108 bytes; one of them is a NUL after a path
+/// or before an abstract name.
 pub const ADDRESS_LIMIT: usize = 107;
 
-/// Why a text is no address of a socket.
+/// Why a text is not the address of a socket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressError {
-    /// It is no address, or kube-apiserver would read another one.
+    /// The text has another form, or kube-apiserver would read another address.
     #[error("socket address {address:?}: expected {expected}")]
     Malformed {
-        /// The text.
+        /// The text, as it was given.
         address: String,
-        /// What it should be.
+        /// The form that was expected.
         expected: &'static str,
     },
-    /// It does not fit into the kernel's structure.
+    /// The address does not fit into the kernel's `sockaddr_un`.
     #[error(
         "socket address {address:?}: {found} bytes, expected at most {ADDRESS_LIMIT}, the size of the kernel's sun_path"
     )]
     TooLong {
-        /// The text.
+        /// The text, as it was given.
         address: String,
-        /// Its length in bytes.
+        /// The length of the address in bytes.
         found: usize,
     },
 }
@@ -32,14 +33,14 @@ pub enum AddressError {
 /// A socket's address, as `--socket` takes it: an absolute path, `unix:///path`, `@name` or `unix:///@name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A file.
+    /// The path of a socket file.
     Path(PathBuf),
     /// A name in the kernel's abstract namespace, without the `@` that people write for its leading NUL.
     Abstract(String),
 }
 
 impl Address {
-    /// Writes it as an `EncryptionConfiguration` wants it, `unix:///run/claviger/kms.sock` or `unix:///@name`.
+    /// Returns the address as an EncryptionConfiguration has it, `unix:///run/claviger/kms.sock` or `unix:///@name`.
     #[must_use]
     pub fn endpoint(&self) -> String {
         match self {
@@ -61,7 +62,7 @@ impl fmt::Display for Address {
 impl FromStr for Address {
     type Err = AddressError;
 
-    /// Reads what `--socket` takes. `/@name` means `@name`, because Kubernetes reads it so.
+    /// Parses the value of `--socket`. `/@name` means `@name`, because Kubernetes reads it so.
     ///
     /// It is strict about characters, because kube-apiserver reads the same text as a URL and, up to 1.31, as an HTTP/2
     /// authority. A text that either of them would read differently is refused.

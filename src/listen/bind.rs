@@ -1,4 +1,4 @@
-//! How the plugin comes to a socket that listens: it binds one, takes one over, or receives one from systemd.
+//! Gets the plugin a socket that listens: binds it, takes it over from another plugin, or receives it from systemd.
 //!
 //! A plugin that listens at a path holds the path's lock. With [`take_over`], the next plugin renames its own socket
 //! over that of a live plugin. The live one notices that within a second, answers what is in flight, ends, and leaves
@@ -21,7 +21,7 @@ use super::{
     socket_path::{Access, SocketLock, SocketPath},
 };
 
-/// A socket that listens, and the claim to its path for as long as it does.
+/// A socket that listens, and the claim to its path while it listens.
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
@@ -29,12 +29,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Whether this socket has replaced that of another plugin, which has not ended yet.
+    /// Whether this socket has replaced the socket of another plugin, which has not ended yet.
     pub fn takes_over(&self) -> bool {
         self.claim.as_ref().is_some_and(Claim::takes_over)
     }
 
-    /// Registers the socket with the runtime in which it is called. Dropping the claim gives the path up.
+    /// Registers the socket with the runtime in which this is called. Dropping the claim gives the path up.
     ///
     /// # Errors
     /// When the runtime cannot take the socket.
@@ -86,11 +86,11 @@ pub fn take_over(address: &Address, access: Access) -> Result<Listener, SocketEr
     }
 }
 
-/// What came of listening at a path.
+/// The outcome of an attempt to listen at a path.
 enum ListenAttempt {
-    /// Nobody listened there.
+    /// The attempt succeeded, because nobody listened at the path.
     Listening(Listener),
-    /// Somebody listens there, or is taking it over.
+    /// Another plugin listens at the path, or is taking it over.
     Occupied(SocketPath),
 }
 
@@ -105,7 +105,7 @@ fn try_listen(path: SocketPath, access: Access) -> Result<ListenAttempt, SocketE
     Ok(ListenAttempt::Listening(Listener { socket: socket.into(), claim: Some(claim) }))
 }
 
-/// Listens at a path where another plugin listens. The claim waits for the lock of that one.
+/// Listens at a path where another plugin listens. The claim waits for that plugin's lock.
 fn listen_beside(path: SocketPath, access: Access) -> Result<Listener, SocketError> {
     let (lock, next) = (path.open_lock(SocketLock::Listen)?, path.open_lock(SocketLock::TakeOver)?);
     if !path.try_lock(&next)? {
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!((fate(&mut first), fate(&mut second)), (SocketFate::Replaced, SocketFate::There));
         assert!(leads_to(&path, &second) && !leads_to(&path, &first));
         assert!(second.takes_over() && !first.takes_over());
-        // The first one is still there: nobody else can come in, whichever way.
+        // The first successor is still there, so nobody else can take the path over.
         let error = take_over(&path).unwrap_err();
         assert_eq!(error.to_string(), format!("refusing to listen: another plugin is taking {} over", path.display()));
         assert!(refused(&path).ends_with("is held by a live plugin"));

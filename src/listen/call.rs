@@ -1,4 +1,4 @@
-//! One call: limited in time, counted, and logged if it is refused.
+//! Answers one call: limits its time, counts it, and logs it if it is refused.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -15,7 +15,8 @@ use crate::{
     telemetry::method::Method,
 };
 
-/// From a call's headers to its answer. An API server waits for 3 s. It should receive an answer before it gives up.
+/// The time limit from a call's headers to its answer. An API server waits for 3 s, and should receive an answer before
+/// it gives up.
 const CALL_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// Answers one call within its time limit. Without `calls`, the peer is refused.
@@ -26,7 +27,7 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let path = request.uri().path();
     let method = method(path);
-    // What the peer calls a method that the API does not have.
+    // The name of a method that the API does not have, as the peer sent it.
     let other = (method == Method::Other).then(|| refusal::printable(path.rsplit('/').next().unwrap_or_default()));
     let counted = service.metrics().call(method);
     let is_allowed = calls.is_some();
@@ -129,7 +130,7 @@ mod tests {
         stream.write_all(&[GREETING, BEGIN_STATUS].concat()).await.unwrap();
         client.status(StatusRequest {}).await.unwrap();
         stream.write_all(RESET).await.unwrap();
-        // What tonic makes of a body that ends in a reset.
+        // The status that tonic makes if a request body ends in a reset.
         counted(&service, r#"claviger_calls_total{method="Status",code="UNKNOWN"} 1"#).await;
     }
 

@@ -1,4 +1,5 @@
-//! Checks two things: whether our socket is still at its path, and whether the replaced plugin has released its lock.
+//! The claim of a plugin to the path of its socket: tells whether our socket is still there, and whether the replaced
+//! plugin has released its lock.
 
 use std::os::fd::OwnedFd;
 
@@ -7,14 +8,14 @@ use super::{
     socket_path::{Access, FileId, Occupant, SocketPath},
 };
 
-/// What became of our socket.
+/// The state of the path at which our socket was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SocketFate {
-    /// It is still at its path.
+    /// Our socket is still at its path.
     There,
-    /// Another socket is at its path.
+    /// Another socket is at the path.
     Replaced,
-    /// It was removed.
+    /// Our socket was removed.
     Gone,
 }
 
@@ -25,17 +26,17 @@ pub struct Claim {
     access: Access,
     identity: FileId,
     lock: OwnedFd,
-    /// The right to be the next plugin at the path, until the lock of the path is free.
+    /// The right to be the next plugin at the path, while the replaced plugin still holds the lock of the path.
     next: Option<OwnedFd>,
 }
 
 impl Claim {
-    /// Returns the claim to a place where our socket of this identity is.
+    /// Returns the claim to the path `path`, where our socket with the identity `identity` is.
     pub(super) fn new(path: SocketPath, access: Access, identity: FileId, lock: OwnedFd) -> Self {
         Self { path, access, identity, lock, next: None }
     }
 
-    /// Turns the claim into that of a successor, which waits until the replaced plugin leaves the lock.
+    /// Returns the claim of a successor, which waits until the replaced plugin releases the lock.
     pub(super) fn after(mut self, next: OwnedFd) -> Self {
         self.next = Some(next);
         self
@@ -46,7 +47,7 @@ impl Claim {
         self.next.is_some()
     }
 
-    /// Says what became of our socket, and takes the lock if the replaced plugin has left it.
+    /// Returns the state of the path. Takes the lock if the replaced plugin has released it.
     ///
     /// If the system does not answer, or if something that is no socket is at the path, nothing changes: the next look
     /// may see more.

@@ -1,4 +1,4 @@
-//! One connection: its HTTP/2 preface, its limits, and its end.
+//! Serves one connection: waits for its HTTP/2 preface, limits its calls, and ends it.
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
@@ -15,20 +15,21 @@ use tracing::debug;
 use super::call::answer;
 use crate::{grpc::calls::Calls, service::Service, telemetry::event};
 
-/// From connecting to the end of the HTTP/2 preface. An API server sends it at once. After that, it may be idle for
-/// ever.
+/// The time limit from connecting to the end of the HTTP/2 preface. An API server sends it at once. After that, a
+/// connection may be idle for ever.
 pub(super) const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// From a call's headers until its answer has been read.
+/// The time limit from a call's headers until the peer has read the answer.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Calls at a time on one connection. In a storm of Decrypts, the other calls wait at the client.
+/// The greatest number of calls at a time on one connection. In a storm of Decrypts, further calls wait at the client.
 const STREAMS: u32 = 256;
 
-/// Flow control for one call, in bytes. The largest message and its prefix fit, so no honest call waits for an update.
+/// The flow-control window of one call, in bytes. The largest message and its prefix fit, so no honest call waits for
+/// an update.
 const WINDOW: u32 = 128 * 1024;
 
-/// Bytes of one call's headers.
+/// The greatest length of one call's headers in bytes.
 const HEADERS: u32 = 16 * 1024;
 
 /// The time between two pings, and how long a peer may take to answer one.
@@ -80,7 +81,7 @@ fn http2() -> Builder<Streams> {
     http2
 }
 
-/// Runs each call as a task of limited length. A peer that never reads its answer therefore holds nothing for ever.
+/// Runs each call as a task with a time limit. So a peer that never reads its answer holds nothing for ever.
 #[derive(Clone)]
 struct Streams;
 
@@ -103,7 +104,7 @@ mod tests {
         service::testing::open_service,
     };
 
-    /// The limits that a client keeps by itself, because the server announces them first: 256 calls, window, headers.
+    /// A client keeps to these limits by itself, because the server announces them first: 256 calls, window, headers.
     #[tokio::test]
     async fn the_limits_of_a_connection_are_announced() {
         let plugin = Plugin::start(open_service());

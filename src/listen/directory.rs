@@ -1,4 +1,4 @@
-//! The directory of a socket: its real path, and whether another user can change what it contains.
+//! Checks the directory of a socket: finds its real path, and refuses it if another user can change its contents.
 
 use std::{
     io,
@@ -9,8 +9,8 @@ use std::{
 use super::error::{SocketError, failed};
 use crate::durable;
 
-/// Follows the symbolic links of `directory`, and checks where they lead: the path that is checked is the path that is
-/// used.
+/// Follows the symbolic links of `directory`, and checks the directory that they lead to. Returns its real path, so
+/// that the checked path is the one that is used.
 pub(super) fn safe_directory(directory: &Path) -> Result<PathBuf, SocketError> {
     let real = real_directory(directory)?;
     if is_systems(&real) {
@@ -29,8 +29,8 @@ fn real_directory(directory: &Path) -> Result<PathBuf, SocketError> {
     if real.is_dir() { Ok(real) } else { Err(SocketError::NotADirectory(real)) }
 }
 
-/// Directories in which many programs have their files. A plugin in a container may have any other one, such as `/kms`.
-/// Source: the Filesystem Hierarchy Standard 3.0.
+/// The directories in which many programs have their files. A plugin in a container may have any other directory, such
+/// as `/kms`. Source: the Filesystem Hierarchy Standard 3.0.
 #[rustfmt::skip]
 const OF_THE_SYSTEM: [&str; 33] = [
     "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys",
@@ -59,7 +59,7 @@ fn check(real: &Path) -> Result<(), SocketError> {
     Ok(durable::check_ancestors(real, ours)?)
 }
 
-/// Returns the user whom this process runs as.
+/// Returns the user that this process runs as.
 pub(super) fn our_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
@@ -92,13 +92,13 @@ mod tests {
         assert_eq!(text, format!("refusing to listen: {} is not a directory", file.join("below").display()));
     }
 
-    /// The sandbox lets the plugin change what is in the directory, and below it.
+    /// Landlock lets the plugin change everything in the directory of its socket, so it must not be one of these.
     #[test]
     fn a_directory_of_the_system_is_refused() {
         for directory in ["/", "/etc", "/usr", "/usr/lib"] {
             let text = refused(&Path::new(directory).join("kms.sock"));
             let why = "is a system directory, and the socket needs a directory of its own";
-            // Some of them lead elsewhere.
+            // Some of these directories are links.
             let real = Path::new(directory).canonicalize().unwrap();
             assert_eq!(text, format!("refusing to listen: {} {why}", real.display()));
         }

@@ -1,4 +1,4 @@
-//! Why there is no socket to listen on.
+//! The errors of getting a socket that listens.
 
 use std::{
     io,
@@ -8,46 +8,47 @@ use std::{
 use super::address::Address;
 use crate::durable::DurableError;
 
-/// Why there is no socket to listen on.
+/// Why the plugin has no socket to listen on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocketError {
-    /// There is no directory for the socket.
+    /// The directory of the socket does not exist.
     #[error("refusing to listen: directory {0} does not exist")]
     Missing(PathBuf),
-    /// There is something else in the place of the directory.
+    /// The path of the directory leads to something else.
     #[error("refusing to listen: {0} is not a directory")]
     NotADirectory(PathBuf),
-    /// A plugin may change everything in the directory of its socket, and below it.
+    /// The directory belongs to the system. The plugin could change everything in it, because it needs the directory of
+    /// its socket.
     #[error("refusing to listen: {0} is a system directory, and the socket needs a directory of its own")]
     System(PathBuf),
     /// Other users could put their own socket into the directory.
     #[error("refusing to listen: {path} is writable by {} (mode {mode:04o})", writers(*mode))]
     Writable {
-        /// The socket's directory.
+        /// The directory of the socket.
         path: PathBuf,
-        /// Its permissions.
+        /// The permission bits of the directory.
         mode: u32,
     },
-    /// Other users could put their own directory in the place of the socket's.
+    /// Other users could put their own directory in the place of the socket's directory.
     #[error("refusing to listen: {0}")]
     Ancestor(#[from] DurableError),
     /// A user who is neither root nor us owns the directory.
     #[error("refusing to listen: {path} is owned by uid {owner}, expected {}", owners(*ours))]
     Owner {
-        /// The directory.
+        /// The directory of the socket.
         path: PathBuf,
-        /// Its owner.
+        /// The uid of the owner that was found.
         owner: u32,
-        /// The user whom this process runs as.
+        /// The user that this process runs as.
         ours: u32,
     },
     /// This user may not create files in the directory.
     #[error("refusing to listen: directory {path} is not writable by uid {ours}")]
     Unwritable {
-        /// The directory.
+        /// The directory of the socket.
         path: PathBuf,
-        /// The user whom this process runs as.
+        /// The user that this process runs as.
         ours: u32,
     },
     /// Another process holds the socket.
@@ -56,31 +57,31 @@ pub enum SocketError {
     /// Another process is already taking the socket over.
     #[error("refusing to listen: another plugin is taking {0} over")]
     Followed(PathBuf),
-    /// A name in the abstract namespace belongs to its socket until that is closed.
+    /// The address is abstract. Its name belongs to its socket until that is closed.
     #[error("refusing to listen: {0} is an abstract socket, which cannot be taken over")]
     AbstractTakeOver(Address),
-    /// A name in the abstract namespace has no group.
+    /// The address is abstract, and has no group.
     #[error("refusing to listen: @{0} is an abstract socket, which has no group")]
     AbstractGroup(String),
     /// This user may not give the socket to the group.
     #[error("refusing to listen: uid {ours} may not give the socket to group {group}")]
     Group {
-        /// The group's number.
+        /// The number of the group.
         group: u32,
-        /// The user whom this process runs as.
+        /// The user that this process runs as.
         ours: u32,
     },
-    /// What is in the socket's place is no socket, and is not replaced.
+    /// The file at the path is no socket, so it is not replaced.
     #[error("refusing to listen: {0} is not a socket")]
     Occupied(PathBuf),
     /// The kernel refused a step.
     #[error("cannot {step} {path}: {error}")]
     Io {
-        /// The step, as a verb.
+        /// The step, as a verb, for example `bind`.
         step: &'static str,
-        /// What it was done to.
+        /// The path to which the step was applied.
         path: PathBuf,
-        /// The kernel's reason.
+        /// The reason that the kernel gives.
         #[source]
         error: io::Error,
     },

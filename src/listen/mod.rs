@@ -1,4 +1,4 @@
-//! Sockets and connections: where the plugin listens, who may come in, and for how long.
+//! Sockets and connections: where the plugin listens, which users may connect, and for how long.
 //!
 //! ```text
 //! server -> bind -> claim -> socket_path -> directory -> error -> address

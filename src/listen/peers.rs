@@ -1,18 +1,18 @@
-//! The users whose processes may call.
+//! The users whose processes may call the plugin.
 
 use std::collections::BTreeSet;
 
-/// The users whose processes may call, by their numbers.
+/// The users whose processes may call, by uid.
 #[derive(Debug, Clone)]
 pub struct Peers(BTreeSet<u32>);
 
 impl Peers {
-    /// Admits root, the plugin's own user, and `others`.
+    /// Allows root, the plugin's own user, and `others`.
     pub fn new(others: impl IntoIterator<Item = u32>) -> Self {
         Self(others.into_iter().chain([0, rustix::process::geteuid().as_raw()]).collect())
     }
 
-    /// Admits nobody, so that a test can be a refused peer.
+    /// Allows nobody, so that a test can be a refused peer.
     #[cfg(test)]
     pub(super) fn nobody() -> Self {
         Self(BTreeSet::new())

@@ -31,7 +31,7 @@ use crate::{
     telemetry::{advice, event, metrics::Metrics, quota::Quota},
 };
 
-/// The time between two looks after our socket.
+/// The time between two checks of our socket.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// How long the accept loop sleeps after a failure. Most likely, the process has no file descriptor left.
@@ -54,7 +54,7 @@ pub async fn serve(
     let mut shutdown = pin!(shutdown);
     let mut watch = interval(WATCH);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Kept between iterations, because checking the socket cancels a pending `accept`.
+    // These are kept between iterations, because checking the socket cancels a pending `accept`.
     let (mut accept_warnings, mut lost) = (Quota::new(QUIET), false);
     loop {
         tokio::select! {
@@ -75,7 +75,7 @@ pub async fn serve(
     Ok(acceptor.drain().await)
 }
 
-/// Makes the socket again at the same path. If that fails, the old socket stays, and the next look tries again.
+/// Makes the socket again at the same path. If that fails, the old socket stays, and the next check tries again.
 fn restore(claim: &mut Option<Claim>, listener: &mut UnixListener, lost: &mut bool) {
     match claim.as_mut().map(Claim::restore) {
         Some(Ok(restored)) => {
@@ -190,7 +190,7 @@ mod tests {
         assert!(lines[0].contains("ERROR") && lines[0].contains("Too many open files"), "{lines:?}");
     }
 
-    /// RUSTSEC-2024-0376: there, an error of accept ended the loop, and with it the program.
+    /// In RUSTSEC-2024-0376, an error of accept ended the loop, and so the program.
     #[test]
     fn a_plugin_without_descriptors_comes_back() {
         const SOCKET: &str = "CLAVIGER_TEST_SOCKET";

@@ -24,7 +24,7 @@ use super::{
     error::{SocketError, failed},
 };
 
-/// Connections that the kernel holds until they are accepted.
+/// The length of the kernel's queue of connections that are not accepted yet.
 const BACKLOG: i32 = 128;
 
 /// The mode of the socket and of the files of its locks.
@@ -33,19 +33,19 @@ const OURS_ALONE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// The mode of a socket that a group may open as well.
 const OUR_GROUPS: Mode = OURS_ALONE.union(Mode::RGRP).union(Mode::WGRP);
 
-/// Identifies a file: its device and its inode.
+/// Identifies a file by its device and its inode.
 pub(super) type FileId = (u64, u64);
 
 fn identity(stat: &Stat) -> FileId {
     (stat.st_dev, stat.st_ino)
 }
 
-/// What the holder of a lock may do.
+/// The two locks of a path, each of which gives a right.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum SocketLock {
-    /// Listen at the path.
+    /// The right to listen at the path.
     Listen,
-    /// Take the path over from the plugin that listens there.
+    /// The right to take the path over from the plugin that listens there.
     TakeOver,
 }
 
@@ -58,30 +58,31 @@ impl SocketLock {
     }
 }
 
-/// What is at the path.
+/// The file at the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Occupant {
-    /// Nothing.
+    /// No file is at the path.
     Nothing,
-    /// This socket.
+    /// A socket is at the path.
     Socket(FileId),
-    /// Something that is no socket.
+    /// Another kind of file is at the path.
     Other,
 }
 
-/// Who may open the socket besides its owner, who is the plugin's user.
+/// The users who may open the socket, besides the plugin's own user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Access {
-    /// The group, by its number.
+    /// The group whose members may open the socket, by gid.
     pub group: Option<u32>,
 }
 
-/// Lets the kernel make every new socket for our user alone from now on, so that no mode has to be changed afterwards.
+/// Makes the kernel create every new socket for our user alone from now on, so that no mode has to be changed
+/// afterwards.
 pub fn keep_new_sockets_private() {
     umask(Mode::from_raw_mode(0o777) - OURS_ALONE);
 }
 
-/// A name in a directory that is kept open.
+/// A path, as an open directory and a name in it.
 #[derive(Debug)]
 pub(super) struct SocketPath {
     directory: OwnedFd,
@@ -105,8 +106,8 @@ impl SocketPath {
         &self.path
     }
 
-    /// Opens the file whose lock gives this right. The file is never removed, because a lock on a removed file excludes
-    /// nobody.
+    /// Opens the lock file that gives the right `right`. The file is never removed, because a lock on a removed file
+    /// excludes nobody.
     pub(super) fn open_lock(&self, right: SocketLock) -> Result<OwnedFd, SocketError> {
         self.open_beside(right, OFlags::CREATE).map_err(|error| match error {
             Errno::ACCESS | Errno::PERM | Errno::ROFS => self.unwritable(),
@@ -121,7 +122,8 @@ impl SocketPath {
         rustix::fs::openat(&self.directory, &name, flags | create, OURS_ALONE)
     }
 
-    /// Whether another plugin is taking the path over from the one that listens, or from one that ended a moment ago.
+    /// Whether another plugin is taking the path over from the plugin that listens there, or from one that has just
+    /// ended.
     pub(super) fn has_successor(&self) -> Result<bool, SocketError> {
         match self.open_beside(SocketLock::TakeOver, OFlags::empty()) {
             Ok(next) => Ok(!self.try_lock(&next)?),
@@ -130,7 +132,7 @@ impl SocketPath {
         }
     }
 
-    /// Takes a lock unless somebody else holds it, and says whether it did.
+    /// Takes a lock unless somebody else holds it. Returns whether it did.
     pub(super) fn try_lock(&self, lock: &OwnedFd) -> Result<bool, SocketError> {
         match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
@@ -143,7 +145,7 @@ impl SocketPath {
         SocketError::Unwritable { path: self.path.parent().unwrap_or(&self.path).to_owned(), ours: our_uid() }
     }
 
-    /// Says what is at the path now.
+    /// Returns what is at the path now.
     pub(super) fn look(&self) -> Result<Occupant, SocketError> {
         match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(Occupant::Nothing),
@@ -185,12 +187,12 @@ impl SocketPath {
         Ok((socket, identity(&stat)))
     }
 
-    /// Makes the error of a step at this place that the kernel refused.
+    /// Makes the error for a step at this path that the kernel refused.
     fn failed(&self, step: &'static str) -> impl Fn(Errno) -> SocketError {
         move |error| failed(step, &self.path, error)
     }
 
-    /// Removes the file that a killed start may have left.
+    /// Removes the temporary socket that a killed start may have left.
     fn clear(&self, fresh: &str) -> rustix::io::Result<()> {
         match rustix::fs::unlinkat(&self.directory, fresh, AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(()),
@@ -206,8 +208,8 @@ impl SocketPath {
         Ok(socket)
     }
 
-    /// Lets its users open the socket, unless it was made with this group and mode already. It sets the group before
-    /// the mode: in the other order, the socket's first group could open it for a moment.
+    /// Lets the group in `access` open the socket, unless the socket was made with this group and mode. Sets the group
+    /// before the mode: in the other order, the socket's first group could open it for a moment.
     fn admit(&self, fresh: &str, access: Access) -> Result<(), SocketError> {
         let found = rustix::fs::statat(&self.directory, fresh, AtFlags::SYMLINK_NOFOLLOW);
         let found = found.map_err(self.failed("examine the new socket for"))?;
@@ -231,9 +233,9 @@ impl SocketPath {
     }
 }
 
-/// Calls `make` with the group and the umask set so that `group` may open the new socket. Only a daemon of root's needs
-/// this: after it has confined itself it may not call chown or chmod, because root could use them on any file. If the
-/// kernel refuses the group, [`SocketPath::admit`] changes it.
+/// Calls `make` with the group and the umask set so that `group` may open the new socket. Only a daemon that runs as
+/// root needs this: after it has confined itself it may not call chown or chmod, because root could use them on any
+/// file. If the kernel refuses the group, [`SocketPath::admit`] changes it.
 fn in_group<T>(group: Option<u32>, make: impl FnOnce() -> T) -> T {
     let Some(group) = group.filter(|_| geteuid().is_root()) else { return make() };
     let (real, group_before) = (getgid(), getegid());

@@ -41,14 +41,14 @@ use crate::{
     service::Service,
 };
 
-/// A preface and an empty SETTINGS frame: all that a client must say.
+/// An HTTP/2 preface and an empty SETTINGS frame: the minimum that a client must send.
 pub(crate) const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// The headers of a Status call as the first stream: POST, http, path, content-type.
 pub(crate) const BEGIN_STATUS: &[u8] = b"\0\0\x35\x01\x04\0\0\0\x01\
     \x83\x86\x44\x1f/v2.KeyManagementService/Status\x5f\x10application/grpc";
 
-/// Its reset by the client: CANCEL.
+/// A RST_STREAM frame with which the client cancels that call.
 pub(crate) const RESET: &[u8] = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08";
 
 pub(crate) const WHOLE: Bytes = Bytes::from_static(&[0; 5]);
@@ -58,7 +58,7 @@ pub(crate) fn endpoint() -> Endpoint {
     Endpoint::from_static("http://localhost")
 }
 
-/// Far longer than any step of a test takes, so that a test fails instead of hanging.
+/// A time limit that is far longer than any step of a test, so that a test fails instead of hanging.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// A plugin that serves in the background.
@@ -71,7 +71,7 @@ pub(crate) struct Plugin {
 }
 
 impl Plugin {
-    /// Serves the test's own user.
+    /// Starts a plugin that serves the test's own user.
     pub(crate) fn start(service: Arc<Service>) -> Self {
         Self::start_for(service, Peers::new([]))
     }
@@ -103,7 +103,7 @@ impl Plugin {
         UnixStream::connect(&self.path).await.unwrap()
     }
 
-    /// Asks the plugin to end.
+    /// Tells the plugin to end, and does not wait.
     pub(crate) fn stop(&mut self) {
         drop(self.stop.take());
     }
@@ -136,7 +136,7 @@ pub(crate) async fn counted(service: &Service, line: &str) {
         .unwrap_or_else(|_| panic!("no {line} in {}", service.metrics().exposition(None).unwrap()));
 }
 
-/// Counts nothing.
+/// Does nothing, because this build counts no calls.
 #[cfg(not(feature = "metrics"))]
 pub(crate) async fn counted(_: &Service, _: &str) {}
 
@@ -174,12 +174,12 @@ impl Drop for Process {
     }
 }
 
-/// Waits until the other side closes, and drops what it sends before.
+/// Waits until the other side closes the connection, and drops all bytes that it sends before.
 pub(crate) async fn closed(stream: &mut UnixStream) {
     let _ = timeout(SOON, stream.read_to_end(&mut Vec::new())).await.expect("still open");
 }
 
-/// A request's body whose bytes leave as they come from a channel.
+/// A request body whose bytes come from a channel.
 pub(crate) struct Fed(mpsc::UnboundedReceiver<Bytes>);
 
 impl Body for Fed {
@@ -208,7 +208,7 @@ pub(crate) fn begin_status(
     (feed, async { timeout(SOON, call).await.unwrap().unwrap() })
 }
 
-/// Returns the status of a failed call, from the headers of its answer.
+/// Returns the gRPC status of a failed call, from the headers of its answer.
 pub(crate) fn refusal(response: &Response<tonic::body::Body>) -> Option<Status> {
     Status::from_header_map(response.headers())
 }
