@@ -1,8 +1,8 @@
-//! An error with its causes, in one line.
+//! Writes an error and its causes in one line.
 
 use std::error::Error;
 
-/// Joins an error and its causes in one line, and skips a cause whose text is already there.
+/// Joins an error and its causes in one line. Skips a cause whose text is already there.
 pub fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,8 +1,8 @@
-//! The names of the codes of gRPC, as its documentation, the metrics and the log have them.
+//! The names of gRPC codes, as the gRPC documentation, the metrics and the log write them.
 
 use tonic::Code;
 
-/// Returns the name of a code.
+/// Returns the name of a gRPC code.
 pub const fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

@@ -18,14 +18,14 @@ pub fn line(text: &str) -> String {
     })
 }
 
-/// Returns a text of several lines in the same way. The line breaks stay: each value in it has been escaped before, if
-/// it may contain one.
+/// Escapes a text of several lines as [`line`] does, and keeps the line breaks. If a value in the text may contain a
+/// line break, the caller has escaped the value before.
 pub fn page(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns a text of JSON in which such characters are escaped as JSON has it. Outside of strings, JSON has none of
-/// them.
+/// Returns a JSON text in which such characters are escaped as JSON does. Outside of strings, JSON has no such
+/// characters.
 pub fn json(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, one| {
         if one == '\n' || is_harmless(one) {
@@ -53,7 +53,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Escapes the lines of JSON that are written to it. Each call has whole lines.
+/// Escapes the lines of JSON that are written to it. Each call of `write` gets whole lines.
 pub(super) struct JsonWriter<W>(pub(super) W);
 
 impl<W: io::Write> io::Write for JsonWriter<W> {

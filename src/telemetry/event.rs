@@ -1,4 +1,4 @@
-//! Every message of the log, and every field. `docs/errors.md` has the same ones; a test compares them.
+//! Every message of the log, and every field. `docs/errors.md` lists the same ones; a test compares them.
 
 /// The plugin listens on the socket. It answers calls with UNAVAILABLE until the keyring is open.
 pub const LISTENING: &str = "listening";

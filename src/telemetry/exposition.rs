@@ -10,7 +10,7 @@ use prometheus_client::{
     metrics::{MetricType, TypedMetric, counter::Counter},
 };
 
-/// A counter that is shown under exactly its own name, which ends in `_total`.
+/// A counter that is shown under its own name, which ends in `_total`.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Total(Counter);
 
@@ -30,7 +30,7 @@ impl TypedMetric for Total {
 
 impl EncodeMetric for Total {
     fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
-        // Encoded as a gauge, which adds no suffix. The type is that of a counter all the same.
+        // The encoder treats it as a gauge, which gets no suffix. Its type is shown as counter.
         encoder.encode_gauge(&self.0.get())
     }
 

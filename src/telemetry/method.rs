@@ -1,20 +1,20 @@
-//! The methods of the API, by the names that metrics and logs give them.
+//! The methods of the KMS API, with their names in metrics and logs.
 
-/// The method of a call.
+/// The gRPC method of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Method {
-    /// `Status`
+    /// The method `Status`.
     Status,
-    /// `Encrypt`
+    /// The method `Encrypt`.
     Encrypt,
-    /// `Decrypt`
+    /// The method `Decrypt`.
     Decrypt,
-    /// Any other method. The peer's own text must not become a label.
+    /// Any other method. The name that the peer sent must not become a label.
     Other,
 }
 
 impl Method {
-    /// Returns its name in metrics and logs.
+    /// Returns the name of the method in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Status => "Status",

@@ -28,11 +28,11 @@ use super::{
 /// The media type of [`Metrics::exposition`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Upper bounds in seconds. A call takes tens of microseconds, and at most 2.5 s.
+/// The upper bounds of the buckets, in seconds. A call takes tens of microseconds, and at most 2.5 s.
 const BUCKETS: [f64; 16] =
     [5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 1e-1, 5e-1, 1.0, 2.5];
 
-/// The codes that a call can end with. Any other code counts as the last one.
+/// The gRPC codes that a call can end with. Any other code counts as the last one.
 const CODES: [Code; 12] = [
     Code::Ok,
     Code::Cancelled,
@@ -65,34 +65,34 @@ pub struct Metrics {
     self_test_failures: Total,
 }
 
-/// What a scrape shows of the keyring that is served.
+/// The state of the served keyring, for a scrape.
 #[derive(Debug)]
 pub struct ServedKeyring {
-    /// How many times it was changed.
+    /// The generation of the keyring, which counts changes.
     pub generation: u64,
-    /// Whether there is a later keyring on the disk that cannot be opened.
+    /// Whether the disk has a later keyring that cannot be opened.
     pub degraded: bool,
-    /// How many keys no listed backup contains. `None` if the operator keeps no backups, on purpose.
+    /// The number of keys that no listed backup contains. `None` if the operator keeps no backups on purpose.
     pub unbacked: Option<usize>,
-    /// How many calls of Decrypt were refused because the keyring does not hold the key, by the hash of its key_id, or
-    /// by `others`.
+    /// The number of calls of Decrypt that were refused because the keyring does not hold the key, for each hash of a
+    /// key_id, or `others`.
     pub missing: Vec<(String, u64)>,
     /// Each key that is not destroyed.
     pub keys: Vec<ServedKey>,
 }
 
-/// What a scrape shows of a key.
+/// The state of a key, for a scrape.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServedKey {
-    /// The hash of its key_id, as in kube-apiserver's metrics.
+    /// The hash of the key_id, as in kube-apiserver's metrics.
     pub id_hash: String,
-    /// Its place in the life of keys.
+    /// The word for the state of the key.
     pub state: &'static str,
-    /// Seeds that it has unwrapped.
+    /// The number of seeds that the key has unwrapped.
     pub unwrapped: u64,
 }
 
-/// The calls of one method.
+/// The counters of the calls of one method.
 #[derive(Debug)]
 struct MethodCalls {
     method: Method,
@@ -100,7 +100,7 @@ struct MethodCalls {
     duration: Histogram,
 }
 
-/// A call that is being answered. If it is dropped before its end, its peer gave up.
+/// A call that is being answered. If it is dropped without an answer, the peer gave up.
 #[derive(Debug)]
 pub struct Call<'a> {
     calls: &'a MethodCalls,
@@ -176,7 +176,7 @@ impl Metrics {
         }
     }
 
-    /// Writes the text that a scrape receives. `keyring` is what is served now, `None` while sealed.
+    /// Writes the text that a scrape receives. `keyring` is the served keyring. `None` while sealed.
     ///
     /// # Errors
     /// Never in practice, because writing to a String cannot fail.
@@ -246,7 +246,7 @@ impl MethodCalls {
 }
 
 impl Call<'_> {
-    /// Notes the answer's code.
+    /// Notes the gRPC code of the answer.
     pub fn answered(mut self, code: Code) {
         self.code = code;
     }
@@ -267,7 +267,7 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Returns the metrics of the keyring. While sealed, there is only one: that it is sealed.
+/// Returns the metrics of the keyring. While sealed, the only metric says that the plugin is sealed.
 fn of_keyring(keyring: Option<ServedKeyring>) -> Registry {
     let mut registry = Registry::default();
     let sealed = constant(keyring.is_none().into());
@@ -434,7 +434,7 @@ mod tests {
         assert!(!sealed.contains("claviger_key") && !sealed.contains("claviger_unbacked_keys"), "{sealed}");
     }
 
-    /// What `promtool check metrics` demands: HELP and TYPE before the samples of each name, `_total` for counters
+    /// The rules of `promtool check metrics`: HELP and TYPE before the samples of each name, `_total` for counters
     /// only.
     #[test]
     fn every_sample_has_help_and_a_type_of_its_own_name() {

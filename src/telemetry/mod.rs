@@ -44,7 +44,7 @@ use tracing_subscriber::{
 pub use self::causes::causes;
 use self::escape::{Escaped, JsonWriter};
 
-/// How much is logged.
+/// The least important level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
@@ -58,10 +58,10 @@ pub enum LogLevel {
     Debug,
 }
 
-/// How many lines may wait to be written. Further lines are dropped.
+/// The greatest number of lines that wait to be written. Further lines are dropped.
 const WAITING_LINES: usize = 1024;
 
-/// Writes the waiting lines when it is dropped, for at most a second.
+/// The handle of the log. Dropping it writes the waiting lines, for at most a second.
 #[must_use = "without it nothing is written"]
 pub struct Log {
     _writer: WorkerGuard,

@@ -4,7 +4,7 @@ use tonic::Code;
 
 use super::method::Method;
 
-/// Counts nothing.
+/// The counters, which count nothing in this build.
 #[derive(Debug, Default)]
 pub struct Metrics;
 
@@ -31,13 +31,13 @@ impl Metrics {
     /// Counts a peer that may not call.
     pub fn peer_refused(&self) {}
 
-    /// Counts a peer that found all seats taken.
+    /// Counts a connection that was closed because all places were taken.
     pub fn refused_for_room(&self) {}
 
     /// Counts a connection that could not be accepted.
     pub fn accept_failed(&self) {}
 
-    /// Notes how a self-test of wrapping and unwrapping has ended.
+    /// Notes the outcome of a self-test of wrapping and unwrapping.
     pub fn self_test(&self, _: bool) {}
 }
 

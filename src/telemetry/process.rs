@@ -1,10 +1,10 @@
-//! The metrics that Prometheus expects of every process. The kernel reports them at a scrape.
+//! The metrics of the process that Prometheus expects of every program. The kernel reports them at a scrape.
 
 use std::fs;
 
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 
-/// Returns the metrics of this process now. One that the kernel does not report is left out.
+/// Returns the present metrics of this process. A metric that the kernel does not report is left out.
 pub(super) fn now() -> Registry {
     let mut registry = Registry::default();
     let known = [
@@ -27,7 +27,7 @@ fn resident_bytes() -> Option<usize> {
 }
 
 fn open_descriptors() -> Option<usize> {
-    // Does not count the descriptor of this directory.
+    // Subtracts the descriptor that reads this directory.
     fs::read_dir("/proc/self/fd").ok()?.count().checked_sub(1)
 }
 

@@ -12,12 +12,13 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// Allows one line in `period`, and the first one at once.
+    /// Allows one line in each `period`, and the first line at once.
     pub const fn new(period: Duration) -> Self {
         Self { period, said: None, left_out: 0 }
     }
 
-    /// Says, if a line may be written `now`, how many were left out since the last one.
+    /// Takes a line from the quota. If the line may be written at the time `now`, returns how many lines were left out
+    /// since the last one.
     pub fn take(&mut self, now: Instant) -> Option<u64> {
         if self.said.is_some_and(|said| now.saturating_duration_since(said) < self.period) {
             self.left_out += 1;
