@@ -1,5 +1,5 @@
-//! The promises of every parser of bytes from outside: it never panics, and writing what it has read gives the same
-//! bytes.
+//! The promises of every parser of bytes from outside: it never panics, and encoding the result of a parse gives the
+//! same bytes again.
 //!
 //! If a format ends in an HMAC, a valid one is added, because otherwise a parser would refuse everything at once.
 //! `fuzz/` runs these functions for any length of time. The tests run them over the inputs in `fuzz/corpus/`.
@@ -41,10 +41,10 @@ use crate::{
     text::base64,
 };
 
-/// The name of a target, and the function that checks the promise on some bytes.
+/// The name of a fuzz target, and the function that checks its promise on some bytes.
 pub type FuzzTarget = (&'static str, fn(&[u8]));
 
-/// All targets.
+/// All fuzz targets.
 pub const TARGETS: [FuzzTarget; 16] = [
     ("wrapped-seed", wrapped_seed),
     ("record", record),
@@ -66,7 +66,7 @@ pub const TARGETS: [FuzzTarget; 16] = [
 
 const UUID: Uuid = Uuid([5; 16]);
 
-/// The root key of all inputs. It is not secret.
+/// The root key of all inputs. It is public.
 static ROOT: LazyLock<RootKey> = LazyLock::new(|| RootKey::from_secret(fixed(7)));
 static KEK: LazyLock<Kek> = LazyLock::new(|| kek(8));
 
@@ -80,7 +80,7 @@ fn kek(byte: u8) -> Kek {
     Kek::from_secret(fixed(byte), UUID).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Returns `data` with the last line that makes it authentic.
+/// Returns `data` with a last line that authenticates it.
 fn signed(data: &[u8], label: MacLabel) -> Vec<u8> {
     let mut text = data.to_vec();
     if text.last() != Some(&b'\n') {
@@ -182,7 +182,7 @@ fn names(data: &[u8]) {
     if let Ok(key_id) = text.parse::<KeyId>() {
         assert_eq!(key_id.to_string(), text);
     }
-    // The scanner has a parser of its own for key_ids.
+    // The scanner has its own parser of key_ids, which must agree with the keyring's.
     assert_eq!(commitment_half(text), text.parse::<KeyId>().ok().map(|key_id| key_id.commitment_half()));
     if let Ok(expect) = text.parse::<Expect>() {
         assert_eq!(expect.to_string(), text);
@@ -192,7 +192,7 @@ fn names(data: &[u8]) {
 fn stored_value(data: &[u8]) {
     let value = classify(data);
     match data.strip_prefix(b"k8s:enc:") {
-        // The provider is the text in the value, or `unknown`.
+        // The provider is a prefix of the text in the value, or `unknown`.
         Some(rest) => assert!(value.provider == "unknown" || rest.starts_with(value.provider.as_bytes())),
         None => assert_eq!(value.provider, IDENTITY),
     }
@@ -286,7 +286,7 @@ fn encryption_config(data: &[u8]) {
     }
 }
 
-/// Reads a file of any kind that may contain kube-apiserver's flags. If it names no etcd, the reason is known.
+/// Reads a file of any kind that may contain kube-apiserver's flags. If the flags name no etcd, the result says why.
 fn api_server_flags(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(found) = FoundFlags::in_file(Path::new("file"), text, &|_| Ok(text.to_owned())) {
@@ -380,8 +380,8 @@ mod tests {
         ]
     }
 
-    /// The first inputs are what honest programs write, under keys that are not secret. `CLAVIGER_SEED_CORPUS=1` writes
-    /// them to the corpus again.
+    /// The first inputs of the corpus are files of honest programs, under keys that are public.
+    /// `CLAVIGER_SEED_CORPUS=1` writes them to the corpus again.
     #[test]
     fn the_first_inputs_are_accepted() {
         let keyring = testing::keyring(&ROOT, UUID);

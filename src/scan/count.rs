@@ -1,8 +1,8 @@
-//! A number as people read it.
+//! Formats a number for people.
 
 use std::fmt::{self, Display, Formatter};
 
-/// Shows a number with a comma between thousands: `1,234,567`.
+/// A number that is shown with a comma between thousands: `1,234,567`.
 #[derive(Debug, Clone, Copy)]
 pub struct Count(pub u64);
 

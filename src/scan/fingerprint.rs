@@ -12,11 +12,12 @@ use std::{
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-/// A short hash of a key or of a wrapped seed.
+/// The fingerprint of a key or of a wrapped seed: a hash of 96 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 12]);
 
-/// Makes fingerprints. All threads of a scan use clones of one, or their fingerprints could not be compared.
+/// Makes fingerprints. All threads of a scan use clones of one fingerprinter, so that their fingerprints can be
+/// compared.
 #[derive(Clone)]
 pub struct Fingerprinter(SipHasher13);
 
@@ -39,7 +40,7 @@ impl Fingerprinter {
 
 impl Hash for Fingerprint {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // The bits are evenly distributed already.
+        // The bits of a fingerprint are evenly distributed already.
         state.write_u64(self.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)));
     }
 }
@@ -81,7 +82,7 @@ pub struct FingerprintSet {
 }
 
 impl FingerprintSet {
-    /// Makes an empty set.
+    /// Makes an empty set of fingerprints.
     pub fn new() -> Self {
         Self { shards: (0..SHARDS).map(|_| HashSet::default()).collect() }
     }
@@ -91,30 +92,30 @@ impl FingerprintSet {
         self.shards[shard(fingerprint)].insert(fingerprint)
     }
 
-    /// Whether the set contains a fingerprint.
+    /// Whether the set contains the fingerprint.
     pub fn contains(&self, fingerprint: Fingerprint) -> bool {
         self.shards[shard(fingerprint)].contains(&fingerprint)
     }
 }
 
-/// A large list of fingerprints, 12 bytes for each, which can say afterwards whether one is in it twice.
+/// A large list of fingerprints, 12 bytes for each. It can tell afterwards whether one occurs twice.
 pub struct FingerprintList {
     shards: Vec<Vec<Fingerprint>>,
 }
 
 impl FingerprintList {
-    /// Makes an empty list.
+    /// Makes an empty list of fingerprints.
     pub fn new() -> Self {
         Self { shards: vec![Vec::new(); SHARDS] }
     }
 
-    /// Adds a fingerprint.
+    /// Adds a fingerprint to the list.
     pub fn push(&mut self, fingerprint: Fingerprint) {
         self.shards[shard(fingerprint)].push(fingerprint);
     }
 
-    /// Whether no fingerprint is in the list twice. Two threads check a half each, shard by shard, because a shard fits
-    /// into the processor's cache.
+    /// Whether no fingerprint occurs twice in the list. Two threads check one half each, shard by shard, because a
+    /// shard fits into the processor's cache.
     pub fn is_distinct(&self) -> bool {
         let is_distinct = |shards: &[Vec<Fingerprint>]| {
             let mut table = FingerprintTable::default();

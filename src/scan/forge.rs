@@ -5,16 +5,16 @@ use std::{collections::HashMap, io::Write};
 /// One change of a key: its revision, the key, and the new value. A deletion has no value.
 pub type Change<'a> = ((u64, u64), &'a [u8], Option<&'a [u8]>);
 
-/// How a database is laid out.
+/// The layout of a forged database.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
-    /// Bytes of a page: a power of two, at least 512.
+    /// The size of a page in bytes: a power of two, at least 512.
     pub page_size: usize,
-    /// Elements of a leaf.
+    /// The number of elements in a leaf.
     pub leaf: usize,
-    /// Children of a branch.
+    /// The number of children of a branch.
     pub branch: usize,
-    /// The revision up to which it was compacted.
+    /// The revision up to which the database was compacted.
     pub compacted: Option<u64>,
 }
 
@@ -49,7 +49,7 @@ pub fn database(shape: Shape, changes: &[Change<'_>]) -> Vec<u8> {
     let key = [level[0].1.to_le_bytes(), [0; 8]].concat();
     let compacted = shape.compacted.map(|revision| (b"finishedCompactRev".to_vec(), name((revision, 0), false)));
     let compacted: Vec<_> = compacted.into_iter().collect();
-    // A bucket that has a page of its own in place of a tree: no root, a sequence number, and the page.
+    // A bucket that is stored inline: root 0, a sequence number, and a page of its own.
     let meta = [vec![0; 16], header(0, LEAF, compacted.len(), 0), leaf(&compacted, 0)].concat();
     let buckets = [(b"key".to_vec(), key), (b"meta".to_vec(), meta)];
     let root = pages.add(LEAF, buckets.len(), &leaf(&buckets, 1));
@@ -66,7 +66,7 @@ pub fn mend_meta(bytes: &mut [u8], page_size: usize) {
     }
 }
 
-/// Makes a file without a name that contains these bytes, and disappears when it is closed.
+/// Makes a file without a name that contains these bytes. The file disappears when it is closed.
 pub fn file(bytes: &[u8]) -> std::io::Result<std::fs::File> {
     let fd = rustix::fs::memfd_create("database", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut file = std::fs::File::from(fd);
@@ -149,8 +149,8 @@ fn name((main, sub): (u64, u64), is_tombstone: bool) -> Vec<u8> {
     [&main.to_be_bytes()[..], b"_", &sub.to_be_bytes(), end].concat()
 }
 
-/// Returns the key and value of one entry. `made` has, for each key that exists, the revision of its creation and its
-/// version.
+/// Returns the key and value of one entry. `made` contains the revision of creation and the version of each key that
+/// exists.
 fn entry<'a>((revision, key, value): &Change<'a>, made: &mut HashMap<&'a [u8], (u64, u64)>) -> (Vec<u8>, Vec<u8>) {
     let mut message = Vec::new();
     let mut bytes = |tag: u32, bytes: &[u8]| prost::encoding::bytes::encode(tag, &bytes.to_vec(), &mut message);

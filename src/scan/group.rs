@@ -8,20 +8,21 @@ use std::{
 use super::{names::Resource, value::UNKNOWN};
 use crate::crypto::Commitment;
 
-/// The largest number of groups that are kept apart, far more than any cluster has. Anyone who can write to etcd can
-/// invent more, and must not be able to fill the memory: the values of all further groups are counted as one group.
+/// The greatest number of groups that are counted separately, far more than any cluster has. Anyone who can write to
+/// etcd can invent more, and must not be able to fill the memory: the values of all further groups are counted as one
+/// group.
 pub const GROUPS_MAX: usize = 8192;
 
-/// What all values of a group have in common.
+/// The properties that all values of a group have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Group {
-    /// Their resource.
+    /// The resource of the values.
     pub resource: Resource,
-    /// Their provider, by the prefix that it stores.
+    /// The provider of the values, as their prefix names it.
     pub provider: String,
-    /// The KMS v2 key that they name.
+    /// The key_id that the values name. `None` for other providers than KMS v2.
     pub key_id: Option<String>,
-    /// The commitment of the key that wrapped their seeds, if the seeds have the shape of claviger's.
+    /// The commitment of the key that wrapped the seeds of the values, if the seeds have the shape of claviger's.
     pub commitment: Option<Commitment>,
 }
 
@@ -33,7 +34,7 @@ impl Group {
     }
 }
 
-/// All groups that a scan has met, each with a number. The threads of a scan share them.
+/// The groups that a scan has met, each with a number. The threads of a scan share them.
 #[derive(Debug, Default)]
 pub struct Groups(Mutex<GroupTable>);
 
@@ -67,7 +68,7 @@ impl Groups {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).groups.len() > GROUPS_MAX
     }
 
-    /// Whether API servers have the resource of any of these groups.
+    /// Whether at least one of these groups has a resource that API servers have.
     pub fn have_known_resource(&self) -> bool {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         table.groups.iter().any(|group| group.resource.is_known())

@@ -9,7 +9,8 @@ use super::{
 };
 
 impl ScanReport {
-    /// Returns the sentences that matter most, the worst first. If the prefix is wrong, nothing else matters.
+    /// Returns the most important sentences of the report, the worst first. If the prefix is wrong, nothing else
+    /// matters.
     pub fn headline(&self) -> String {
         if let Some(sentence) = self.reasons.iter().find_map(wrong_prefix) {
             return sentence;
@@ -39,7 +40,7 @@ impl ScanReport {
         (!sentences.is_empty()).then(|| sentences.join(". "))
     }
 
-    /// Says how many objects are in some of the rows, Secrets first.
+    /// Says how many objects are in the rows for which `is_one` is true, Secrets first.
     fn of_rows(&self, is_one: impl Fn(&GroupRow) -> bool) -> Option<String> {
         let (secrets, others): (Vec<&GroupRow>, Vec<&GroupRow>) =
             self.groups.iter().filter(|row| is_one(row)).partition(|row| row.resource == "secrets");
@@ -60,7 +61,7 @@ impl ScanReport {
         let is = if readable == 1 { "is" } else { "are" };
         let older = self.older_readable();
         let older = (older > 0).then(|| format!("; {} can be read in this file", Count(older).of("older value")));
-        // With older values, the sentence is about all that is in the file.
+        // If the report counts older values, the sentence is about everything in the file.
         let (live, place) = if older.is_some() { ("live ", "") } else { ("", " in etcd") };
         let older = older.unwrap_or_default();
         if self.reasons.contains(&Incomplete::Groups) {
@@ -100,7 +101,7 @@ impl ScanReport {
         Some(format!("{what} damaged"))
     }
 
-    /// Says how many objects have this kind of finding, without those that the API server cannot read.
+    /// Says how many objects have a finding of this kind, without the objects that the API server cannot read.
     fn found_in(&self, kind: FindingKind) -> Option<String> {
         let rows = self.groups.iter().filter(|row| row.found.contains(&kind) && !row.is_undecryptable());
         let objects: u64 = rows.map(|row| row.objects).sum();
@@ -121,7 +122,7 @@ fn wrong_prefix(reason: &Incomplete) -> Option<String> {
     }
 }
 
-/// Returns `1 object is`, or `2 objects are`.
+/// Returns the words `1 object is` or `2 objects are`, with `noun`.
 fn plural_is(count: u64, noun: &str) -> String {
     format!("{} {}", Count(count).of(noun), if count == 1 { "is" } else { "are" })
 }

@@ -18,31 +18,31 @@ use crate::{
     crypto::Commitment,
 };
 
-/// What can be wrong with a value, the worst first. `docs/scan.md` explains each.
+/// A fault of a value, the worst first. `docs/scan.md` explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingKind {
-    /// The value is not what its prefix says. Also used for a page that cannot be read.
+    /// The value does not have the form that its prefix promises. Also used for a page that cannot be read.
     Damaged,
-    /// It is in plaintext, although the first provider of the entry that covers it encrypts.
+    /// The value is in plaintext, although the first provider of the entry that covers it encrypts.
     PlaintextAlthoughCovered,
-    /// It is a Secret in plaintext, and no known entry encrypts it.
+    /// The value is a Secret in plaintext, and no known entry encrypts it.
     Plaintext,
-    /// Its provider is not in the entry that covers it, so the API server cannot read it.
+    /// The provider of the value is not in the entry that covers it, so the API server cannot read the value.
     NoProvider,
-    /// The keyring does not have its key, or has destroyed it.
+    /// The keyring does not have the key of the value, or has destroyed it.
     UnknownKey,
-    /// Its key is disabled.
+    /// The key of the value is disabled.
     DisabledKey,
-    /// Its provider is in the entry that covers it, but is not the first.
+    /// The provider of the value is in the entry that covers it, but is not the first.
     NotFirstProvider,
-    /// Its key is not the primary key.
+    /// The key of the value is not the primary key.
     #[serde(rename = "stale")]
     OldKey,
 }
 
 impl FindingKind {
-    /// All kinds, the worst first.
+    /// All kinds of findings, the worst first.
     pub const ALL: [Self; 8] = [
         Self::Damaged,
         Self::PlaintextAlthoughCovered,
@@ -54,7 +54,7 @@ impl FindingKind {
         Self::OldKey,
     ];
 
-    /// Returns the name in JSON, metrics and tables.
+    /// Returns the name of the kind in JSON, metrics and tables.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Damaged => "damaged",
@@ -69,16 +69,16 @@ impl FindingKind {
     }
 }
 
-/// What a key of the keyring can be used for.
+/// The use of a key of the keyring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyUse {
-    /// It wraps new seeds, and unwraps.
+    /// The key wraps new seeds, and unwraps.
     Primary,
-    /// It unwraps.
+    /// The key unwraps, and does not wrap.
     Unwraps,
-    /// Nothing, until it is enabled again.
+    /// The key is of no use until it is enabled again.
     Disabled,
-    /// Nothing, for ever.
+    /// The key is of no use for ever.
     Destroyed,
 }
 
@@ -91,14 +91,14 @@ pub enum WrappingKey<'a> {
     Foreign,
 }
 
-/// What the operator says of the keys of one keyring.
+/// The keys of one keyring, and what the operator expects of them.
 #[derive(Debug, Clone)]
 pub struct KnownKeys {
-    /// The provider whose values must all be under these keys, by the prefix that it stores.
+    /// The provider whose values must all be under these keys, as their prefix names it.
     provider: String,
-    /// What each key can be used for, by the first half of its commitment. A key_id shows no more of the commitment.
+    /// The use of each key, by the first half of its commitment. A key_id shows no more of the commitment.
     uses: BTreeMap<[u8; 16], KeyUse>,
-    /// Whether these are all keys of the keyring.
+    /// Whether the list contains all keys of the keyring.
     is_whole: bool,
 }
 
@@ -127,28 +127,28 @@ impl KnownKeys {
             Some(KeyUse::Destroyed) => Some(FindingKind::UnknownKey),
             None if provider == self.provider && self.is_whole => Some(FindingKind::UnknownKey),
             None if provider == self.provider => Some(FindingKind::OldKey),
-            // Any other key of claviger's may be an old key of this keyring.
+            // Any other key of claviger may be an old key of this keyring.
             None if !self.is_whole && key != WrappingKey::Foreign => Some(FindingKind::OldKey),
             Some(KeyUse::Primary) | None => None,
         }
     }
 }
 
-/// What values are compared with.
+/// The configuration and the keys that values are compared with.
 #[derive(Debug, Clone, Default)]
 pub struct Judge {
-    /// Which resources should be encrypted, and by which provider.
+    /// The resources that should be encrypted, with their providers. `None` without an EncryptionConfiguration.
     pub coverage: Option<Coverage>,
-    /// The keys of one keyring.
+    /// The keys of one keyring. `None` without a keyring.
     pub keys: Option<KnownKeys>,
 }
 
-/// What is wrong with all values of a group.
+/// The judgement about all values of a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Everything that is wrong with them.
+    /// All findings that hold for the values.
     pub kinds: Vec<FindingKind>,
-    /// Whether they are plaintext that no entry covers. That may be intended.
+    /// Whether the values are plaintext that no entry covers. That may be intended.
     pub is_uncovered: bool,
 }
 
@@ -188,7 +188,7 @@ impl Judge {
             Some(Some(providers)) if !providers.write(provider) && provider != IDENTITY => {
                 verdict.kinds.push(FindingKind::NotFirstProvider);
             }
-            // Without an entry, an API server reads plaintext only.
+            // If no entry covers the resource, an API server reads only plaintext.
             Some(None) if provider != IDENTITY => verdict.kinds.push(FindingKind::NoProvider),
             _ => {}
         }
@@ -197,7 +197,7 @@ impl Judge {
         verdict
     }
 
-    /// Whether the entry that covers `resource` has new values written in plaintext.
+    /// Whether the entry that covers `resource` makes the API server write plaintext.
     pub fn writes_plaintext(&self, resource: &Resource) -> bool {
         let providers = self.coverage.as_ref().and_then(|coverage| covering(coverage, resource));
         providers.is_some_and(|providers| providers.first() == IDENTITY)
@@ -216,7 +216,7 @@ fn covering<'a>(coverage: &'a Coverage, resource: &Resource) -> Option<&'a Entry
     coverage.of(&resource.name, resource.group.as_deref())
 }
 
-/// Whether every object of the resource is confidential. About other resources the operator decides.
+/// Whether every object of the resource is confidential. For other resources the operator decides.
 fn is_secret(resource: &Resource) -> bool {
     const TOKENS: [&str; 2] = ["oauthaccesstokens", "oauthauthorizetokens"];
     let is_core = resource.name == "secrets" && resource.group.as_deref() == Some("");
@@ -260,7 +260,7 @@ resources:
             ("secrets", "kms:v1:claviger", &["no-provider"]),
             ("secrets", "identity", &["plaintext-although-covered"]),
             ("example.com/widgets", "identity", &["plaintext-although-covered"]),
-            // No identity: the API server cannot read it.
+            // Without `identity` in the entry, the API server cannot read plaintext.
             ("configmaps", "identity", &["plaintext-although-covered", "no-provider"]),
             ("pods", "identity", &[]),
             ("pods", "kms:v2:old", &["not-first-provider"]),
@@ -318,8 +318,7 @@ resources:
         for (provider, key, by_keyring, by_primary) in [
             ("kms:v2:claviger", WrappingKey::Claviger(&other), &["unknown-key"][..], &["stale"][..]),
             ("kms:v2:claviger", WrappingKey::Foreign, &["unknown-key"], &["stale"]),
-            // The key may belong to another keyring, or be an old one of this keyring. The primary key alone does not
-            // show which.
+            // The key may belong to another keyring, or be an old key of this one. The primary key alone does not tell.
             ("kms:v2:another", WrappingKey::Claviger(&other), &[], &["stale"]),
             ("kms:v2:another", WrappingKey::Foreign, &[], &[]),
         ] {

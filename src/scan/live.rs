@@ -24,37 +24,37 @@ use super::{
 };
 use crate::etcd::{Client, EtcdError, KeyValue, Servers, ServersError};
 
-/// How many pages may be read before the sink takes them.
+/// The number of pages that may be read before the sink takes them.
 const AHEAD: usize = 1;
 
-/// What kine itself keeps below the prefix, for the health check of API servers. It is no object.
+/// The key that kine keeps below the prefix for the health check of API servers, and its value. It is no object.
 const HEALTH_OF_KINE: (&[u8], &[u8]) = (b"/registry/health", br#"{"health":"true"}"#);
 
 /// Why a live etcd could not be scanned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LiveError {
-    /// The system did not give what an event loop needs.
+    /// The system did not start the event loop.
     #[error("starting the event loop: {0}")]
     Runtime(#[source] std::io::Error),
-    /// etcd did not answer, or refused.
+    /// etcd did not answer, or refused the request.
     #[error(transparent)]
     Etcd(#[from] EtcdError),
-    /// etcd sent a key that does not come after the one before, or lies outside the range.
+    /// etcd sent a key that does not come after the one before, or that lies outside the range.
     #[error("etcd {url} sent the key {key:?} out of order, which is not how etcd answers")]
     Order {
-        /// The endpoints.
+        /// The addresses of the endpoints.
         url: String,
-        /// The key, as far as it is text.
+        /// The key, shown as text.
         key: String,
     },
-    /// No client can be made of what was configured.
+    /// The configured addresses and certificates make no client.
     #[error(transparent)]
     Servers(#[from] ServersError),
 }
 
-/// Hands the objects below the summarizer's prefix to `sink`. `progress` is called with how many are read, and of how
-/// many.
+/// Passes the objects below the summarizer's prefix to `sink`. `progress` is called with the number of objects read so
+/// far, and with the total.
 ///
 /// # Errors
 /// When etcd cannot be reached, refuses, or stops answering before the last page.
@@ -73,7 +73,7 @@ pub fn scan<S: Sink>(
     }
     let incomplete = end.is_break().then_some(Incomplete::Ended).into_iter().collect();
     let (fit, other_prefixes) = match source.revision {
-        // Nobody has written anything yet.
+        // Nobody has written to this etcd yet.
         ..=1 => (PrefixFit::Fits, Vec::new()),
         _ => fit(servers, &summarizer, objects > 0)?,
     };
@@ -81,7 +81,7 @@ pub fn scan<S: Sink>(
     Ok(ScanOutcome { source, overrides, damage, incomplete, outside: OutsideValues::default(), fit, other_prefixes })
 }
 
-/// Hands the objects after `key`, which is below the summarizer's prefix, to `sink`. Nothing is said about the source.
+/// Passes the objects after `key`, which is below the summarizer's prefix, to `sink`. Reports nothing about the source.
 /// Returns whether the sink has ended the scan.
 ///
 /// # Errors
@@ -97,7 +97,7 @@ pub fn scan_after<S: Sink>(
     hand_on(servers, next_key(key), &mut taker, &mut |_, _| ())
 }
 
-/// Reads from the key `from` to the end of the prefix, in a thread of its own, and hands the pages on in this thread.
+/// Reads from the key `from` to the end of the prefix in a thread of its own, and takes the pages in this thread.
 fn hand_on<S: Sink>(
     servers: &Servers,
     from: Vec<u8>,
@@ -119,7 +119,7 @@ fn hand_on<S: Sink>(
     })
 }
 
-/// Returns the event loop of a client, in this thread.
+/// Starts an event loop for a client, in this thread.
 ///
 /// # Errors
 /// When the system does not give what it needs.
@@ -127,7 +127,7 @@ pub(super) fn runtime() -> Result<Runtime, LiveError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LiveError::Runtime)
 }
 
-/// Judges the prefix after its objects were read. If it is wrong, looks which ones there are.
+/// Judges the prefix after its objects were read. If it is wrong, looks for the prefixes that there are.
 fn fit(servers: &Servers, summarizer: &Summarizer, has_keys: bool) -> Result<(PrefixFit, Vec<String>), LiveError> {
     let (runtime, mut client) = (runtime()?, Client::new(servers)?);
     let prefix = String::from_utf8_lossy(summarizer.names().prefix()).into_owned();
@@ -142,15 +142,15 @@ fn fit(servers: &Servers, summarizer: &Summarizer, has_keys: bool) -> Result<(Pr
     }))
 }
 
-/// Takes the pages, in the thread that counts.
+/// Takes the pages, in the thread that passes objects to the sink.
 struct PageTaker<'s, S> {
     summarizer: Summarizer,
     sink: &'s mut S,
     source: ScanSource,
     order: KeyOrder,
-    /// How many keys were taken.
+    /// The number of keys that were taken.
     keys: u64,
-    /// How many of them are objects.
+    /// The number of these keys that are objects.
     objects: u64,
 }
 
@@ -161,7 +161,7 @@ impl<'s, S: Sink> PageTaker<'s, S> {
         Self { summarizer, sink, source, order, keys: 0, objects: 0 }
     }
 
-    /// Checks a page, and hands its objects to the sink until it wants no more.
+    /// Checks a page, and passes its objects to the sink until the sink ends the scan.
     fn take(&mut self, answer: AnsweredPage, progress: Progress<'_>) -> Result<ControlFlow<()>, LiveError> {
         let AnsweredPage { page, revision, cluster_id, left } = answer;
         self.order.check(&page)?;
@@ -183,7 +183,7 @@ impl<'s, S: Sink> PageTaker<'s, S> {
     }
 }
 
-/// Checks that keys ascend and lie in the range that was asked for. A server that repeats a key would otherwise be read
+/// Checks that keys ascend and lie in the range that was asked for. Otherwise a server that repeats a key would be read
 /// for ever.
 struct KeyOrder {
     url: String,
@@ -197,7 +197,7 @@ impl KeyOrder {
         Self { url, before: prefix.to_vec(), to: end_of_prefix(prefix), is_begun: false }
     }
 
-    /// Expects only keys after this one.
+    /// Expects only keys after `key` from now on.
     fn begin_after(&mut self, key: &[u8]) {
         self.before = key.to_vec();
         self.is_begun = true;
@@ -232,13 +232,13 @@ mod tests {
     };
     use crate::harness::{binaries::EtcdVersion, etcd::Etcd, processes::Run};
 
-    /// More than the first page has.
+    /// The number of keys in the test: more than the first page has.
     const KEYS: usize = 600;
 
-    /// etcd accepts this many operations in a transaction.
+    /// The number of operations that etcd accepts in a transaction.
     const OPERATIONS: usize = 100;
 
-    /// Puts keys below `/registry/`, by the JSON that etcd accepts besides gRPC.
+    /// Puts keys below `/registry/`, through the JSON interface of etcd.
     fn fill(etcd: &Etcd) {
         let base64 = <base64ct::Base64 as base64ct::Encoding>::encode_string;
         let puts: Vec<String> = (0..KEYS)
@@ -258,7 +258,7 @@ mod tests {
         }
     }
 
-    /// Ends the scan at its `last` object.
+    /// A sink that ends the scan at its `last` object.
     struct Stopping {
         last: usize,
         taken: usize,

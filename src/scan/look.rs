@@ -4,7 +4,7 @@
 use super::prefixes::{Prefixes, after, end_of};
 use crate::etcd::{Client, EtcdError, Query};
 
-/// The most requests of one look, and how many keys are asked for at once. kine may send their values, too.
+/// The greatest number of requests of one look, and the number of keys in one answer. kine may send their values, too.
 const HOPS: usize = 32;
 const KEYS: u32 = 16;
 
@@ -25,7 +25,7 @@ pub async fn look(client: &mut Client) -> Vec<String> {
     prefixes.likely()
 }
 
-/// Returns the prefix of an API server that `prefix` lies inside of, if there is one. `prefix` ends with a slash.
+/// Returns the prefix of an API server that contains `prefix`, if there is one. `prefix` ends with a slash.
 pub async fn look_around(client: &mut Client, prefix: &str) -> Option<String> {
     let ends = prefix.trim_end_matches('/').match_indices('/').map(|(at, _)| at).skip(1).take(HOPS);
     for end in ends {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::etcd::{Client, EtcdError, KeyValue, Page, Query, Servers};
 
-/// Hands the objects with these keys to `sink`, in the order of the keys. What is not there is left out.
+/// Passes the objects with these keys to `sink`, in the order of the keys. Skips keys that etcd does not have.
 ///
 /// # Errors
 /// When etcd cannot be reached, refuses, or sends another key.
@@ -55,7 +55,7 @@ pub fn lookup<S: Sink>(
     Ok(ScanOutcome { source, overrides, damage, incomplete, outside: OutsideValues::default(), fit, other_prefixes })
 }
 
-/// Reads one key, at the revision of the keys before, or at the newest revision if that one is gone.
+/// Reads one key at the revision of the earlier keys. If that revision is gone, reads at the newest revision.
 async fn one(client: &mut Client, key: &[u8], revision: &mut u64) -> Result<Page, EtcdError> {
     loop {
         let to = [key, &[0]].concat();
@@ -87,8 +87,8 @@ fn hand_on<S: Sink>(entry: &KeyValue, summarizer: &mut Summarizer, sink: &mut S)
     sink.object(&Object { key: &entry.key, mod_revision: entry.mod_revision, summary, value })
 }
 
-/// Judges the prefix when something was not found below it. A client may be allowed to read its own keys only; then
-/// nothing speaks against the prefix.
+/// Judges the prefix after a key was not found below it. If the client may read its own keys only, nothing speaks
+/// against the prefix.
 async fn fit(client: &mut Client, summarizer: &Summarizer) -> (PrefixFit, Vec<String>) {
     let prefix = String::from_utf8_lossy(summarizer.names().prefix()).into_owned();
     match has_namespaces(client, &prefix).await {

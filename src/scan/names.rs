@@ -13,7 +13,7 @@ pub const DEFAULT_PREFIX: &str = "/registry";
 /// Resources that kube-apiserver uses internally and never encrypts, even if an entry lists `*.*`.
 const BOOKKEEPING: [&str; 3] = ["masterleases", "peerserverleases", "ranges"];
 
-/// Paths that differ from the name of their resource.
+/// The paths of resources that differ from their names.
 const RENAMED: [(&str, &str); 6] = [
     ("controllers", "replicationcontrollers"),
     ("ingress", "ingresses"),
@@ -23,7 +23,8 @@ const RENAMED: [(&str, &str); 6] = [
     ("services/specs", "services"),
 ];
 
-/// The resources of each group that are stored below their name. A test compares this with what real API servers serve.
+/// The resources of each group that are stored below their name. A test compares this table with the resources of real
+/// API servers.
 const GROUPS: [(&str, &[&str]); 19] = [
     (
         "",
@@ -96,26 +97,26 @@ const GROUPS: [(&str, &[&str]); 19] = [
     ("storagemigration.k8s.io", &["storageversionmigrations"]),
 ];
 
-/// Groups of Kubernetes itself whose resources are stored as custom ones are, below `<group>/<resource>`, by the parts
-/// of an API server that add other API servers and custom resources.
+/// The groups of Kubernetes itself whose resources are stored like custom ones, below `<group>/<resource>`. The
+/// components of an API server that add other API servers and custom resources store them so.
 const STORED_AS_CUSTOM: [&str; 2] = ["apiextensions.k8s.io", "apiregistration.k8s.io"];
 
-/// A resource.
+/// A resource of the API.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Resource {
-    /// Its name, in the plural.
+    /// The name of the resource in the plural.
     pub name: String,
-    /// Its group, empty for the core group. `None` if the group is not known.
+    /// The group of the resource, empty for the core group. `None` if the group is not known.
     pub group: Option<String>,
 }
 
 impl Resource {
-    /// Whether kube-apiserver uses it internally, and never encrypts it.
+    /// Whether kube-apiserver uses the resource internally, and never encrypts it.
     pub fn is_bookkeeping(&self) -> bool {
         self.group.is_none() && BOOKKEEPING.contains(&self.name.as_str())
     }
 
-    /// Whether API servers have such a resource: a built-in one, or a custom one, whose group has a dot.
+    /// Whether API servers have such a resource: a built-in one, or a custom one, whose group contains a dot.
     pub fn is_known(&self) -> bool {
         match self.group.as_deref() {
             None => self.is_bookkeeping(),
@@ -123,12 +124,12 @@ impl Resource {
         }
     }
 
-    /// Whether it is that of events. They expire, so nobody rewrites them.
+    /// Whether the resource is events. They expire, so nobody rewrites them.
     pub fn is_events(&self) -> bool {
         self.group.as_deref() == Some("") && is_titled_events(&self.name)
     }
 
-    /// Whether it is a custom resource.
+    /// Whether the resource is a custom resource.
     pub fn is_custom(&self) -> bool {
         let is_own = |group: &str| GROUPS.iter().any(|(other, _)| *other == group) || STORED_AS_CUSTOM.contains(&group);
         self.group.as_deref().is_some_and(|group| group.contains('.') && !is_own(group))
@@ -158,7 +159,7 @@ impl Names {
         Self { prefix: prefix.into_bytes() }
     }
 
-    /// Returns what every key begins with.
+    /// Returns the prefix, with which every key begins.
     pub fn prefix(&self) -> &[u8] {
         &self.prefix
     }
@@ -181,7 +182,7 @@ impl Names {
     }
 }
 
-/// Whether a resource that is shown with this title is that of events. A custom one has its group in the title.
+/// Whether the resource with this title is events. The title of a custom resource contains its group.
 pub fn is_titled_events(title: &str) -> bool {
     title == "events"
 }

@@ -1,4 +1,4 @@
-//! What a reader reports at the end, besides the objects that it handed to its sink: where it read, and what may be
+//! The report of a reader at its end, besides the objects that it has passed to its sink: the source, and what may be
 //! missing.
 
 use std::collections::BTreeSet;
@@ -8,15 +8,15 @@ use super::{bolt::DamageList, group::GROUPS_MAX, source::ScanSource};
 /// A function that receives the amount of finished work and the total amount. The total is zero if it is not known.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// What a reader reports at the end.
+/// The report of a reader at its end.
 pub struct ScanOutcome {
-    /// Where it read.
+    /// The source that the objects came from.
     pub source: ScanSource,
-    /// The other etcds that it read, if the API server keeps some resources elsewhere.
+    /// The other etcds that were read, if the API server keeps some resources elsewhere.
     pub overrides: Vec<ScanSource>,
     /// The pages, and parts of pages, that could not be read.
     pub damage: DamageList,
-    /// Why something may be missing.
+    /// The reasons why something may be missing.
     pub incomplete: Vec<Incomplete>,
     /// The values whose keys are outside the prefix.
     pub outside: OutsideValues,
@@ -29,20 +29,20 @@ pub struct ScanOutcome {
 /// The values whose keys are outside the prefix: how many there are, and examples of their keys.
 #[derive(Debug, Default)]
 pub struct OutsideValues {
-    /// How many there are.
+    /// The number of values outside the prefix.
     pub count: u64,
-    /// The first keys by their order, at most [`OutsideValues::NAMED`]. Very long ones are left out.
+    /// The first of their keys in order, at most [`OutsideValues::NAMED`]. Very long keys are left out.
     pub keys: BTreeSet<Vec<u8>>,
 }
 
 impl OutsideValues {
-    /// At most this many keys are kept.
+    /// The greatest number of keys that are kept.
     pub const NAMED: usize = 3;
 
-    /// The longest key that is kept, in bytes.
+    /// The greatest length of a key that is kept, in bytes.
     const KEY_MAX: usize = 256;
 
-    /// Counts a value.
+    /// Counts a value outside the prefix, and keeps `key` if it is one of the first.
     pub fn note(&mut self, key: &[u8]) {
         self.count += 1;
         let is_later = self.keys.len() >= Self::NAMED && self.keys.last().is_some_and(|last| key >= last.as_slice());
@@ -52,7 +52,7 @@ impl OutsideValues {
         }
     }
 
-    /// Adds those of another part.
+    /// Adds the values that another part of the source has outside the prefix.
     pub fn merge(&mut self, other: Self) {
         self.count += other.count;
         self.keys.extend(other.keys);
@@ -69,13 +69,13 @@ impl OutsideValues {
 /// Whether a prefix can be an API server's, judging by the keys below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PrefixFit {
-    /// It can. Also used for a source that has no key at all.
+    /// The prefix can be an API server's. Also used for a source that has no key at all.
     Fits,
-    /// There is no key below it, not even a deleted one.
+    /// No key is below the prefix, not even a deleted one.
     NoKey,
-    /// None of the keys below it names a resource that API servers have.
+    /// No key below the prefix names a resource that API servers have.
     NoResource,
-    /// It lies inside of this prefix, which is an API server's.
+    /// The prefix lies inside of this prefix, which is an API server's.
     Inside(String),
 }
 
@@ -91,7 +91,8 @@ impl PrefixFit {
 }
 
 impl ScanOutcome {
-    /// Adds what was read in the etcd of an override. It may be empty: events expire.
+    /// Adds the outcome of a scan of an etcd of `--etcd-servers-overrides`. That etcd may be empty, because events
+    /// expire.
     pub fn add_override(&mut self, other: Self) {
         self.overrides.push(other.source);
         self.damage.append(other.damage);
@@ -99,8 +100,8 @@ impl ScanOutcome {
         self.outside.merge(other.outside);
     }
 
-    /// Returns why something may be missing below `prefix`. `has_merged_groups` says whether some groups were counted
-    /// as one.
+    /// Returns the reasons why something may be missing below `prefix`. `has_merged_groups` tells whether some groups
+    /// were counted as one.
     pub fn reasons(&self, prefix: &str, has_merged_groups: bool) -> Vec<Incomplete> {
         let mut reasons = self.incomplete.clone();
         if has_merged_groups {
@@ -121,25 +122,25 @@ impl ScanOutcome {
     }
 }
 
-/// Why something may be missing in what was read.
+/// A reason why something may be missing in a scan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Incomplete {
     /// One of the two meta pages is damaged, and the other one was used.
     #[error("meta page {page} is damaged: what the last transaction wrote may be missing")]
     Meta {
-        /// The damaged one.
+        /// The number of the damaged meta page.
         page: u64,
     },
-    /// The file is shorter than its database.
+    /// The file is shorter than the database in it.
     #[error("the file was cut off: it has {found} of {expected} bytes")]
     Cut {
-        /// The length of the file.
+        /// The length of the file in bytes.
         found: u64,
-        /// The length of the database.
+        /// The length of the database in bytes.
         expected: u64,
     },
-    /// The file does not have the digest that it ends with.
+    /// The digest at the end of the file does not match the file.
     #[error("the file does not match the digest at its end")]
     Digest,
     /// Something wrote to the file during the scan.
@@ -148,28 +149,28 @@ pub enum Incomplete {
     /// The bucket that says how far etcd compacted cannot be read.
     #[error("the bucket meta cannot be read")]
     NoMeta,
-    /// There is no key below the prefix. Most likely the prefix is wrong.
+    /// No key is below the prefix. Most likely the prefix is wrong.
     #[error("there is no key below {prefix}{}", elsewhere(others))]
     Nothing {
-        /// The prefix.
+        /// The prefix that was scanned.
         prefix: String,
-        /// The prefixes of API servers that are there.
+        /// The prefixes of API servers that the source has.
         others: Vec<String>,
     },
-    /// The keys below the prefix are not an API server's. The prefix is wrong.
+    /// The keys below the prefix are not an API server's, so the prefix is wrong.
     #[error("no key below {prefix} names a resource as API servers do{}", elsewhere(others))]
     NoResource {
-        /// The prefix.
+        /// The prefix that was scanned.
         prefix: String,
-        /// The prefixes of API servers that are there.
+        /// The prefixes of API servers that the source has.
         others: Vec<String>,
     },
     /// The prefix is a part of an API server's objects.
     #[error("{prefix} has a part of the API server's objects only: all of them are below {around}")]
     Inside {
-        /// The prefix.
+        /// The prefix that was scanned.
         prefix: String,
-        /// The API server's prefix.
+        /// The prefix of the API server.
         around: String,
     },
     /// There are far more groups than in any cluster: someone invented names.
@@ -180,7 +181,7 @@ pub enum Incomplete {
     /// Some pages or revisions cannot be read.
     #[error("{count} {} cannot be read", if *.count == 1 { "page or revision" } else { "pages or revisions" })]
     Pages {
-        /// How many.
+        /// The number of pages and revisions.
         count: u64,
     },
     /// The sink ended the scan.
@@ -194,13 +195,13 @@ impl Incomplete {
         matches!(self, Self::Nothing { .. } | Self::NoResource { .. } | Self::Inside { .. })
     }
 
-    /// Whether another snapshot may show what is missing in this one.
+    /// Whether another snapshot may contain what is missing in this one.
     pub fn is_of_file(&self) -> bool {
         !self.is_wrong_prefix() && !matches!(self, Self::Groups | Self::Ended)
     }
 }
 
-/// Says where an API server's objects are, if that is known.
+/// Says below which prefixes API servers store their objects, if any are known.
 fn elsewhere(others: &[String]) -> String {
     match others {
         [] => ": is that the prefix of the API server?".to_owned(),

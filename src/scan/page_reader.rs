@@ -9,65 +9,65 @@ use std::{
 
 use crate::etcd::{Client, EtcdError, KeyValue, Page, Query};
 
-/// Keys of the first page. Later pages have as many as fit, judging by the length of the values so far.
+/// The number of keys in the first page. The number in later pages depends on the length of the values so far.
 pub(super) const FIRST_LIMIT: u32 = 500;
 
-/// The most keys of a page, and about how many bytes it has. Pages are large because etcd counts all keys after a page
-/// for each page.
+/// The greatest number of keys in a page, and its approximate size in bytes. Pages are large, because for each page
+/// etcd counts all keys after it.
 const LIMIT_MAX: u32 = 50_000;
 const PAGE_BYTES: usize = 16 << 20;
 
-/// A server may send twice as many keys as it counted, and this many more, because keys are written meanwhile. A server
-/// that sends more is treated as endless.
+/// How many more keys than twice its count a server may send, because keys are written meanwhile. A server that sends
+/// more is treated as endless.
 const MORE_KEYS: u64 = 10_000;
 
-/// The most keys of an etcd. The largest database that etcd recommends, 8 GiB, has room for fewer.
+/// The greatest number of keys in an etcd. The largest database that etcd recommends, 8 GiB, has room for fewer.
 const MOST_KEYS: u64 = 100_000_000;
 
-/// A scan may wait this long for all answers together, and one more second for every `SLOWEST_RATE` bytes that came. A
-/// key with its value counts as at least `SMALL_KEY` bytes.
+/// How long a scan may wait for all answers together. It may wait one more second for every `SLOWEST_RATE` bytes that
+/// came. A key with its value counts as at least `SMALL_KEY` bytes.
 const PATIENCE: Duration = Duration::from_mins(2);
 const SLOWEST_RATE: u64 = 16 << 10;
 const SMALL_KEY: u64 = 256;
 
-/// Some keys with their values, in ascending order.
+/// A part of a range: keys with their values, in ascending order.
 pub(super) struct AnsweredPage {
     pub(super) page: Vec<KeyValue>,
-    /// The revision at which they were read.
+    /// The revision at which the keys were read.
     pub(super) revision: u64,
     pub(super) cluster_id: u64,
-    /// How many keys etcd has from the first of these on.
+    /// The number of keys that etcd has from the first of these keys on.
     pub(super) left: u64,
 }
 
-/// The thread that reads.
+/// The reader of a range of keys, in a thread of its own.
 struct PageReader<'p> {
     client: Client,
     query: Query,
     cluster_id: u64,
-    /// How many keys etcd has from the beginning of the query on.
+    /// The number of keys that etcd has from the beginning of the query on.
     left: u64,
-    /// How many keys the first page counted; not known if they are read at several revisions.
+    /// The number of keys that etcd counted for the first page. `None` if the keys are read at several revisions.
     counted: Option<u64>,
-    /// How many keys there are in all, as etcd counted when it was last asked for its newest revision.
+    /// The total number of keys, as etcd counted it when it was last asked for its newest revision.
     expected: u64,
     sent: u64,
     pace: Pace,
     pages: &'p SyncSender<Result<AnsweredPage, EtcdError>>,
 }
 
-/// The receiver of the pages has gone.
+/// The receiver of the pages was dropped, so the scan has ended.
 struct ReceiverGone;
 
-/// Which keys are read.
+/// The range of keys that is read.
 pub(super) struct KeyRange {
-    /// The first key.
+    /// The first key of the range.
     pub(super) from: Vec<u8>,
-    /// The key after the last one.
+    /// The first key after the range.
     pub(super) to: Vec<u8>,
 }
 
-/// Reads to the end, and sends every page, or what went wrong.
+/// Reads to the end of the range. Sends every page, or an error.
 pub(super) async fn read(client: Client, range: KeyRange, pages: &SyncSender<Result<AnsweredPage, EtcdError>>) {
     let KeyRange { from, to } = range;
     let query = Query { to, from, limit: FIRST_LIMIT, revision: 0, keys_only: false };
@@ -75,7 +75,7 @@ pub(super) async fn read(client: Client, range: KeyRange, pages: &SyncSender<Res
     let mut reader =
         PageReader { client, query, cluster_id: 0, left: 0, counted: None, expected: 0, sent: 0, pace, pages };
     if let Err(error) = reader.read().await {
-        // If the receiver has gone, the scan has ended already.
+        // If the receiver was dropped, the scan has ended already.
         let _ = pages.send(Err(error));
     }
 }
@@ -113,7 +113,7 @@ impl PageReader<'_> {
                     Ok(Streamed::All) => return self.check_count(),
                     Ok(Streamed::NotSupported) => has_streams = false,
                     Ok(Streamed::Endless) => return self.check_end(),
-                    // Reading the next page shows what to do: another endpoint may answer, or the revision may be gone.
+                    // The next page shows how to continue: another endpoint may answer, or the revision may be gone.
                     Err(_) => {}
                 }
             }
@@ -134,7 +134,7 @@ impl PageReader<'_> {
         }
     }
 
-    /// Reads the rest in one stream.
+    /// Reads the rest of the range in one stream.
     async fn stream(&mut self) -> Result<Streamed, EtcdError> {
         let before = Instant::now();
         let parts = self.client.stream(&self.query).await;
@@ -154,7 +154,7 @@ impl PageReader<'_> {
         }
     }
 
-    /// Checks that the server does not send keys for ever.
+    /// Checks that the server does not send more keys than it can have.
     fn check_end(&self) -> Result<(), EtcdError> {
         let most = self.expected.saturating_mul(2).saturating_add(MORE_KEYS).min(MOST_KEYS);
         if self.sent > most {
@@ -170,7 +170,7 @@ impl PageReader<'_> {
         }
     }
 
-    /// Sends a page, and lets the query continue with the least key after the last one of the page.
+    /// Sends a page. The query then continues with the least key after the last key of the page.
     fn send(&mut self, page: Vec<KeyValue>) -> Result<(), ReceiverGone> {
         if let Some(last) = page.last() {
             self.query.from = next_key(&last.key);
@@ -184,12 +184,12 @@ impl PageReader<'_> {
     }
 }
 
-/// How long this client has waited for answers, and how long it may wait for the keys that came. A server that sends a
-/// key now and then would otherwise hold a scan for ever.
+/// The time that this client has waited for answers, and the bytes that came. Without a limit, a server that sends a
+/// key now and then would hold a scan for ever.
 #[derive(Debug, Default)]
 struct Pace {
     waited: Duration,
-    /// The bytes of keys and values, where a small one counts as [`SMALL_KEY`].
+    /// The bytes of keys and values. A small key with its value counts as [`SMALL_KEY`].
     bytes: u64,
 }
 
@@ -204,19 +204,19 @@ impl Pace {
     }
 }
 
-/// What a stream gave.
+/// The outcome of reading a stream.
 enum Streamed {
-    /// All keys that were left.
+    /// The stream contained all keys that were left.
     All,
-    /// As many as the receiver wanted.
+    /// The receiver wanted no more keys.
     Stopped,
-    /// Nothing: this etcd has no streams.
+    /// This etcd has no streams, so nothing was read.
     NotSupported,
-    /// More than a server can have, or too slowly.
+    /// The server sends more keys than it can have, or sends them too slowly.
     Endless,
 }
 
-/// Returns how many keys make about one page, judging by the length of these.
+/// Returns how many keys make about one page, according to the length of these.
 fn next_limit(entries: &[KeyValue]) -> u32 {
     let bytes: usize = entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum();
     let each = (bytes / entries.len().max(1)).max(1);
@@ -252,7 +252,7 @@ mod tests {
         };
         assert_eq!(check(3, Some(3)), Ok(()));
         assert_eq!(check(3, None), Ok(()));
-        // What is written meanwhile may be sent, too.
+        // Keys that are written during the scan may be sent, too.
         assert_eq!(check(4, Some(3)), Ok(()));
         let text = "etcd unix:///kine.sock counted 3 keys and sent only 2 of them";
         assert_eq!(check(2, Some(3)), Err(text.to_owned()));
@@ -270,7 +270,7 @@ mod tests {
             assert!(reader.send((0..keys).map(one).collect()).is_ok());
             reader.check_end().map_err(|error| error.to_string())
         };
-        // A busy etcd takes its time for the first page, and a slow line for large values.
+        // A busy etcd needs its time for the first page, and a slow line for large values.
         assert_eq!((check(120, 1, 0), check(8000, 100, 1_300_000)), (Ok(()), Ok(())));
         assert_eq!(check(122, 121, 0), Err("etcd http://a sent only 121 keys in 122 s, which is too slow".to_owned()));
         assert!(check(8100, 100, 1_300_000).is_err());

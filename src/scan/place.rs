@@ -1,4 +1,4 @@
-//! A place that can be scanned, a live etcd or a file, and the one way to scan it.
+//! A place that can be scanned, a live etcd or a file, and the only function that scans it.
 
 use std::{fmt, path::PathBuf};
 
@@ -11,12 +11,12 @@ use super::{
 };
 use crate::etcd::Servers;
 
-/// A place where values are.
+/// A place that can be scanned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScanPlace {
-    /// A file: a snapshot, or a copy of a member's database.
+    /// The file of a snapshot, or a copy of a member's database.
     Snapshot(PathBuf),
-    /// A live etcd.
+    /// A live etcd at these addresses.
     Etcd(Servers),
 }
 
@@ -27,9 +27,9 @@ pub enum ScanPlaceError {
     /// The file cannot be scanned.
     #[error("{}: {source}", file.display())]
     Snapshot {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// Why it cannot be scanned.
+        /// The reason why it cannot be scanned.
         source: SnapshotError,
     },
     /// The live etcd cannot be scanned.
@@ -38,7 +38,7 @@ pub enum ScanPlaceError {
 }
 
 impl ScanPlace {
-    /// Hands the objects of this place to `sink`. The progress is in parts of a file, or in objects of a live etcd.
+    /// Passes the objects of this place to `sink`. The progress counts parts of a file, or objects of a live etcd.
     ///
     /// # Errors
     /// When the place cannot be scanned at all. If only a part of it cannot be read, the outcome says so.

@@ -10,35 +10,35 @@
 
 use super::names::is_built_in;
 
-/// The most prefixes that are kept.
+/// The greatest number of prefixes that are kept.
 pub const PREFIXES_MAX: usize = 8;
 
-/// The longest prefix that is kept, in bytes, and the most segments that are looked at.
+/// The greatest length in bytes of a prefix that is kept, and the greatest number of segments that are examined.
 const LENGTH_MAX: usize = 256;
 const SEGMENTS_MAX: usize = 8;
 
-/// How well a key shows a prefix, the worst first.
+/// The quality of the evidence for a prefix, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Evidence {
-    /// It has the form of a custom resource's key.
+    /// The key has the form of a custom resource's key.
     Custom,
-    /// It is where a built-in resource is stored.
+    /// The key has the path of a built-in resource.
     BuiltIn,
-    /// It is where namespaces are stored.
+    /// The key has the path of namespaces.
     Namespaces,
 }
 
-/// What a key shows.
+/// The prefix that a key shows.
 #[derive(Debug, Clone, Copy)]
 struct ShownPrefix {
     /// The length of the prefix, without the slash after it.
     prefix: usize,
-    /// The length of the key up to the slash after its resource.
+    /// The length of the key up to and including the slash after its resource.
     directory: usize,
     evidence: Evidence,
 }
 
-/// A prefix, without a slash at its end: empty if the keys begin with their resource.
+/// A prefix without a slash at its end. It is empty if the keys begin with their resource.
 #[derive(Debug, Clone)]
 struct Candidate {
     prefix: String,
@@ -46,16 +46,17 @@ struct Candidate {
     keys: u64,
 }
 
-/// The prefixes that keys have shown.
+/// The prefixes that the keys of a source show.
 #[derive(Debug, Clone, Default)]
 pub struct Prefixes {
     candidates: Vec<Candidate>,
-    /// The directory of the key before, and what it shows. Most keys are in the same directory as the one before.
+    /// The directory of the last key, and the prefix that it shows. Most keys are in the same directory as the one
+    /// before.
     last: Option<(Box<[u8]>, ShownPrefix)>,
 }
 
 impl Prefixes {
-    /// Notes what `key` shows.
+    /// Notes the prefix that `key` shows.
     pub fn note(&mut self, key: &[u8]) {
         let known = self.last.as_ref().filter(|(directory, _)| key.starts_with(directory)).map(|(_, shown)| *shown);
         let Some(shown) = known.or_else(|| shown_by(key)) else { return };
@@ -71,14 +72,14 @@ impl Prefixes {
         self.add(prefix.trim_end_matches('/'), Evidence::Namespaces, 1);
     }
 
-    /// Adds what other keys have shown.
+    /// Adds the prefixes that other keys have shown.
     pub fn merge(&mut self, other: Self) {
         for Candidate { prefix, evidence, keys } in other.candidates {
             self.add(&prefix, evidence, keys);
         }
     }
 
-    /// Whether there is no room for another prefix.
+    /// Whether [`PREFIXES_MAX`] prefixes are kept.
     pub fn are_full(&self) -> bool {
         self.candidates.len() >= PREFIXES_MAX
     }
@@ -88,22 +89,21 @@ impl Prefixes {
         self.candidates.iter().map(|candidate| candidate.prefix.clone()).collect()
     }
 
-    /// Returns the prefix of an API server that `prefix` lies inside of, if one does.
+    /// Returns the prefix of an API server that contains `prefix`, if one does.
     pub fn around(&self, prefix: &str) -> Option<String> {
         let is_around =
             |candidate: &&Candidate| candidate.evidence == Evidence::Namespaces && is_inside(prefix, &candidate.prefix);
         self.candidates.iter().find(is_around).map(|candidate| candidate.prefix.clone())
     }
 
-    /// Returns the prefixes for which there is the best evidence, as `--etcd-prefix` takes them. Those of most keys
-    /// come first.
+    /// Returns the prefixes with the best evidence, as `--etcd-prefix` takes them. A prefix of more keys comes first.
     pub fn likely(mut self) -> Vec<String> {
         let best = self.candidates.iter().map(|candidate| candidate.evidence).max();
         self.candidates.retain(|candidate| Some(candidate.evidence) == best);
         self.candidates.sort_by(|a, b| b.keys.cmp(&a.keys).then_with(|| a.prefix.cmp(&b.prefix)));
         let mut likely: Vec<String> = Vec::new();
         for Candidate { prefix, .. } in self.candidates {
-            // A custom resource may have the name of a built-in one: then a part of a prefix with more keys seems to be
+            // A custom resource may have the name of a built-in one. Then a part of a prefix with more keys looks like
             // a prefix itself.
             if !likely.iter().any(|other| is_inside(&prefix, other)) {
                 likely.push(prefix);
@@ -130,8 +130,8 @@ fn is_inside(inner: &str, outer: &str) -> bool {
     !outer.is_empty() && inner.strip_prefix(outer).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
 }
 
-/// Returns the first key after all keys in the directory of a key that shows a prefix: after all keys below that
-/// prefix. If the key shows none, these are the keys that have its first two segments.
+/// Returns the first key after all keys below the prefix that `key` shows. If it shows none, returns the first key
+/// after all keys with the same first two segments.
 pub fn after(key: &[u8]) -> Vec<u8> {
     let end = match shown_by(key).filter(|shown| shown.prefix > 0) {
         Some(shown) => shown.prefix,
@@ -142,7 +142,7 @@ pub fn after(key: &[u8]) -> Vec<u8> {
 
 /// Returns the first key after all keys below the directory `path`, which has no slash at its end.
 pub fn end_of(path: &[u8]) -> Vec<u8> {
-    // The character after the slash.
+    // `0` is the character after the slash.
     [path, b"0"].concat()
 }
 
@@ -151,7 +151,7 @@ pub fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
     end_of(prefix.strip_suffix(b"/").unwrap_or(prefix))
 }
 
-/// Returns where the slashes of a key are.
+/// Returns the positions of the slashes in a key.
 fn slashes(key: &[u8]) -> impl Iterator<Item = usize> + '_ {
     key.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at)
 }

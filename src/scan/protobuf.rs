@@ -8,16 +8,16 @@ use prost::encoding::decode_varint;
 /// The value of a field, as its wire type gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field<'a> {
-    /// A number.
+    /// A number, in the variable-length encoding.
     Varint(u64),
     /// Bytes, a string or another message.
     Bytes(&'a [u8]),
-    /// Four or eight bytes. No message that the scanner reads has such a field.
+    /// Four or eight bytes. The messages that the scanner reads have no such field.
     Fixed,
 }
 
-/// Iterates over the fields of a message, each with its tag. A field that cannot be read is `None`, and is the last
-/// item.
+/// Iterates over the fields of a message, each with its tag. If a field cannot be read, `None` is returned for it as
+/// the last item.
 pub struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
@@ -65,7 +65,7 @@ impl<'a> Fields<'a> {
         decode_varint(&mut self.0).ok()
     }
 
-    /// Reads a length, and that many bytes.
+    /// Reads a length, and as many bytes.
     pub fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.varint()?).ok()?;
         self.skip(length)

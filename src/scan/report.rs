@@ -21,46 +21,47 @@ use crate::{apiserver::coverage::IDENTITY, crypto::Commitment};
 /// One row of the report: the values of one resource under one provider and key.
 #[derive(Debug, Clone, Serialize)]
 pub struct GroupRow {
-    /// The resource, as an EncryptionConfiguration calls it.
+    /// The resource, as an EncryptionConfiguration names it.
     pub resource: String,
-    /// The provider by its stored prefix, or `identity`.
+    /// The provider, as its prefix names it, or `identity`.
     pub provider: String,
-    /// The KMS v2 key that they name.
+    /// The key_id that the values name. `None` for other providers than KMS v2.
     pub key_id: Option<String>,
-    /// The commitment of the key that wrapped their seeds, in hexadecimal digits, if the seeds have the shape of
-    /// claviger's.
+    /// The commitment of the key that wrapped the seeds of the values, in hexadecimal digits. `None` if the seeds do
+    /// not have the shape of claviger's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commitment: Option<String>,
-    /// Live objects.
+    /// The number of live objects.
     pub objects: u64,
-    /// Older values that are still in the database. `None` for a live etcd, which does not show them.
+    /// The number of older values that are still in the database. `None` for a live etcd, which does not show them.
     pub older_values: Option<u64>,
-    /// Distinct wrapped seeds of live objects. An API server has each of them decrypted after its next start.
+    /// The number of distinct wrapped seeds of live objects. After its next start, an API server has each of them
+    /// decrypted.
     pub seeds: u64,
     /// The revision at which the least recently written live object was written.
     pub first_revision: Option<u64>,
     /// The revision at which the most recently written live object was written.
     pub last_revision: Option<u64>,
-    /// Live objects that are not encrypted, by their encoding.
+    /// The number of live objects that are not encrypted, by their encoding.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub encodings: BTreeMap<&'static str, u64>,
-    /// The keys of live objects that come first in alphabetical order.
+    /// The first keys of live objects, in alphabetical order.
     pub samples: Vec<String>,
-    /// What is wrong with all of them.
+    /// The findings that hold for all of these values.
     pub found: Vec<FindingKind>,
-    /// Whether they are plaintext that no entry of the EncryptionConfiguration covers.
+    /// Whether the values are plaintext that no entry of the EncryptionConfiguration covers.
     #[serde(skip)]
     pub is_uncovered: bool,
-    /// Whether it is a custom resource.
+    /// Whether the resource is a custom resource.
     #[serde(skip)]
     pub is_custom: bool,
-    /// Older values in plaintext that should be encrypted.
+    /// The number of older values in plaintext that should be encrypted.
     #[serde(skip)]
     pub readable_older_values: u64,
 }
 
 impl GroupRow {
-    /// Returns what the rows of a report are sorted by.
+    /// Returns the names by which the rows of a report are sorted.
     fn names(&self) -> (&str, &str, Option<&str>, Option<&str>) {
         (&self.resource, &self.provider, self.key_id.as_deref(), self.commitment.as_deref())
     }
@@ -84,61 +85,63 @@ impl GroupRow {
     }
 }
 
-/// Something that was found: an object with something wrong about it, or a page that cannot be read.
+/// A finding: an object with a fault, or a page that cannot be read.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// What is wrong.
+    /// The kind of the finding.
     pub kind: FindingKind,
-    /// The object's key in etcd. `None` for a page.
+    /// The key of the object in etcd. `None` for a page.
     pub key: Option<String>,
-    /// The resource.
+    /// The resource of the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// The provider.
+    /// The provider of the value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// The KMS v2 key.
+    /// The key_id that the value names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_id: Option<String>,
-    /// The revision at which it was written.
+    /// The revision at which the value was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mod_revision: Option<u64>,
-    /// The page that cannot be read.
+    /// The number of the page that cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<u64>,
-    /// More about what is wrong.
+    /// Details of the finding, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// How many objects there are, and how many of them are plaintext.
+/// The number of objects, and how many of them are plaintext or unreadable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ReadableCount {
-    /// Live objects.
+    /// The number of live objects.
     pub objects: u64,
-    /// Live objects in plaintext.
+    /// The number of live objects in plaintext.
     pub readable: u64,
-    /// Live objects that the API server cannot read: it has no provider for them, or the keyring cannot use their key.
+    /// The number of live objects that the API server cannot read: it has no provider for them, or the keyring cannot
+    /// use their key.
     pub unreadable: u64,
 }
 
-/// What the values were compared with.
+/// Which inputs the values were compared with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ComparedWith {
-    /// An EncryptionConfiguration.
+    /// Whether an EncryptionConfiguration was given.
     pub encryption_config: bool,
-    /// Keys.
+    /// Whether keys were given.
     pub keys: bool,
-    /// The keyring file that names the keys.
+    /// The path of the keyring file that lists the keys.
     pub keyring: Option<String>,
 }
 
 /// The older values in a file, which etcd has not compacted away.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct OlderValues {
-    /// All older values.
+    /// The number of all older values.
     pub values: u64,
-    /// Those in plaintext that should be encrypted: Secrets, and what the EncryptionConfiguration covers.
+    /// The number of older values in plaintext that should be encrypted: Secrets, and the resources that the
+    /// EncryptionConfiguration covers.
     pub readable: u64,
     /// Up to 1,000 of the readable ones, in the order of their keys.
     pub findings: Vec<ReadableValue>,
@@ -169,58 +172,58 @@ pub enum ReportOutcome {
     Incomplete,
 }
 
-/// The whole report.
+/// The report of a scan.
 #[derive(Debug, Clone, Serialize)]
 pub struct ScanReport {
-    /// `claviger/scan/v1`.
+    /// The name of the format, `claviger/scan/v1`.
     pub format: &'static str,
     /// What the scan ended with.
     pub outcome: ReportOutcome,
     /// When the scan ended.
     pub time: String,
-    /// Where the scan read.
+    /// The source that was scanned.
     pub source: ScanSource,
     /// The other etcds that were read, if the API server keeps some resources elsewhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<ScanSource>,
-    /// Where the flags of kube-apiserver were found.
+    /// The place where the flags of kube-apiserver were found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<String>,
-    /// What all keys begin with.
+    /// The prefix of all keys of the API server.
     pub prefix: String,
-    /// What the values were compared with.
+    /// The inputs that the values were compared with.
     pub given: ComparedWith,
-    /// Secrets alone.
+    /// The counts of Secrets alone.
     pub secrets: ReadableCount,
-    /// Whether new Secrets are written in plaintext, although the EncryptionConfiguration lists a provider that
-    /// encrypts them: `identity` comes first.
+    /// Whether `identity` comes first for Secrets: new Secrets are written in plaintext, although the
+    /// EncryptionConfiguration lists a provider that encrypts them.
     pub identity_first: bool,
-    /// All objects.
+    /// The counts of all objects.
     pub all: ReadableCount,
-    /// The older values in the file. `None` for a live etcd, which does not show them.
+    /// The counts of older values in the file. `None` for a live etcd, which does not show them.
     pub history: Option<OlderValues>,
-    /// How many values have keys outside the prefix.
+    /// The number of values whose keys are outside the prefix.
     pub outside: u64,
-    /// The first of these keys, at most three.
+    /// The first of the keys outside the prefix, at most three.
     pub outside_keys: Vec<String>,
     /// The prefixes of API servers that were seen outside the prefix, as `--etcd-prefix` takes them.
     pub other_prefixes: Vec<String>,
-    /// By resource, provider and key_id, in this order.
+    /// The counts for each resource, provider and key_id, sorted by these.
     pub groups: Vec<GroupRow>,
-    /// How often each kind was found.
+    /// The number of findings of each kind.
     pub found: BTreeMap<FindingKind, u64>,
-    /// Up to 1,000 findings of each kind, in the order of their keys. `scan --list` prints all.
+    /// Up to 1,000 findings of each kind, in the order of their keys. `scan --list` prints all findings.
     pub findings: Vec<Finding>,
-    /// Why something may be missing.
+    /// The reasons why something may be missing.
     #[serde(rename = "incomplete", serialize_with = "as_texts")]
     pub reasons: Vec<Incomplete>,
-    /// What else the operator should know.
+    /// Notes for the operator besides the findings.
     pub notes: Vec<String>,
-    /// Whether nothing was found of live objects, and nothing is missing.
+    /// Whether live objects have no findings, and nothing is missing.
     pub clean: bool,
 }
 
-/// One line of `scan --list`.
+/// An object, as one line of `scan --list`.
 #[derive(Serialize)]
 pub struct ObjectLine<'a> {
     key: Cow<'a, str>,
@@ -251,8 +254,8 @@ impl<'a> From<&'a ListedObject<'a>> for ObjectLine<'a> {
 const ENCODINGS: [&str; 4] = ["protobuf", "json", "cbor", "raw"];
 
 impl ScanReport {
-    /// Makes the report of a scan below `prefix` that ended at `time`, and whose values were compared with what `judge`
-    /// knows.
+    /// Makes the report of a scan below `prefix` that ended at `time`. `judge` knows what the values were compared
+    /// with.
     pub fn new(outcome: ScanOutcome, counts: Counts, judge: &Judge, prefix: &[u8], time: String) -> Self {
         let prefix = String::from_utf8_lossy(prefix).into_owned();
         let reasons = outcome.reasons(&prefix, counts.has_merged_groups);
@@ -294,18 +297,18 @@ impl ScanReport {
         }
     }
 
-    /// Whether something is damaged or missing.
+    /// Whether something is damaged, or may be missing.
     pub fn is_incomplete(&self) -> bool {
         self.outcome == ReportOutcome::Incomplete
     }
 
-    /// Whether the report is good news: nothing was found, nothing is missing, and no older value in the file is
-    /// readable that should be encrypted.
+    /// Whether the report is good news: no findings, nothing missing, and no older value in the file in plaintext that
+    /// should be encrypted.
     pub fn is_good(&self) -> bool {
         self.outcome == ReportOutcome::Clean
     }
 
-    /// Returns how many older values in the file are readable and should be encrypted.
+    /// Returns the number of older values in the file that are plaintext and should be encrypted.
     pub fn older_readable(&self) -> u64 {
         self.history.as_ref().map_or(0, |history| history.readable)
     }
@@ -323,7 +326,7 @@ fn as_texts<S: Serializer>(reasons: &[Incomplete], serializer: S) -> Result<S::O
     serializer.collect_seq(reasons.iter().map(ToString::to_string))
 }
 
-/// Returns how many findings of each kind there are.
+/// Returns the number of findings of each kind.
 fn found(
     of_objects: &BTreeMap<FindingKind, Smallest<ObjectFinding>>,
     damage: &DamageList,
@@ -335,7 +338,7 @@ fn found(
     found
 }
 
-/// Returns the findings that are kept: damaged pages first, then objects.
+/// Returns the findings that were kept: damaged pages first, then objects.
 fn findings(of_objects: BTreeMap<FindingKind, Smallest<ObjectFinding>>, damage: &DamageList) -> Vec<Finding> {
     let of_objects = of_objects
         .into_iter()
@@ -424,7 +427,7 @@ fn page_finding(damage: &PageDamage) -> Finding {
     }
 }
 
-/// Returns the first and the last revision that may be missing, as far as the bounds show them.
+/// Returns the first and the last revision that may be missing, as far as the bounds of a page tell.
 fn revisions(bounds: &Bounds) -> (Option<u64>, Option<u64>) {
     let main = |key: &Option<BoundKey>| key.as_deref().and_then(Revision::parse).map(|revision| revision.main);
     (main(&bounds.low), main(&bounds.high))

@@ -6,7 +6,7 @@
 
 use super::protobuf::{Field, Fields};
 
-/// The number of a change: its transaction, and its place in the transaction.
+/// The number of a change: its transaction, and its place in that transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision {
     /// The number of the transaction.
@@ -15,20 +15,20 @@ pub struct Revision {
     pub sub: u64,
 }
 
-/// One change of one key.
+/// One change of one key, as etcd's database contains it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyChange<'a> {
     /// The number of the change.
     pub revision: Revision,
-    /// The key, as etcd's client named it.
+    /// The key, as the client of etcd named it.
     pub key: &'a [u8],
-    /// Whether the entry says that it is the key's first one, or the first one after a deletion.
+    /// Whether the entry claims that this is the first change of the key, or the first one after a deletion.
     pub is_first: bool,
     /// The new value. `None` if the key was deleted.
     pub value: Option<&'a [u8]>,
 }
 
-/// What is wrong with an entry.
+/// Why an entry of the database was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryError {
@@ -68,8 +68,8 @@ impl<'a> KeyChange<'a> {
             _ => return Err(EntryError::Revision),
         };
         if value.is_empty() && !is_deletion {
-            // etcdutl writes such an entry when it restores a snapshot at a higher revision. It belongs to the empty
-            // key, which no client can write.
+            // etcdutl writes such an entry when it restores a snapshot at a higher revision. The entry belongs to the
+            // empty key, which no client can write.
             return Ok(Self { revision, key: b"", is_first: false, value: None });
         }
         let message = StoredKeyValue::parse(value).ok_or(EntryError::Message)?;
@@ -134,7 +134,7 @@ mod tests {
         [&main.to_be_bytes()[..], b"_", &sub.to_be_bytes(), end].concat()
     }
 
-    /// Key `k`, created at revision 2, changed at revision 3, version 2, value `v`, lease 7.
+    /// The entry of the key `k`: created at revision 2, changed at revision 3, version 2, value `v`, lease 7.
     const VALUE: &[u8] = b"\x0a\x01k\x10\x02\x18\x03\x20\x02\x2a\x01v\x30\x07";
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
         refused(&key(3, 1, b""), b"\x0a\x01k\x10\x04\x18\x03\x20\x02", "its KeyValue belongs to another revision");
         refused(&key(3, 1, b""), b"\x0a\x01k\x10\x02\x18\x03", "its KeyValue belongs to another revision");
         refused(&key(3, 1, b""), b"\x10\x02\x18\x03\x20\x02", "its KeyValue has no key");
-        // Cut after the version, it is whole: that entry has an empty value.
+        // If the entry is cut after the version, it is whole again, and has an empty value.
         for cut in (1..VALUE.len() - 2).filter(|cut| *cut != 9) {
             assert!(KeyChange::parse(&key(3, 1, b""), &VALUE[..cut]).is_err(), "{cut}");
         }

@@ -2,23 +2,23 @@
 
 use std::collections::BinaryHeap;
 
-/// The smallest items of all that were added, and how many were added.
+/// The smallest of all items that were added, and the number of all items.
 #[derive(Debug)]
 pub struct Smallest<T> {
     limit: usize,
     kept: BinaryHeap<T>,
-    /// How many items were added.
+    /// The number of items that were added.
     pub count: u64,
 }
 
 impl<T: Ord> Smallest<T> {
-    /// Keeps at most `limit` items.
+    /// Makes a collection that keeps at most `limit` items.
     pub fn new(limit: usize) -> Self {
         Self { limit, kept: BinaryHeap::new(), count: 0 }
     }
 
-    /// Adds one item. `make` makes it, and is only called if the item is kept. `is_too_large` says whether the item is
-    /// as large as a kept one or larger.
+    /// Adds an item. `make` is called only if the item is kept. `is_too_large` tells whether the item is at least as
+    /// large as a kept one.
     pub fn add(&mut self, is_too_large: impl FnOnce(&T) -> bool, make: impl FnOnce() -> T) {
         self.count += 1;
         if self.kept.len() >= self.limit {

@@ -1,32 +1,32 @@
-//! Where a scan read its objects.
+//! The source that a scan read its objects from: a file or a live etcd, with its revision.
 
 use std::path::Path;
 
 use serde::Serialize;
 
-/// Whether a file or a live etcd was read.
+/// The kind of a source: a file or a live etcd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceKind {
-    /// A file: a snapshot, or a copy of a member's database.
+    /// The file of a snapshot, or a copy of a member's database.
     Snapshot,
-    /// A live etcd.
+    /// A live etcd, over the network.
     Etcd,
 }
 
-/// Where a scan read its objects. Part of the JSON report.
+/// The source that a scan read. It is a part of the JSON report.
 #[derive(Debug, Clone, Serialize)]
 pub struct ScanSource {
-    /// Whether this is a file or a live etcd.
+    /// The kind of the source.
     pub kind: SourceKind,
-    /// The newest revision in the file, or the last one at which the live etcd was read.
+    /// The newest revision in the file, or the last revision at which the live etcd was read.
     pub revision: u64,
-    /// The revision up to which etcd compacted. `None` if it never did, and for a live etcd, which does not say.
+    /// The revision up to which etcd compacted. `None` if it never did, and for a live etcd, which does not tell.
     pub compacted: Option<u64>,
-    /// The path of the file.
+    /// The path of the file. `None` for a live etcd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The length of the file.
+    /// The length of the file in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// The digest of the file, if it was computed.
@@ -43,7 +43,7 @@ pub struct ScanSource {
     pub pins: Vec<u64>,
 }
 
-/// The SHA-256 of a file.
+/// The SHA-256 of a scanned file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileDigest {
     /// The digest of all bytes except the digest at the end of the file, in hexadecimal digits.
@@ -53,18 +53,18 @@ pub struct FileDigest {
 }
 
 impl ScanSource {
-    /// Returns a file of `bytes` bytes.
+    /// Makes the source for a file of `bytes` bytes.
     pub fn snapshot(path: &Path, bytes: u64) -> Self {
         Self { file: Some(path.display().to_string()), bytes: Some(bytes), ..Self::new(SourceKind::Snapshot) }
     }
 
-    /// Returns a live etcd with these addresses.
+    /// Makes the source for a live etcd with these addresses.
     pub fn etcd(endpoints: Vec<String>) -> Self {
         Self { endpoints, ..Self::new(SourceKind::Etcd) }
     }
 
-    /// Returns a name that identifies the live etcd: the number of its cluster. kine calls every cluster 0, so its name
-    /// is its addresses.
+    /// Returns a name that identifies the live etcd: the number of its cluster. kine reports 0 for every cluster, so
+    /// its addresses are its name.
     pub fn etcd_name(&self) -> String {
         let number = self.cluster_id.clone().filter(|number| number != "0");
         number.unwrap_or_else(|| self.endpoints.join(","))

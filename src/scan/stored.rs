@@ -1,34 +1,34 @@
-//! The value of an object, where it is stored. A scan of a file is ahead of its sink by hundreds of thousands of
-//! values, so a value in a file stays there until the sink needs it.
+//! The value of an object, or its place in a file. A scan of a file is ahead of its sink by hundreds of thousands of
+//! values, so a value in a file is read only when the sink needs it.
 
 use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 use super::revision::stored_value;
 
-/// Where an entry of etcd's, which contains one value, is in a database file.
+/// The place of an entry, which contains one value, in a database file.
 #[derive(Debug, Clone, Copy)]
 pub struct EntryPlace {
-    /// Where its message begins.
+    /// The position of the entry's message in the file, in bytes.
     pub start: u64,
-    /// Bytes of the message.
+    /// The length of the message in bytes.
     pub length: usize,
 }
 
-/// The value of an object.
+/// The value of an object, or its place.
 #[derive(Debug, Clone, Copy)]
 pub enum ObjectValue<'a> {
-    /// It is in memory, because etcd has sent it.
+    /// The value is in memory, because etcd has sent it.
     InMemory(&'a [u8]),
-    /// It is in a database file.
+    /// The value is in a database file.
     InFile(EntryPlace, &'a Arc<File>),
 }
 
-/// The value of an object, which a sink keeps for later.
+/// The value of an object, or its place, which a sink keeps for later.
 #[derive(Debug)]
 pub enum KeptValue {
-    /// A copy of it.
+    /// A copy of the value.
     Copy(Box<[u8]>),
-    /// It is in a database file.
+    /// The value is in a database file.
     InFile(EntryPlace, Arc<File>),
 }
 
@@ -39,7 +39,7 @@ pub enum StoredValueError {
     /// The system cannot read the file.
     #[error("reading it from the file: {0}")]
     Read(#[from] io::Error),
-    /// The file has something else in its place.
+    /// The file contains something else at the place of the value.
     #[error("the file changed while it was read")]
     Changed,
 }
@@ -55,7 +55,7 @@ impl ObjectValue<'_> {
 }
 
 impl KeptValue {
-    /// Returns the value. `room` is where it is read to, if it is in a file.
+    /// Returns the value. If it is in a file, reads it into `room`.
     ///
     /// # Errors
     /// When the file cannot be read, or has changed.
@@ -63,7 +63,7 @@ impl KeptValue {
         match self {
             Self::Copy(bytes) => Ok(bytes),
             Self::InFile(place, file) => {
-                // The scan has read as many bytes there, so the length was checked.
+                // The scan has read as many bytes at this place, so the length is not too large.
                 room.resize(place.length, 0);
                 file.read_exact_at(room, place.start)?;
                 stored_value(room).ok_or(StoredValueError::Changed)

@@ -15,11 +15,11 @@ use super::{
 };
 use crate::memory::{RandomError, fill_random};
 
-/// How many frames a summarizer remembers: one for each API server of a cluster with several.
+/// The number of frames that a summarizer remembers: one for each API server of a cluster with several.
 const FRAMES: usize = 4;
 
-/// The longest path of a resource, in bytes: twice the longest group and name of a custom resource. Anyone who can
-/// write to etcd can invent longer ones, and each is kept.
+/// The greatest length of a resource's path in bytes: twice the longest group and name of a custom resource. Anyone who
+/// can write to etcd can invent longer ones, and each is kept.
 const PATH_MAX: usize = 512;
 
 /// Makes a [`Summary`] of each value below one prefix. Each thread of a scan has a clone.
@@ -29,20 +29,20 @@ pub struct Summarizer {
     groups: Arc<Groups>,
     fingerprinter: Fingerprinter,
     last: LastGroup,
-    /// The last frames, the newest at the end. Neighbouring values mostly have one of them.
+    /// The last frames, the newest at the end. Neighbouring values usually have the same frame.
     frames: VecDeque<KnownFrame>,
 }
 
-/// The group of the value before, which the next value mostly has, too.
+/// The group of the last value. The next value usually has the same group.
 #[derive(Clone, Default)]
 struct LastGroup {
     label: Vec<u8>,
     number: u32,
-    /// Room for the label of the next value.
+    /// A buffer for the label of the next value.
     next: Vec<u8>,
 }
 
-/// The summary of all values below one path that have one frame; their lengths differ.
+/// The summary of all values with one frame below one path. They differ in their lengths only.
 #[derive(Clone)]
 struct KnownFrame {
     path: Box<[u8]>,
@@ -51,7 +51,7 @@ struct KnownFrame {
 }
 
 impl Summarizer {
-    /// Makes a summarizer with a random key. As [`new`](Self::new).
+    /// Makes a summarizer with a random key, as [`new`](Self::new) does with a given one.
     ///
     /// # Errors
     /// When the random source fails.
@@ -78,7 +78,7 @@ impl Summarizer {
         Arc::clone(&self.groups)
     }
 
-    /// Returns what makes the fingerprints of this scan.
+    /// Returns the fingerprinter of this scan.
     pub fn fingerprinter(&self) -> &Fingerprinter {
         &self.fingerprinter
     }
@@ -88,7 +88,7 @@ impl Summarizer {
         &self.names
     }
 
-    /// Summarizes a value, or returns `None` if its key lies outside the prefix.
+    /// Summarizes a value. Returns `None` if its key lies outside the prefix.
     pub fn summarize(&mut self, key: &[u8], value: &[u8]) -> Option<Summary> {
         let path = self.names.path(key)?;
         let path = &path[..path.len().min(PATH_MAX)];

@@ -16,54 +16,54 @@ use super::{
     value::{Encoding, ValueDamage},
 };
 
-/// How many object names are kept for each group.
+/// The number of keys that are kept for each group as examples.
 const SAMPLES: usize = 5;
 
-/// How many findings of each kind are kept.
+/// The greatest number of findings of each kind that are kept.
 const FINDINGS: usize = 1000;
 
-/// How many bytes of a key are kept.
+/// The greatest number of bytes of a key that are kept.
 const KEPT_KEY: usize = 2048;
 
-/// What was counted in one group.
+/// The counts of one group.
 #[derive(Debug)]
 pub struct GroupCount {
-    /// The group.
+    /// The group that was counted.
     pub group: Arc<Group>,
-    /// What is wrong with all of its values.
+    /// The judgement about the values of the group.
     pub verdict: Verdict,
-    /// Live objects.
+    /// The number of live objects.
     pub objects: u64,
-    /// Older values that are still in the database.
+    /// The number of older values that are still in the database.
     pub older_values: u64,
-    /// Distinct wrapped seeds of live objects.
+    /// The number of distinct wrapped seeds of live objects.
     pub seeds: u64,
     /// The revision at which the least recently written live object was written.
     pub first_revision: Option<u64>,
     /// The revision at which the most recently written live object was written.
     pub last_revision: Option<u64>,
-    /// Live objects by encoding: protobuf, JSON, CBOR, raw.
+    /// The number of live objects by encoding: protobuf, JSON, CBOR, raw.
     pub encodings: [u64; 4],
-    /// The keys of live objects that come first in alphabetical order.
+    /// The first keys of live objects, in alphabetical order.
     pub samples: Smallest<String>,
-    /// The seed of the object before: mostly the next object has the same one.
+    /// The seed of the last object. The next object usually has the same seed.
     last_seed: Option<Fingerprint>,
 }
 
-/// An object with something wrong about it. Ordered by its key.
+/// A finding about an object. Findings are ordered by the key of the object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectFinding {
-    /// Its key in etcd.
+    /// The key of the object in etcd.
     pub key: String,
-    /// Its resource.
+    /// The resource of the object.
     pub resource: String,
-    /// Its provider.
+    /// The provider of the value.
     pub provider: String,
-    /// The KMS v2 key that it names.
+    /// The key_id that the value names.
     pub key_id: Option<String>,
-    /// The revision at which it was written.
+    /// The revision at which the value was written.
     pub mod_revision: u64,
-    /// What is wrong with its value.
+    /// The damage of the value, if it is damaged.
     pub reason: Option<String>,
 }
 
@@ -82,9 +82,9 @@ impl ObjectFinding {
 
 /// A live object, or an older value that can be read, as `scan --list` prints it.
 pub struct ListedObject<'a> {
-    /// Its key in etcd.
+    /// The key of the object in etcd.
     pub key: &'a [u8],
-    /// Its group.
+    /// The group of the value.
     pub group: &'a Group,
     /// The worst thing that is wrong with it, if it is live.
     pub finding: Option<FindingKind>,
@@ -92,32 +92,32 @@ pub struct ListedObject<'a> {
     pub is_older: bool,
     /// The revision at which it was written.
     pub mod_revision: u64,
-    /// The length of its value in bytes.
+    /// The length of the value in bytes.
     pub length: u32,
 }
 
 /// Is called with each live object of a scan, and with each older value that is in plaintext and should be encrypted.
 pub type Lister<'a> = Box<dyn FnMut(&ListedObject<'_>) + 'a>;
 
-/// The sink that counts.
+/// The sink of `claviger scan`, which counts objects.
 pub struct Tally<'a> {
     judge: &'a Judge,
     groups: Arc<Groups>,
-    /// By the group's number.
+    /// The counts of each group, by the number of the group.
     counts: Vec<GroupCount>,
-    /// The distinct seeds of each group, by the group's number. Most groups have a few; all groups together may have
-    /// many.
+    /// The distinct seeds of each group, by the number of the group. Most groups have a few seeds; all groups together
+    /// may have many.
     seeds: HashMap<u32, FingerprintTable>,
     findings: BTreeMap<FindingKind, Smallest<ObjectFinding>>,
     readable_older: Smallest<ObjectFinding>,
     lister: Option<Lister<'a>>,
 }
 
-/// What a tally counted.
+/// The result of a tally.
 pub struct Counts {
-    /// By group, in no particular order.
+    /// The counts of each group, in no particular order.
     pub by_group: Vec<GroupCount>,
-    /// The objects with something wrong about them, by what it is.
+    /// The findings of each kind.
     pub findings: BTreeMap<FindingKind, Smallest<ObjectFinding>>,
     /// The older values that are in plaintext and should be encrypted.
     pub readable_older: Smallest<ObjectFinding>,
@@ -161,14 +161,13 @@ impl Sink for Tally<'_> {
 }
 
 impl<'a> Tally<'a> {
-    /// Begins to count the objects of `groups`. `judge` says what is wrong with a group; `lister` is called with each
-    /// live object.
+    /// Begins a tally of the objects of `groups`. `judge` judges each group; `lister` is called with each live object.
     pub fn new(judge: &'a Judge, groups: Arc<Groups>, lister: Option<Lister<'a>>) -> Self {
         let (counts, seeds, findings) = (Vec::new(), HashMap::new(), BTreeMap::new());
         Self { judge, groups, counts, seeds, findings, readable_older: Smallest::new(FINDINGS), lister }
     }
 
-    /// Returns what was counted.
+    /// Returns the result of the tally.
     pub fn finish(self) -> Counts {
         let by_group = self.counts.into_iter().filter(|count| count.objects + count.older_values > 0).collect();
         let Self { findings, readable_older, groups, .. } = self;
@@ -194,7 +193,7 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Handles the rare objects: counts a seed, keeps findings, lists the object.
+    /// Handles the rarer cases of an object: counts its seed, keeps findings, lists it.
     fn count_unusual(&mut self, object: &Object<'_>, is_new_seed: bool) {
         let Object { key, mod_revision, summary, .. } = *object;
         let Some(count) = self.count_of(summary.group) else { return };
@@ -243,7 +242,7 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Returns the count of the group with this number, and begins it first if the group is new.
+    /// Returns the counts of the group with this number. Begins them if the group is new.
     fn count_of(&mut self, group: u32) -> Option<&mut GroupCount> {
         let index = usize::try_from(group).ok()?;
         while self.counts.len() <= index {
@@ -271,7 +270,7 @@ impl GroupCount {
     }
 }
 
-/// Returns a key as text, or its beginning if it is longer than any key of Kubernetes, because many keys are kept.
+/// Returns a key as text, cut at [`KEPT_KEY`] bytes, because many keys are kept.
 fn kept(key: &[u8]) -> String {
     match key.get(..KEPT_KEY) {
         Some(begin) if key.len() > KEPT_KEY => format!("{}…", String::from_utf8_lossy(begin)),

@@ -2,10 +2,10 @@
 
 use std::ops::Deref;
 
-/// The longest key that fits: a revision has 18 bytes at most.
+/// The greatest length of a key that fits. A revision has at most 18 bytes.
 const KEY_MAX: usize = 24;
 
-/// A key that is stored in place, without an allocation: there are two for each of hundreds of thousands of pages.
+/// A key that is stored without an allocation: there are two for each of hundreds of thousands of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BoundKey {
     bytes: [u8; KEY_MAX],
@@ -29,7 +29,7 @@ impl Deref for BoundKey {
     }
 }
 
-/// A range of keys.
+/// The range of keys that belongs to a page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// The first key of the range. `None` means that the range begins with the first key of all.

@@ -1,4 +1,4 @@
-//! Finds a bucket by its name.
+//! Finds a bucket of the database by its name.
 
 use super::{
     bounds::Bounds,
@@ -11,11 +11,11 @@ use super::{
     visitor::LeafVisitor,
 };
 
-/// Bytes at the beginning of a bucket's value: the number of its root, and a counter.
+/// The length in bytes of the head of a bucket's value: the number of its root page, and a counter.
 const BUCKET: usize = 16;
 
-/// Finds the bucket `name`, and returns its tree. A small bucket has no tree: its only leaf is stored in its value.
-/// Then the visitor gets that leaf, and `None` is returned.
+/// Finds the bucket `name`, and returns its tree. A small bucket has no tree: its only leaf is stored in its value. The
+/// visitor gets such a leaf, and `None` is returned.
 ///
 /// Which pages were used before is forgotten first, because each search begins at the root again.
 ///
@@ -45,18 +45,19 @@ pub fn find_bucket(
     }
 }
 
-/// Where the values of a bucket are.
+/// The place of a bucket's keys and values.
 enum Bucket {
-    /// In the tree with this root.
+    /// The bucket has a tree with this root page.
     Tree(u64),
-    /// In a leaf of its own size, which is stored in place of a tree: where it begins in the file, and its bytes.
+    /// The bucket has one leaf, which is stored in the value instead of a tree. Contains its position in the file, and
+    /// its bytes.
     Inline(u64, Box<[u8]>),
 }
 
-/// Looks for one bucket in all leaves.
+/// A visitor that looks for one bucket in all leaves.
 struct BucketSearch {
     name: &'static [u8],
-    /// The bucket, and the page that names it.
+    /// The bucket, and the page that contains its name.
     found: Option<(u64, Bucket)>,
     damage: DamageList,
 }

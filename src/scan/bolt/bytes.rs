@@ -1,4 +1,5 @@
-//! Numbers in the bytes of a page, little-endian. All return `None` if the bytes end before the number does.
+//! Reads little-endian numbers from the bytes of a page. Each function returns `None` if the bytes end before the
+//! number does.
 
 pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))

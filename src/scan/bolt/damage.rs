@@ -1,4 +1,4 @@
-//! What can be wrong with a database file and with its pages.
+//! The damage that a database file and its pages can have, and a list of limited length for it.
 
 use std::io;
 
@@ -9,17 +9,17 @@ use super::bounds::Bounds;
 pub struct PageDamage {
     /// The number of the page.
     pub page: u64,
-    /// What is wrong with it.
+    /// The reason why the page was refused.
     pub error: PageError,
-    /// The keys that may be missing because of it. `None` if nothing else is missing.
+    /// The range of keys that may be missing because of the damage. `None` if no further key is missing.
     pub bounds: Option<Bounds>,
 }
 
-/// How much damage is kept. All of it is counted.
+/// The greatest number of damages that are kept. All are counted.
 const KEPT: usize = 1000;
 
-/// All damage that was met: how much, and the first of it. A branch of a few bytes a child can name very many pages
-/// that do not exist, and must not be able to fill the memory.
+/// The damages that were met: their number, and the first of them. A branch can name very many pages that do not exist,
+/// with a few bytes for each, and must not be able to fill the memory.
 #[derive(Debug, Default)]
 pub struct DamageList {
     kept: Vec<PageDamage>,
@@ -27,7 +27,7 @@ pub struct DamageList {
 }
 
 impl DamageList {
-    /// Adds one piece of damage.
+    /// Adds a damage to the list.
     pub fn push(&mut self, damage: PageDamage) {
         self.count += 1;
         if self.kept.len() < KEPT {
@@ -35,107 +35,107 @@ impl DamageList {
         }
     }
 
-    /// Adds all damage of another list.
+    /// Adds all damages of another list.
     pub fn append(&mut self, other: Self) {
         self.count += other.count;
         self.kept.extend(other.kept.into_iter().take(KEPT - self.kept.len()));
     }
 
-    /// Takes the last damage that was kept out of the list.
+    /// Removes the last damage that was kept, and returns it.
     pub fn pop(&mut self) -> Option<PageDamage> {
         self.kept.pop()
     }
 
-    /// Returns how much damage was met.
+    /// Returns the number of damages that were met.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Iterates over the damage that was kept.
+    /// Iterates over the damages that were kept.
     pub fn iter(&self) -> impl Iterator<Item = &PageDamage> {
         self.kept.iter()
     }
 }
 
-/// What is wrong with a page.
+/// Why a page was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PageError {
-    /// The database has no page of this number.
+    /// The database has no page with this number.
     #[error("not one of the pages 2 to {last}")]
     Outside {
-        /// The last page of the database.
+        /// The number of the last page of the database.
         last: u64,
     },
     /// The file ends before the page does.
     #[error("the file ends before the page does")]
     Short,
-    /// The system could not read it.
+    /// The system could not read the page.
     #[error("reading failed: {0}")]
     Read(#[source] io::Error),
-    /// Its header names another page.
+    /// The header of the page contains another page number.
     #[error("its header names page {found}")]
     Number {
-        /// The page that the header names.
+        /// The number in the header.
         found: u64,
     },
-    /// It is neither a branch nor a leaf.
+    /// The page is neither a branch nor a leaf.
     #[error("its flags are {found:#06x}, expected those of a branch or a leaf")]
     Flags {
-        /// The flags in its header.
+        /// The flags in the header of the page.
         found: u16,
     },
-    /// It says that it spans more pages than it can or needs to.
+    /// The page claims to span more pages than it can or needs to.
     #[error("it spans {pages} pages, more than there can be or than its elements need")]
     Span {
-        /// How many pages it says that it spans.
+        /// The number of pages that it claims to span.
         pages: u64,
     },
-    /// It, or a part of it, belongs to another page that was read.
+    /// The page, or a part of it, also belongs to another page that was read.
     #[error("it is used twice")]
     Twice,
-    /// One of its elements lies outside of it.
+    /// An element of the page lies outside of it.
     #[error("element {index} lies outside the page")]
     Element {
-        /// The element, counted from zero.
+        /// The index of the element, from zero.
         index: usize,
     },
-    /// The keys of its elements do not ascend.
+    /// The keys in the page do not ascend.
     #[error("key {index} is not greater than the one before")]
     Order {
-        /// The first element whose key is too small, counted from zero.
+        /// The index of the first element whose key is too small, from zero.
         index: usize,
     },
-    /// Its keys belong to other pages.
+    /// The keys in the page belong to other pages.
     #[error("its keys are not between those of the pages beside it")]
     Bounds,
-    /// It has no element, and is not the root of an empty tree.
+    /// The page has no element, and is not the root of an empty tree.
     #[error("it has no element")]
     Empty,
-    /// It is a branch where leaves are, or a leaf where branches are.
+    /// The page is a branch where leaves are expected, or a leaf where branches are expected.
     #[error("it is at another depth than the pages beside it")]
     Height,
-    /// One of its elements is a bucket where a value is expected, or the other way round.
+    /// An element is a bucket where a value is expected, or the other way round.
     #[error("element {index} is {found}, expected {expected}")]
     Kind {
-        /// The element, counted from zero.
+        /// The index of the element, from zero.
         index: usize,
-        /// What it is.
+        /// The kind of the element.
         found: &'static str,
-        /// What it must be.
+        /// The expected kind.
         expected: &'static str,
     },
-    /// A visitor cannot read the value of one of its elements.
+    /// A visitor could not read the value of an element.
     #[error("element {index}: {what}")]
     Value {
-        /// The element, counted from zero.
+        /// The index of the element, from zero.
         index: usize,
-        /// What is wrong with the value.
+        /// The visitor's reason.
         what: String,
     },
 }
 
-/// Why nothing of a file can be read.
+/// Why nothing in a file can be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BoltError {
@@ -153,9 +153,9 @@ pub enum BoltError {
     LostBucket {
         /// The name of the bucket.
         name: &'static str,
-        /// The page that cannot be read.
+        /// The number of the page that cannot be read.
         page: u64,
-        /// What is wrong with the page.
+        /// The reason why the page was refused.
         error: PageError,
     },
 }

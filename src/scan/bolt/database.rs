@@ -1,4 +1,7 @@
-//! A database file: its meta page, its pages, and which of them were used.
+//! A database file: its meta page, its pages, and a record of which pages were used, so that a page that two branches
+//! name is reported as damage.
+//!
+//! Invariant: at most as many continuation pages are read as the file has pages.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,7 +24,7 @@ use super::{
     window::length,
 };
 
-/// Deeper than any tree can be whose pages fit into an address space.
+/// A greatest depth that no tree exceeds whose pages fit into an address space.
 const DEPTH_MAX: usize = 32;
 
 /// A database file. Several readers can read its pages at the same time.
@@ -31,18 +34,18 @@ pub struct Database {
     pub(super) meta: MetaPage,
     /// The bytes of the file that belong to the database.
     pub(super) size: u64,
-    /// The pages that were read as the first page of something.
+    /// The pages that were read as the first page of a branch or leaf.
     begun: PageSet,
-    /// The pages that something spans beyond its first page.
+    /// The pages that a branch or leaf spans beyond its first page.
     spanned: PageSet,
-    /// The pages that two such things span.
+    /// The pages that two branches or leaves span.
     shared: PageSet,
     /// How many continuation pages may still be read. Each page belongs to one branch or leaf, so the file's number of
     /// pages is the limit.
     unspanned: AtomicU64,
-    /// Held by the thread that has a large page in memory.
+    /// Locked by the thread that has a large page in memory.
     turn: Mutex<()>,
-    /// The meta page that is damaged, if one is. What the last transaction wrote may be missing then.
+    /// The number of the damaged meta page, if one is damaged. Then the changes of the last transaction may be missing.
     pub damaged_meta: Option<u64>,
 }
 
@@ -83,7 +86,7 @@ impl Database {
         Ok(Self { file, meta, size, begun, spanned, shared, unspanned, turn, damaged_meta })
     }
 
-    /// Returns the file.
+    /// Returns the open file.
     pub fn file(&self) -> &Arc<File> {
         &self.file
     }
@@ -98,7 +101,7 @@ impl Database {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns how many pages the file has.
+    /// Returns the number of pages in the file.
     pub(super) fn page_count(&self) -> usize {
         usize::try_from(self.pages_in_file()).unwrap_or(usize::MAX)
     }
@@ -119,15 +122,15 @@ impl Database {
         for child in self.child_numbers(root).unwrap_or_default() {
             *votes.entry(self.height(child, DEPTH_MAX, &mut heights)).or_insert(0) += 1;
         }
-        // The search for a way down has read pages that the readers will read again.
+        // The search for the height has read pages that the readers will read again.
         self.allow_spans();
         votes.remove(&None);
         let most = votes.into_iter().max_by_key(|(_, votes)| *votes).and_then(|(height, _)| height);
         Subtree { page: root, height: most.map_or(0, |height| height + 1), bounds: Bounds::default() }
     }
 
-    /// Returns how far a page is above the leaves, by the first way down that can be read. Returns `None` if there is
-    /// no such way.
+    /// Returns the height of a page above the leaves, along the first path to a leaf that can be read. Returns `None`
+    /// if there is no such path.
     ///
     /// `heights` contains the result for each page of the file that was visited before. While a page is being searched,
     /// its result is `None`, so that a search through a circle of pages ends.
@@ -147,7 +150,7 @@ impl Database {
         height
     }
 
-    /// Returns the numbers of the pages below a page: none for a leaf, `None` if the page cannot be read.
+    /// Returns the numbers of the pages below a page: an empty list for a leaf, `None` if the page cannot be read.
     fn child_numbers(&self, page: u64) -> Option<Vec<u64>> {
         let mut bytes = Vec::new();
         let header = self.read_head(page, &mut bytes).ok()?;
@@ -159,7 +162,7 @@ impl Database {
         Some(below.into_iter().map(|(_, page)| page).collect())
     }
 
-    /// Reads the first page of something that may span several.
+    /// Reads the first page of a branch or leaf, which may span several.
     pub(super) fn read_head(&self, number: u64, bytes: &mut Vec<u8>) -> Result<Header, PageError> {
         self.meta.check_number(number)?;
         let offset = number.checked_mul(self.meta.page_size).ok_or(PageError::Short)?;
@@ -168,8 +171,9 @@ impl Database {
         Header::parse(bytes, number, &self.meta, self.size)
     }
 
-    /// Reads the other pages that a branch or leaf spans, after its first page in `bytes`. The heads of its elements
-    /// are read first: they show how many pages it can need. What claims more is refused before it is read.
+    /// Reads the other pages that a branch or leaf spans, after its first page in `bytes`. Reads the heads of its
+    /// elements first: they show how many pages it can need. If it claims more, it is refused before the pages are
+    /// read.
     pub(super) fn read_rest(&self, number: u64, header: &Header, bytes: &mut Vec<u8>) -> Result<(), PageError> {
         let Header { kind, count, span } = *header;
         let heads = ((HEADER + count * ELEMENT) as u64).div_ceil(self.meta.page_size).clamp(1, span);
@@ -180,7 +184,7 @@ impl Database {
         self.read_more(number, span, bytes)
     }
 
-    /// Reads further pages, until `bytes` has `pages` pages from `number` on.
+    /// Reads further pages, until `bytes` contains `pages` pages from `number` on.
     fn read_more(&self, number: u64, pages: u64, bytes: &mut Vec<u8>) -> Result<(), PageError> {
         let begun = bytes.len();
         let more = pages.saturating_sub(begun as u64 / self.meta.page_size);
@@ -190,19 +194,19 @@ impl Database {
         self.file.read_exact_at(&mut bytes[begun..], number * self.meta.page_size + begun as u64).map_err(read_error)
     }
 
-    /// Notes that the page `first` is used. Returns false if it was used before.
+    /// Notes that the page `first` is used. Returns false if it was already used.
     pub(super) fn begin(&self, first: u64) -> bool {
         self.begun.insert(first)
     }
 
-    /// Notes that the thing that begins at `first` spans `span` pages.
+    /// Notes that the branch or leaf at `first` spans `span` pages.
     pub(super) fn span(&self, first: u64, span: u64) {
         for page in (first + 1..first + span).filter(|page| !self.spanned.insert(*page)) {
             self.shared.insert(page);
         }
     }
 
-    /// Allows as many further pages as the file has.
+    /// Allows reading as many continuation pages as the file has pages.
     fn allow_spans(&self) {
         self.unspanned.store(self.pages_in_file(), Ordering::Relaxed);
     }
@@ -213,8 +217,8 @@ impl Database {
         self.allow_spans();
     }
 
-    /// Reports the pages that belong to two things that were read. One of them has overwritten a part of the other; the
-    /// pages do not show which.
+    /// Reports the pages that belong to two branches or leaves that were read. One of them has overwritten a part of
+    /// the other; the pages do not show which.
     pub fn overlaps(&self) -> impl Iterator<Item = PageDamage> + '_ {
         let is_overlap =
             |page: &u64| self.shared.contains(*page) || self.begun.contains(*page) && self.spanned.contains(*page);
@@ -235,7 +239,7 @@ mod tests {
         forge::{self, Shape},
     };
 
-    /// The damage that a reader reports.
+    /// Collects the damage that a reader reports.
     #[derive(Default)]
     struct Seen(DamageList);
 

@@ -1,4 +1,4 @@
-//! A leaf: keys with their values.
+//! A checked leaf: keys with their values, in ascending order.
 
 use super::{
     bounds::{BoundKey, Bounds},
@@ -13,7 +13,7 @@ const IS_BUCKET: u32 = 1;
 
 /// A leaf whose elements are packed, ascend, and lie within its bounds.
 pub struct Leaf<'a> {
-    /// Where its bytes begin in the file.
+    /// The position of the leaf in the file, in bytes.
     start: u64,
     bytes: &'a [u8],
     count: usize,
@@ -23,15 +23,15 @@ pub struct Leaf<'a> {
 /// A key with its value.
 #[derive(Debug, Clone, Copy)]
 pub struct Element<'a> {
-    /// Its place in the leaf, counted from zero.
+    /// The index of the element in the leaf, from zero.
     pub index: usize,
     /// Whether the value is a bucket.
     pub is_bucket: bool,
-    /// The key.
+    /// The key of the element.
     pub key: &'a [u8],
-    /// The value.
+    /// The value of the element.
     pub value: &'a [u8],
-    /// Where the value begins in the file.
+    /// The position of the value in the file, in bytes.
     pub value_start: u64,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Leaf<'a> {
         Ok(Self { start, bytes, count, bounds })
     }
 
-    /// Returns an element. [`Leaf::check`] has checked it.
+    /// Returns the element with this index. [`Leaf::check`] has checked it.
     fn element(&self, index: usize) -> Option<Element<'a>> {
         let start = HEADER + index * ELEMENT;
         let head = self.bytes.get(start..start + ELEMENT)?;
@@ -63,7 +63,7 @@ impl<'a> Leaf<'a> {
         Some(Element { index, is_bucket: flags & IS_BUCKET != 0, key, value: rest.get(..value_size)?, value_start })
     }
 
-    /// Returns the range between the elements beside an element, whatever its own key is.
+    /// Returns the range of keys between the neighbours of an element, whatever its own key is.
     pub fn around(&self, index: usize) -> Bounds {
         let key = |index| self.element(index).and_then(|element: Element<'_>| BoundKey::new(element.key));
         let low = index.checked_sub(1).and_then(key).or(self.bounds.low);

@@ -5,9 +5,9 @@ use super::{
     damage::PageError,
 };
 
-/// Bytes of a page's header.
+/// The length of a page's header in bytes.
 pub const HEADER: usize = 16;
-/// Bytes of a meta page after its header.
+/// The length of a meta page in bytes, without its header.
 pub const META: usize = 64;
 
 const MAGIC: u32 = 0xED0C_DAED;
@@ -17,18 +17,18 @@ const META_FLAG: u16 = 4;
 /// A meta page. The database has two; the one with the greater transaction number counts.
 #[derive(Debug, Clone, Copy)]
 pub struct MetaPage {
-    /// Bytes of a page, a power of two.
+    /// The size of a page in bytes, a power of two.
     pub page_size: u64,
-    /// The root of the tree of all buckets.
+    /// The number of the root page of the tree of all buckets.
     pub root: u64,
-    /// How many pages the database has.
+    /// The number of pages in the database.
     pub pages: u64,
     /// The number of the transaction that wrote this meta page.
     pub txid: u64,
 }
 
 impl MetaPage {
-    /// Reads the meta page `number` from its first bytes. Returns `None` if they are no meta page.
+    /// Parses the meta page `number` from its first bytes. Returns `None` if they are no meta page.
     ///
     /// Any transaction may be on either page: a member puts even ones on page 0, and a snapshot has the newest one
     /// there.
@@ -50,7 +50,7 @@ impl MetaPage {
         is_meta.then_some(meta)
     }
 
-    /// Checks that the database has a page of this number that is no meta page.
+    /// Checks that `number` is a page of the database, and not a meta page.
     pub fn check_number(&self, number: u64) -> Result<(), PageError> {
         if (2..self.pages).contains(&number) {
             Ok(())

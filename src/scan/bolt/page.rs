@@ -10,38 +10,38 @@ use super::{
     meta::{HEADER, MetaPage},
 };
 
-/// Bytes of an element's head.
+/// The length of the head of an element in bytes.
 pub const ELEMENT: usize = 16;
 
 const BRANCH: u16 = 1;
 const LEAF: u16 = 2;
 
-/// The most bytes that one page may span: far more than any value that etcd takes (`--max-request-bytes`, 1.5 MiB by
-/// default). One thread at a time may have so many bytes in memory.
+/// The greatest length of one page in bytes, over all pages that it spans: far more than any value that etcd accepts
+/// (`--max-request-bytes`, 1.5 MiB by default). One thread at a time may have so many bytes in memory.
 const SPAN_MAX: u64 = 64 << 20;
 
-/// Whether a page is a branch or a leaf.
+/// The kind of a page in a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageKind {
-    /// A page of keys and the numbers of pages below it.
+    /// A branch: keys, and the numbers of the pages below it.
     Branch,
-    /// A page of keys and values.
+    /// A leaf: keys and values.
     Leaf,
 }
 
 /// The header of a branch or leaf.
 #[derive(Debug, Clone, Copy)]
 pub struct Header {
-    /// Whether it is a branch or a leaf.
+    /// The kind of the page.
     pub kind: PageKind,
-    /// How many elements it has.
+    /// The number of elements in the page.
     pub count: usize,
-    /// How many pages it spans, itself included.
+    /// The number of pages that it spans, itself included.
     pub span: u64,
 }
 
 impl Header {
-    /// Reads the header of the page `number` in a database of `size` bytes.
+    /// Parses the header of the page `number` in a database of `size` bytes.
     pub fn parse(bytes: &[u8], number: u64, meta: &MetaPage, size: u64) -> Result<Self, PageError> {
         let field = || Some((u64_at(bytes, 0)?, u16_at(bytes, 8)?, u16_at(bytes, 10)?, u32_at(bytes, 12)?));
         let (found, flags, count, overflow) = field().ok_or(PageError::Short)?;
@@ -65,7 +65,7 @@ impl Header {
     }
 }
 
-/// Returns how many elements a leaf has that is stored inside a bucket's value.
+/// Returns the number of elements in a leaf that is stored inside a bucket's value.
 pub fn inline_count(bytes: &[u8]) -> Result<usize, PageError> {
     match (u16_at(bytes, 8), u16_at(bytes, 10)) {
         (Some(LEAF), Some(count)) => Ok(count.into()),
@@ -74,7 +74,7 @@ pub fn inline_count(bytes: &[u8]) -> Result<usize, PageError> {
     }
 }
 
-/// Returns the greatest number of pages that the elements may occupy: up to the end of the last element, and one more
+/// Returns the greatest number of pages that the elements can occupy: up to the end of the last element, and one more
 /// page, because bbolt may allocate one too many.
 pub fn pages_needed(bytes: &[u8], kind: PageKind, count: usize, page_size: u64) -> Result<u64, PageError> {
     let Some(index) = count.checked_sub(1) else { return Ok(1) };
@@ -89,7 +89,7 @@ pub fn pages_needed(bytes: &[u8], kind: PageKind, count: usize, page_size: u64) 
     end().map(|end| end as u64 / page_size + 1).ok_or(PageError::Element { index })
 }
 
-/// Takes the bytes of one element after the other, and checks that they are packed.
+/// Takes the bytes of one element after the other, and checks that they have no gaps between them.
 pub struct Packed<'a> {
     bytes: &'a [u8],
     next: usize,
@@ -101,8 +101,8 @@ impl<'a> Packed<'a> {
         Self { bytes, next: HEADER + count * ELEMENT }
     }
 
-    /// Takes the `size` bytes of the element whose head is at `start` and says that they are at `pos`. Returns `None`
-    /// if they are not right after those of the element before.
+    /// Takes the `size` bytes of the element whose head is at `start` and contains the position `pos`. Returns `None`
+    /// if they are not right after the bytes of the previous element.
     pub fn take(&mut self, start: usize, pos: u32, size: usize) -> Option<&'a [u8]> {
         let from = start.checked_add(usize::try_from(pos).ok()?)?;
         let taken = self.bytes.get(from..from.checked_add(size)?).filter(|_| from == self.next)?;
@@ -123,7 +123,7 @@ impl<'b, 'k> Order<'b, 'k> {
         Self { before: None, bounds }
     }
 
-    /// Checks the next key. Only the first one can be below the bounds, as the others are greater.
+    /// Checks the next key. Only the first key can be below the bounds, because the others are greater.
     pub fn check(&mut self, index: usize, key: &'k [u8]) -> Result<(), PageError> {
         match self.before.replace(key) {
             Some(before) if before >= key => Err(PageError::Order { index }),
@@ -138,7 +138,7 @@ impl<'b, 'k> Order<'b, 'k> {
     }
 }
 
-/// Returns the pages below a branch: their first keys and their numbers.
+/// Returns the children of a branch: the first key and the number of each page.
 pub fn children<'a>(bytes: &'a [u8], count: usize, bounds: &Bounds) -> Result<Vec<(&'a [u8], u64)>, PageError> {
     let mut packed = Packed::new(bytes, count);
     let mut element = |index: usize| {
@@ -154,7 +154,7 @@ pub fn children<'a>(bytes: &'a [u8], count: usize, bounds: &Bounds) -> Result<Ve
     if elements.is_empty() { Err(PageError::Empty) } else { Ok(elements) }
 }
 
-/// Returns the key of an element, whether or not it lies within the page's bounds.
+/// Returns the key of an element, even if it lies outside the page's bounds.
 pub fn key_of(bytes: &[u8], kind: PageKind, index: usize) -> Option<&[u8]> {
     let start = HEADER + index * ELEMENT;
     let head = start + if kind == PageKind::Leaf { 4 } else { 0 };
@@ -162,17 +162,17 @@ pub fn key_of(bytes: &[u8], kind: PageKind, index: usize) -> Option<&[u8]> {
     bytes.get(from..from.checked_add(size)?)
 }
 
-/// Returns the range of keys that may be missing because a page's keys lie outside its bounds. There are two causes.
-/// The page may be the wrong one. Or a key in a branch above it is damaged, and then this page's keys are missing, too.
+/// Returns the range of keys that may be missing because a page's keys lie outside its bounds. Either the page is the
+/// wrong one. Or a key in a branch above it is damaged, and then the keys of this page are missing, too.
 pub fn widened(bounds: &Bounds, bytes: &[u8], kind: PageKind, count: usize) -> Bounds {
     let mut bounds = *bounds;
     let (first, last) = (key_of(bytes, kind, 0), count.checked_sub(1).and_then(|last| key_of(bytes, kind, last)));
     if first.zip(bounds.low.as_deref()).is_some_and(|(first, low)| first < low) {
         bounds.low = first.and_then(BoundKey::new);
     }
-    // The last key of a page that spans several may not have been read.
+    // If the page spans several, its last key may not have been read.
     if last.is_none_or(|last| bounds.high.as_deref().is_some_and(|high| last >= high)) {
-        // How far the last page below a branch reaches is not known.
+        // The last page below a branch may contain keys beyond the branch's last key.
         bounds.high = last.filter(|_| kind == PageKind::Leaf).and_then(BoundKey::new);
     }
     bounds
@@ -189,7 +189,7 @@ mod tests {
         [&number.to_le_bytes()[..], &flags.to_le_bytes(), &count.to_le_bytes(), &overflow.to_le_bytes()].concat()
     }
 
-    /// Returns the text of the reason why these bytes are not the page 3 of a database of 8 pages.
+    /// Returns the reason why these bytes are refused as page 3 of a database of 8 pages.
     fn refused(bytes: &[u8]) -> String {
         Header::parse(bytes, 3, &DATABASE, 8 * 512).unwrap_err().to_string()
     }

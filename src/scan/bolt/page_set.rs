@@ -5,10 +5,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// Words of a chunk.
+/// The number of words in a chunk.
 const CHUNK_WORDS: usize = 4096;
 
-/// Pages of a chunk.
+/// The number of pages in a chunk.
 const CHUNK_PAGES: u64 = 64 * CHUNK_WORDS as u64;
 
 /// A set of pages, one bit for each page of the database. The bits are in chunks of 32 KiB, each of which is made when
@@ -48,7 +48,7 @@ impl PageSet {
         })
     }
 
-    /// Removes all pages.
+    /// Removes all pages from the set.
     pub fn clear(&self) {
         let words = self.0.iter().filter_map(OnceLock::get).flatten();
         words.for_each(|word| word.store(0, Ordering::Relaxed));
@@ -59,7 +59,7 @@ impl PageSet {
     }
 }
 
-/// Returns the word of a page in its chunk.
+/// Returns the index of a page's word in its chunk.
 fn word(page: u64) -> usize {
     usize::try_from(page % CHUNK_PAGES / 64).unwrap_or(0)
 }

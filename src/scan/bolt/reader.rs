@@ -16,29 +16,30 @@ use super::{
     window::{Window, length, neighbours},
 };
 
-/// The memory for a page that spans more bytes is given back after use, and only one thread has such memory at a time.
+/// The limit in bytes above which a page is large: its memory is freed after use, and only one thread has such memory
+/// at a time.
 const LARGE: usize = 1 << 20;
 
-/// What was read of a page: the number of its elements, its bytes, and the right to keep a large page in memory.
+/// A page that was read: the number of its elements, its bytes, and the right to keep a large page in memory.
 type ReadPage<'r, 'a> = (usize, &'r [u8], Option<MutexGuard<'a, ()>>);
 
-/// Reads the pages of a database, several neighbours at once.
+/// Reads the pages of a database, several neighbouring pages at once.
 pub struct TreeReader<'a> {
     pub(super) database: &'a Database,
     window: Window,
-    /// The page that was read last, if the window does not contain all that it spans.
+    /// The page that was read last, if it does not fit into the window.
     single: Vec<u8>,
 }
 
 impl<'a> TreeReader<'a> {
-    /// Begins to read.
+    /// Makes a reader of `database`.
     pub fn new(database: &'a Database) -> Self {
         Self { database, window: Window::default(), single: Vec::new() }
     }
 
-    /// Cuts a tree into parts for several threads, in the order of their keys: the branches directly above the leaves.
-    /// A level of a tree has at most as many pages as the file. If branches name more pages than that, they name some
-    /// twice. The surplus is reported as damage.
+    /// Splits a tree into parts for several threads, in the order of their keys: the branches directly above the
+    /// leaves. A level of a tree has at most as many pages as the file. If branches name more pages than that, they
+    /// name some twice. The surplus is reported as damage.
     pub fn parts(&mut self, tree: Subtree, visitor: &mut impl LeafVisitor) -> Vec<Subtree> {
         let mut level = vec![tree];
         while level.first().is_some_and(|part| part.height > 1) {
@@ -72,7 +73,7 @@ impl<'a> TreeReader<'a> {
         self.give_back();
     }
 
-    /// Gives the memory for a large page back.
+    /// Frees the memory of a large page.
     fn give_back(&mut self) {
         if self.single.capacity() > LARGE {
             self.single = Vec::new();
@@ -88,7 +89,7 @@ impl<'a> TreeReader<'a> {
         }
     }
 
-    /// Reads the first wanted page together with those of the next wanted ones that lie close before it.
+    /// Reads the first wanted page, together with the next wanted pages that lie close before it.
     fn look_ahead(&mut self, wanted: impl Iterator<Item = u64>) {
         let Database { file, meta, .. } = self.database;
         if let Some((first, last)) = neighbours(wanted, meta.page_size)
@@ -99,7 +100,8 @@ impl<'a> TreeReader<'a> {
         }
     }
 
-    /// Returns the children of `tree`. If it cannot be read, the visitor gets the damage, and there are no children.
+    /// Returns the children of `tree`. If it cannot be read, reports the damage to the visitor, and returns no
+    /// children.
     fn readable_children(&mut self, tree: &Subtree, visitor: &mut impl LeafVisitor) -> Vec<Subtree> {
         self.children(tree).unwrap_or_else(|damage| {
             visitor.damage(*damage);
@@ -126,13 +128,14 @@ impl<'a> TreeReader<'a> {
         Ok(subtrees)
     }
 
-    /// Reads the first page of `tree`, and all pages that it spans, and marks them as used.
+    /// Reads the first page of `tree` and all pages that it spans, and marks them as used.
     fn page(&mut self, tree: &Subtree, kind: PageKind) -> Result<ReadPage<'_, 'a>, Box<PageDamage>> {
         let (database, page, page_size) = (self.database, tree.page, self.database.meta.page_size);
         let damage = |error| Box::new(tree.damage(error));
         let (header, is_in_window) = self.read_header(page).map_err(damage)?;
         let head = if is_in_window { self.window.from(page, page_size).unwrap_or_default() } else { &self.single };
-        // The check sees one page, even if the window has more: a report must not depend on what is in the window.
+        // The check sees only one page, even if the window has more: a report must not depend on the contents of the
+        // window.
         tree.check(&header, kind, &head[..length(1, page_size).min(head.len())])?;
         if !database.begin(page) {
             return Err(damage(PageError::Twice));
@@ -152,8 +155,8 @@ impl<'a> TreeReader<'a> {
         Ok((header.count, bytes, turn))
     }
 
-    /// Returns the header of a page, and whether the window contains all that it spans. If not, its first page is now
-    /// in `single`.
+    /// Returns the header of a page, and whether the window contains all pages that it spans. If not, its first page is
+    /// now in `single`.
     fn read_header(&mut self, number: u64) -> Result<(Header, bool), PageError> {
         let Database { meta, size, .. } = self.database;
         if let Some(bytes) = self.window.from(number, meta.page_size) {

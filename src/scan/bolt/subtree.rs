@@ -1,4 +1,4 @@
-//! A page with all pages below it.
+//! A page together with all pages below it: its expected height, and the range of keys that belongs to it.
 
 use super::{
     bounds::Bounds,
@@ -6,14 +6,14 @@ use super::{
     page::{Header, PageKind, key_of, widened},
 };
 
-/// A page with all pages below it.
+/// A page together with all pages below it.
 #[derive(Debug, Clone)]
 pub struct Subtree {
     /// The number of the page.
     pub(super) page: u64,
-    /// How far the page is above the leaves. All leaves of a tree are at the same depth.
+    /// The height of the page above the leaves. All leaves of a tree are at the same depth.
     pub(super) height: usize,
-    /// The range of keys that belong into the subtree.
+    /// The range of keys that belong to the subtree.
     pub(super) bounds: Bounds,
 }
 
@@ -23,7 +23,7 @@ impl Subtree {
         PageDamage { page: self.page, error, bounds: Some(self.bounds) }
     }
 
-    /// Checks whether a page of this kind belongs here, judging by its first page, `bytes`.
+    /// Checks whether a page of this kind belongs here, according to its first page, `bytes`.
     ///
     /// If two branches name the same page, the page belongs to the branch whose bounds contain its first key, even if
     /// the other branch is read first.
@@ -41,12 +41,13 @@ impl Subtree {
                 Err(Box::new(self.misplaced(PageError::Bounds, bytes, kind, header.count)))
             }
             None if header.span == 1 => damage(PageError::Element { index: 0 }),
-            // In a page that spans several, the first key may be after the first page.
+            // If the page spans several, its first key may be after the first page.
             None | Some(_) => Ok(()),
         }
     }
 
-    /// Reports that the page is not read. If its keys belong elsewhere, more may be missing than what belongs here.
+    /// Reports that the page is not read. If its keys belong elsewhere, keys outside of these bounds may be missing,
+    /// too.
     pub(super) fn misplaced(&self, error: PageError, bytes: &[u8], kind: PageKind, count: usize) -> PageDamage {
         match error {
             PageError::Bounds => {

@@ -5,13 +5,13 @@ use super::{
     leaf::Leaf,
 };
 
-/// Is called with every leaf of a tree, and with all damage.
+/// A visitor that gets every leaf of a tree, and all damage.
 pub trait LeafVisitor {
     /// Takes a leaf whose keys are in order and within its bounds.
     fn leaf(&mut self, page: u64, leaf: &Leaf<'_>);
-    /// Returns the list of what could not be read.
+    /// Returns the list to which damage is added.
     fn damages(&mut self) -> &mut DamageList;
-    /// Takes something that could not be read.
+    /// Adds a damage to the list.
     fn damage(&mut self, damage: PageDamage) {
         self.damages().push(damage);
     }

@@ -1,17 +1,17 @@
-//! A buffer with several neighbouring pages, which are read at once.
+//! A buffer of neighbouring pages, which are read in one call.
 
 use std::{fs::File, os::unix::fs::FileExt};
 
-/// At most this many pages are in a window, so that it fits into a cache of the processor.
+/// The greatest number of pages in a window. A window fits into a cache of the processor.
 const WINDOW_PAGES: u64 = 32;
 
-/// At most this many bytes are in a window, however large pages are.
+/// The greatest number of bytes in a window, however large pages are.
 const WINDOW_BYTES: u64 = 2 << 20;
 
-/// At most this many pages between two wanted ones are read for nothing.
+/// The greatest number of pages that are read for nothing between two wanted ones.
 const GAP_PAGES: u64 = 16;
 
-/// Neighbouring pages of a file.
+/// Neighbouring pages of a file in memory.
 #[derive(Default)]
 pub struct Window {
     first: u64,
@@ -19,8 +19,8 @@ pub struct Window {
     filled: usize,
 }
 
-/// Returns the first and the last page to read, given the pages that are wanted next: the first of them, and those that
-/// lie close before it. Returns `None` if pages are too large to read several at once.
+/// Returns the first and the last page to read. `wanted` are the pages that are needed next; those that lie close
+/// before the first of them are read with it. Returns `None` if pages are too large to read several at once.
 pub fn neighbours(wanted: impl Iterator<Item = u64>, page_size: u64) -> Option<(u64, u64)> {
     let most = WINDOW_PAGES.min(WINDOW_BYTES / page_size);
     if most < 2 {
@@ -52,7 +52,7 @@ impl Window {
         self.bytes[..self.filled].get(offset..).filter(|bytes| bytes.len() >= length(1, page_size))
     }
 
-    /// Reads `pages` pages from `first` on, as far as the file has them.
+    /// Reads `pages` pages from `first` on, or as many as the file has.
     pub fn fill(&mut self, file: &File, page_size: u64, first: u64, pages: u64) {
         let wanted = length(pages, page_size);
         if self.bytes.len() < wanted {
@@ -69,7 +69,7 @@ impl Window {
     }
 }
 
-/// Returns the bytes of `span` pages. A span has been checked against the length of the file.
+/// Returns the length of `span` pages in bytes. A span has been checked against the length of the file.
 pub fn length(span: u64, page_size: u64) -> usize {
     usize::try_from(span.saturating_mul(page_size)).unwrap_or(usize::MAX)
 }

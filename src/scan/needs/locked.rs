@@ -9,44 +9,45 @@ use super::super::{
 };
 use crate::{apiserver::coverage::IDENTITY, crypto::Commitment};
 
-/// How many etcd keys are kept for each lock.
+/// The number of etcd keys that are kept for each lock as examples.
 pub(super) const SAMPLES: usize = 5;
 
-/// What a reader of a value needs.
+/// The key that opens a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ValueLock {
-    /// A key of claviger's. The value names it, and its wrapped seed is under it.
+    /// The value needs a key of claviger. It names this key, and its wrapped seed is under it.
     Claviger {
-        /// The key_id that the value has.
+        /// The key_id in the value.
         key_id: String,
         /// The commitment of the key.
         commitment: Commitment,
     },
-    /// A key of claviger's that does not open the value: its wrapped seed is not under the key that it names. No API
-    /// server can read it.
+    /// The value names a key of claviger, and its wrapped seed is not under that key. So the key does not open it, and
+    /// no API server can read it.
     Misnamed {
-        /// The key_id that the value has.
+        /// The key_id in the value.
         key_id: String,
     },
-    /// A key that claviger never has: another KMS plugin's, or one in the API server's EncryptionConfiguration.
+    /// The value needs a key that claviger never has: a key of another KMS plugin, or one in the API server's
+    /// EncryptionConfiguration.
     Foreign {
-        /// The provider, by the prefix that it stores.
+        /// The provider, as the value's prefix names it.
         provider: String,
-        /// The KMS v2 key that the value names.
+        /// The key_id in the value. `None` for other providers than KMS v2.
         key_id: Option<String>,
     },
-    /// The value is damaged or of a newer kind, and does not show what it needs.
+    /// The value is damaged or of a newer kind, and does not show which key it needs.
     Unclear,
-    /// Nothing: the value is plaintext.
+    /// The value is plaintext, and needs no key.
     Plaintext,
 }
 
-/// The live values that have one lock.
+/// The live values that need the same key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockedValues {
-    /// How many there are.
+    /// The number of these values.
     pub objects: u64,
-    /// The keys in etcd of a few of them, the first in alphabetical order.
+    /// The first of their keys in etcd, in alphabetical order.
     pub samples: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The keys that values need, and what makes that doubtful.
+//! The keys that values need ([`NeededKeys`]), and the doubts whether the list is complete ([`NeedsDoubt`]).
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{apiserver::FlagDoubt, crypto::Commitment, etcd::Servers};
 
-/// The most commitments that are kept, and the most key_ids that values name falsely. Anyone who can write to etcd can
-/// invent more, and must not be able to fill the memory.
+/// The greatest number of commitments that are kept, and of key_ids that values name falsely. Anyone who can write to
+/// etcd can invent more, and must not be able to fill the memory.
 pub(super) const KEYS_MAX: usize = 8192;
 
-/// At most this many key_ids are kept for one commitment.
+/// The greatest number of key_ids that are kept for one commitment.
 pub(super) const NAMES_MAX: usize = 16;
 
 /// The live values that need one key.
@@ -29,36 +29,36 @@ pub(super) const NAMES_MAX: usize = 16;
 pub struct Need {
     /// The key_ids that the values have for the key, sorted: usually one, and at most 16.
     pub key_ids: Vec<String>,
-    /// How many live values there are.
+    /// The number of these values.
     pub objects: u64,
-    /// The etcd key of one of them, the first in alphabetical order.
+    /// The first of their keys in etcd, in alphabetical order.
     pub sample: String,
 }
 
 /// A live etcd that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScannedEtcd {
-    /// How to reach it.
+    /// The addresses of the etcd.
     pub servers: Servers,
-    /// Identifies it: the number of its cluster, or its addresses.
+    /// The name of the etcd: the number of its cluster, or its addresses.
     pub name: String,
-    /// The last revision at which it was read.
+    /// The last revision at which the etcd was read.
     pub revision: u64,
 }
 
-/// Why a key may be missing among those that values need.
+/// A reason why [`NeededKeys`] may lack a key that a value needs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NeedsDoubt {
-    /// There was no place to read.
+    /// No etcd and no snapshot was read.
     #[error("no etcd and no snapshot was read")]
     NothingRead,
     /// Values in one place may have been missed, or may need any key.
     #[error("{place}: {reason}")]
     Place {
-        /// The place.
+        /// The place with these values.
         place: ScanPlace,
-        /// Why.
+        /// The reason for the doubt.
         reason: PlaceDoubt,
     },
     /// Values may be in an etcd that was not found.
@@ -69,27 +69,27 @@ pub enum NeedsDoubt {
     NoNamespaces,
 }
 
-/// What is doubtful in one place.
+/// A doubt about the values in one place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlaceDoubt {
-    /// Something was not read.
+    /// A part of the place was not read.
     #[error(transparent)]
     Incomplete(#[from] Incomplete),
     /// Some values do not show which key they need.
     #[error("{} damaged or of a newer kind, and may need any key, for example {example}", values_are(*objects))]
     Unclear {
-        /// How many live values.
+        /// The number of these values.
         objects: u64,
-        /// The etcd key of one of them.
+        /// The key in etcd of one of these values.
         example: String,
     },
-    /// Someone invented names.
+    /// The values name too many keys, because somebody invented names.
     #[error("the values name more than {KEYS_MAX} keys, and not all of them were counted")]
     TooManyKeys,
 }
 
-/// All reasons why a key may be missing: at least one.
+/// All reasons why a key may be missing. The list is never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct NeedsDoubts(Vec<NeedsDoubt>);
@@ -98,16 +98,16 @@ fn values_are(objects: u64) -> String {
     if objects == 1 { "1 value is".to_owned() } else { format!("{objects} values are") }
 }
 
-/// The keys of claviger's that the live values in some places need.
+/// The keys of claviger that the live values in some places need.
 #[derive(Debug, Clone, Default)]
 pub struct NeededKeys {
     by_commitment: BTreeMap<Commitment, Need>,
-    /// Values with a key_id of claviger's form whose seed is not under that key.
+    /// The values that name a key_id of claviger's form, and whose seed is not under that key.
     by_name: BTreeMap<String, Need>,
     pub(super) doubts: Vec<NeedsDoubt>,
     /// The live etcds that were read.
     etcds: Vec<ScannedEtcd>,
-    /// Whether there are namespaces. Every API server makes some, so without them the prefix is not an API server's.
+    /// Whether etcd has namespaces. Every API server makes some, so without them the prefix is not an API server's.
     has_namespaces: bool,
 }
 
@@ -136,7 +136,7 @@ impl NeededKeys {
         &self.etcds
     }
 
-    /// Checks that all keys that the live values need are here.
+    /// Checks that the list contains every key that the live values need.
     ///
     /// # Errors
     /// When a key may be missing, or when the values are not an API server's.
@@ -148,13 +148,13 @@ impl NeededKeys {
         if doubts.is_empty() { Ok(()) } else { Err(NeedsDoubts(doubts)) }
     }
 
-    /// Adds what was not understood in the flags that say where values are.
+    /// Adds the doubts about the flags of kube-apiserver that say where values are.
     pub fn add_doubts_about_flags(&mut self, doubts: &[FlagDoubt]) {
         let about_places = doubts.iter().filter(|doubt| doubt.may_hide_values());
         self.doubts.extend(about_places.cloned().map(NeedsDoubt::Flags));
     }
 
-    /// Adds what was counted in `place` below `prefix`.
+    /// Adds the counts of `place` below `prefix`.
     pub(super) fn add(&mut self, place: &ScanPlace, outcome: &ScanOutcome, counts: Counts, prefix: &str) {
         let reasons = outcome.reasons(prefix, counts.has_merged_groups);
         let mut doubts: Vec<PlaceDoubt> = reasons.into_iter().map(Into::into).collect();
@@ -190,7 +190,7 @@ fn sample_of(count: GroupCount) -> String {
     count.samples.into_sorted().into_iter().next().unwrap_or_default()
 }
 
-/// Returns the key_id of a group, if it has claviger's form and the seeds are not under that key.
+/// Returns the key_id of a group if it has claviger's form, and the seeds are not under that key.
 fn wrong_name(group: &Group) -> Option<&str> {
     let key_id = group.key_id.as_deref()?;
     let half = commitment_half(key_id)?;
@@ -198,7 +198,7 @@ fn wrong_name(group: &Group) -> Option<&str> {
     (!is_right).then_some(key_id)
 }
 
-/// Adds values to the need of one key. Returns false if there is no room for another key.
+/// Adds values to the need for one key. Returns false if there is no room for another key.
 fn add_to<K: Ord>(needs: &mut BTreeMap<K, Need>, key: K, key_id: Option<&str>, (objects, sample): (u64, &str)) -> bool {
     let has_room = needs.len() < KEYS_MAX;
     match needs.entry(key) {

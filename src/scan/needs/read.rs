@@ -1,4 +1,4 @@
-//! Reads places, and adds up what their values need.
+//! Reads places, and adds up which keys their values need.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -18,17 +18,17 @@ use super::{
 };
 use crate::memory::RandomError;
 
-/// Receives the place, the amount done, and the total: parts of a file, or objects of a live etcd.
+/// A function that receives the place, the amount done, and the total: parts of a file, or objects of a live etcd.
 pub type PlaceProgress<'a> = &'a mut dyn FnMut(&ScanPlace, u64, u64);
 
 /// Why a place could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NeedsError {
-    /// It cannot be scanned.
+    /// The place cannot be scanned.
     #[error(transparent)]
     Scan(#[from] ScanPlaceError),
-    /// The system gave no random numbers.
+    /// The random source of the system failed.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
@@ -51,23 +51,23 @@ pub fn read_needs(places: &[ScanPlace], prefix: &str, progress: PlaceProgress<'_
     Ok(needed)
 }
 
-/// What the live values in a snapshot need.
+/// The keys that the live values in a snapshot need.
 #[derive(Debug)]
 pub struct SnapshotNeeds {
-    /// The file, with its digest and its revision.
+    /// The file of the snapshot, with its digest and revision.
     pub source: ScanSource,
-    /// All live values below the prefix, by what opens them.
+    /// All live values below the prefix, grouped by what opens them.
     pub by_lock: BTreeMap<ValueLock, LockedValues>,
     needed: NeededKeys,
 }
 
 impl SnapshotNeeds {
-    /// Returns the keys of claviger's that the values need.
+    /// Returns the keys of claviger that the values need.
     pub fn keys(&self) -> &NeededKeys {
         &self.needed
     }
 
-    /// Checks that everything that the values need is here.
+    /// Checks that the result contains all keys that the values need.
     ///
     /// # Errors
     /// When something may be missing, or when the values are not an API server's.
@@ -89,7 +89,7 @@ pub fn read_snapshot(file: &Path, prefix: &str, progress: Progress<'_>) -> Resul
     Ok(SnapshotNeeds { source: outcome.source, by_lock, needed })
 }
 
-/// Counts the values of one place. `digest` says whether the SHA-256 of a file is computed.
+/// Counts the values of one place. `digest` tells whether the SHA-256 of a file is computed.
 fn count(
     place: &ScanPlace,
     names: &Names,
@@ -160,13 +160,13 @@ mod tests {
         bytes
     }
 
-    /// Returns a whole value under the key with this commitment, which it names by its number.
+    /// Returns a whole value under the key with this commitment. The value names the key with the number `seq`.
     fn under(provider: &str, seq: u32, commitment: &Commitment) -> Vec<u8> {
         value(provider, &key_id(seq, commitment), &seed(commitment))
     }
 
-    /// Returns the bytes of a snapshot in which these changes were made, each at a revision of its own; one without a
-    /// value is a deletion.
+    /// Returns the bytes of a snapshot with these changes, each at a revision of its own. A change without a value is a
+    /// deletion.
     fn database(changes: &[(&str, Option<Vec<u8>>)]) -> Vec<u8> {
         let changes: Vec<Change<'_>> = changes
             .iter()
@@ -190,13 +190,13 @@ mod tests {
         read_needs(places, prefix, &mut |_, _, _| {}).unwrap()
     }
 
-    /// Returns what a snapshot with these changes needs below `/registry`.
+    /// Returns the keys that a snapshot with these changes needs below `/registry`.
     fn needs_of(changes: &[(&str, Option<Vec<u8>>)]) -> NeededKeys {
         let file = file(&database(changes));
         read(&[snapshot(file.path())], "/registry")
     }
 
-    /// Returns the doubts as they are printed, with FILE in place of the name of a temporary file.
+    /// Returns the doubts as text, with FILE in place of the name of a temporary file.
     fn doubts(needs: &NeededKeys) -> Vec<String> {
         let text = |doubt: &NeedsDoubt| match doubt {
             NeedsDoubt::Place { place: ScanPlace::Snapshot(_), reason } => format!("FILE: {reason}"),
@@ -205,7 +205,7 @@ mod tests {
         needs.doubts.iter().map(text).collect()
     }
 
-    /// Returns how many live values are under any key.
+    /// Returns the number of live values that need a key.
     fn objects(needs: &NeededKeys) -> u64 {
         needs.iter().map(|(_, need)| need.objects).sum()
     }
@@ -358,7 +358,7 @@ mod tests {
         let two =
             "FILE: 2 values are damaged or of a newer kind, and may need any key, for example /registry/secrets/a/a";
         assert_eq!(doubts_of(&[(key, cut), (other, b"k8s:enc:kms:v2:x:y")]), [two]);
-        // No key of claviger's opens these, whatever is wrong with them.
+        // No key of claviger opens these values.
         for value in
             [&b"k8s:enc:kms:v1:old:x"[..], b"k8s:enc:aescbc:v1:k:x", b"k8s:enc:new:v1:k:x", b"{", b"raw", &whole]
         {
@@ -416,7 +416,7 @@ mod tests {
         );
     }
 
-    /// Returns a snapshot whose values are each under another key, which they name by these numbers.
+    /// Returns a snapshot in which each value is under another key, which it names by one of these numbers.
     fn made_up(numbers: std::ops::Range<u32>) -> NamedTempFile {
         let values = numbers.map(|number| {
             let mut commitment = commitment(0);
@@ -484,7 +484,7 @@ mod tests {
             assert_eq!(other.of(&one), Some(&need(&[&names.0], 1, "/other/secrets/a/old")), "{main_etcd:?}");
             assert_eq!(objects(&other), 1, "{main_etcd:?}");
         }
-        // With a wrong prefix nothing is read, which proves nothing.
+        // With a wrong prefix nothing is read, so nothing is proven.
         let url = main.endpoints();
         let nothing = read(&[live(&main)], "/nothing");
         let others = "an API server's objects are below /registry, and others below /other";

@@ -1,4 +1,5 @@
-//! What one thread has read of one part of the tree, before it is known which changes are the newest of their keys.
+//! Collects the changes in one part of the tree, in one thread. Whether a change is the newest of its key is decided
+//! later.
 
 use std::mem;
 
@@ -14,48 +15,48 @@ use super::super::{
     summarizer::Summarizer,
 };
 
-/// The longest key that is taken for one of Kubernetes, whose names are a hundred times shorter. The keys of many
-/// changes are in memory at the same time.
+/// The greatest length of a key that counts as one of Kubernetes, whose names are a hundred times shorter. The keys of
+/// many changes are in memory at the same time.
 const KEY_MAX: usize = 1 << 16;
 
-/// One change, without its key and value.
+/// One change of a key. The key itself is in [`Batch::keys`].
 pub struct ReadChange {
-    /// The fingerprint of its key.
+    /// The fingerprint of the key.
     pub fingerprint: Fingerprint,
-    /// The length of its key in [`Batch::keys`].
+    /// The length of the key in [`Batch::keys`].
     pub key_length: u32,
-    /// The number of its transaction.
+    /// The number of the transaction.
     pub revision: u64,
-    /// Whether this change creates its key: it is the first one, or the first one after a deletion.
+    /// Whether this change creates the key: it is the first change, or the first one after a deletion.
     pub is_first: bool,
-    /// What its value shows. `None` if the key was deleted.
+    /// The summary of the new value. `None` if the key was deleted.
     pub summary: Option<Summary>,
 }
 
-/// What was read of one part, the newest change first.
+/// The changes in one part of the tree, the newest first.
 #[derive(Default)]
 pub struct Batch {
-    /// The changes.
+    /// The changes below the prefix.
     pub changes: Vec<ReadChange>,
     /// The keys of the changes, one after the other.
     pub keys: Vec<u8>,
-    /// Where the messages with the values of the changes are in the file, if the sink needs values.
+    /// The places in the file of the messages with the values of the changes, if the sink needs values.
     pub entries: Vec<EntryPlace>,
-    /// What could not be read.
+    /// The damage in this part of the tree.
     pub damage: DamageList,
     /// The values whose keys are outside the prefix.
     pub outside: OutsideValues,
-    /// The prefixes that their keys show.
+    /// The prefixes that the keys show.
     pub prefixes: Prefixes,
-    /// Whether a deleted key below the prefix names a resource that API servers have. For other keys, their groups show
-    /// it.
+    /// Whether a deleted key below the prefix names a resource that API servers have. For other keys, their groups
+    /// tell.
     pub has_deleted_resource: bool,
-    /// The greatest number of a transaction.
+    /// The greatest number of a transaction in this part.
     pub revision: u64,
 }
 
 impl Batch {
-    /// Makes an empty batch with as much room as this one uses.
+    /// Makes an empty batch with the capacity that this one needs.
     fn with_same_room(&self) -> Self {
         let (changes, keys) = (Vec::with_capacity(self.changes.len()), Vec::with_capacity(self.keys.len()));
         Self { changes, keys, entries: Vec::with_capacity(self.entries.len()), ..Self::default() }
@@ -126,7 +127,7 @@ impl Collector {
     }
 }
 
-/// Whether Kubernetes could have written such a key.
+/// Whether Kubernetes could have written this key.
 fn is_text(key: &[u8]) -> bool {
     let is_plain = key.iter().fold(true, |is_plain, byte| is_plain & (0x20..0x7f).contains(byte));
     is_plain || std::str::from_utf8(key).is_ok_and(|text| !text.chars().any(char::is_control))

@@ -1,4 +1,4 @@
-//! The SHA-256 of a file, and the one that `etcdctl snapshot save` appends to it.
+//! Computes the SHA-256 of a file, and compares it with the digest that `etcdctl snapshot save` appends.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
@@ -6,12 +6,12 @@ use ring::digest::{Context, SHA256};
 
 use super::super::source::FileDigest;
 
-/// Bytes of the digest at the end of a snapshot. It is there if this is the remainder of the file's length divided by
-/// [`SECTOR`].
+/// The length in bytes of the digest at the end of a snapshot. A file ends with a digest if this is the remainder of
+/// its length divided by [`SECTOR`].
 const DIGEST: u64 = 32;
 const SECTOR: u64 = 512;
 
-/// Bytes that are read at once.
+/// The number of bytes that are read at once.
 const BLOCK: usize = 1 << 20;
 
 /// Whether a file of `length` bytes ends with a digest.
@@ -19,7 +19,7 @@ pub fn has_digest(length: u64) -> bool {
     length % SECTOR == DIGEST
 }
 
-/// Returns how many of `length` bytes come before the digest, if there is one.
+/// Returns the length of a file in bytes without its digest. `length` is the length of the whole file.
 pub fn length_before(length: u64) -> u64 {
     if has_digest(length) { length - DIGEST } else { length }
 }
@@ -44,7 +44,7 @@ pub fn sha256(file: &File, length: u64) -> Result<[u8; 32], io::Error> {
     Ok(digest)
 }
 
-/// Compares the computed digest of a file of `length` bytes with the one at its end.
+/// Compares the computed digest of a file of `length` bytes with the digest at its end.
 pub fn compare(file: &File, length: u64, computed: Result<[u8; 32], io::Error>) -> FileDigest {
     let mut expected = [0; 32];
     let is_there = has_digest(length) && file.read_exact_at(&mut expected, length_before(length)).is_ok();

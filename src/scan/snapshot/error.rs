@@ -1,47 +1,47 @@
-//! Why a file is not scanned.
+//! The errors with which a file is not scanned.
 
 use std::{fmt, io};
 
 use super::super::bolt::BoltError;
 
-/// Why a file is not scanned.
+/// Why a file was not scanned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
     /// The system cannot open it.
     #[error("opening failed: {0}")]
     Open(#[source] io::Error),
-    /// It is a directory, a pipe or a device.
+    /// The path leads to a directory, a pipe or a device.
     #[error("not a regular file")]
     Kind,
-    /// It is an archive or a compressed file.
+    /// The file is an archive, or compressed.
     #[error("it is packed with {0}, expected a database of etcd")]
     Packed(Packing),
-    /// It is the database of a running etcd.
+    /// The file is the database of a running etcd.
     #[error("a running etcd holds this file")]
     Running,
-    /// It is no database that can be read.
+    /// The file is no database of etcd that can be read.
     #[error(transparent)]
     Bolt(#[from] BoltError),
 }
 
-/// How a file was packed, judging by its first bytes.
+/// The format in which a file was packed, according to its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
-    /// gzip.
+    /// The format gzip.
     Gzip,
-    /// zip.
+    /// The format zip.
     Zip,
-    /// Zstandard.
+    /// The format Zstandard.
     Zstd,
-    /// xz.
+    /// The format xz.
     Xz,
-    /// bzip2.
+    /// The format bzip2.
     Bzip2,
 }
 
 impl Packing {
-    /// Recognizes a packed file.
+    /// Recognizes a packed file by its first bytes.
     pub fn of(first: &[u8]) -> Option<Self> {
         let magics: [(&[u8], Self); 5] = [
             (b"\x1f\x8b", Self::Gzip),

@@ -13,7 +13,7 @@ use rustix::{
 
 use super::error::{Packing, SnapshotError};
 
-/// A database file, and what the system said of it when it was opened.
+/// A database file, and its attributes at the time when it was opened.
 pub struct DatabaseFile {
     /// The open file.
     pub file: File,
@@ -56,8 +56,8 @@ impl DatabaseFile {
     }
 }
 
-/// Whether etcd holds its lock on the file. Our own lock is released at once, so that no etcd has to wait for it. A
-/// file system without locks shows nothing.
+/// Whether etcd holds its lock on the file. Our own lock is released at once, so that no etcd has to wait for it. On a
+/// file system without locks, the answer is always no.
 fn is_of_running_etcd(file: &File) -> bool {
     match flock(file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => {

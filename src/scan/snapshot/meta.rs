@@ -1,23 +1,23 @@
-//! The bucket `meta`, which says how far etcd compacted.
+//! Reads the bucket `meta`, which contains the revision up to which etcd compacted.
 
 use super::super::{
     bolt::{DamageList, Leaf, LeafVisitor, PageDamage, PageError, TreeReader, find_bucket},
     revision::Revision,
 };
 
-/// What the bucket `meta` says.
+/// The contents of the bucket `meta`.
 #[derive(Default)]
 pub struct MetaBucket {
     /// The revision up to which etcd compacted.
     pub compacted: Option<u64>,
-    /// What of the bucket could not be read.
+    /// The damage in the bucket.
     pub damage: DamageList,
     /// Whether the bucket itself could not be found.
     pub is_lost: bool,
 }
 
 impl MetaBucket {
-    /// Reads the bucket.
+    /// Reads the bucket `meta`.
     pub fn read(reader: &mut TreeReader<'_>) -> Self {
         let mut meta = Self::default();
         match find_bucket(reader, "meta", &mut meta) {

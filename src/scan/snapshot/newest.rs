@@ -12,26 +12,26 @@
 
 use super::super::fingerprint::{Fingerprint, FingerprintList, FingerprintSet};
 
-/// Remembers keys whose newest change has been met.
+/// The set of keys whose newest change has been met.
 pub struct Newest {
     met: FingerprintSet,
-    /// The keys of all live objects, if `met` does not contain every key that was met.
+    /// The keys of all live objects. `None` in thorough mode, in which `met` contains every key.
     live: Option<FingerprintList>,
 }
 
 impl Newest {
-    /// Remembers every key, so that its answers are always right.
+    /// Makes a set that remembers every key, so that its answers are always right.
     pub fn thorough() -> Self {
         Self { met: FingerprintSet::new(), live: None }
     }
 
-    /// Treats a change with version 1 as the first of its key, without a look-up. Its answers are right if
-    /// [`Self::is_proven`] is true at the end.
+    /// Makes a set that treats a change with version 1 as the first of its key, without a look-up. Its answers are
+    /// right if [`Self::is_proven`] is true at the end.
     pub fn quick() -> Self {
         Self { live: Some(FingerprintList::new()), ..Self::thorough() }
     }
 
-    /// Whether this is the newest change of its key. `is_first` is what the change says of itself.
+    /// Whether this is the newest change of its key. `is_first` tells whether the change creates the key.
     pub fn is_newest(&mut self, key: Fingerprint, is_first: bool) -> bool {
         if is_first && self.live.is_some() { !self.met.contains(key) } else { self.met.insert(key) }
     }
@@ -43,7 +43,7 @@ impl Newest {
         }
     }
 
-    /// Whether every key has one live object at most.
+    /// Whether no key has more than one live object.
     pub fn is_proven(&self) -> bool {
         self.live.as_ref().is_none_or(FingerprintList::is_distinct)
     }

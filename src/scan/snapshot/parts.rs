@@ -1,4 +1,4 @@
-//! Reads the parts of a tree in several threads, and brings them back into their order.
+//! Reads the parts of a tree in several threads, and passes them on in their order.
 
 use std::{
     collections::BTreeMap,
@@ -20,17 +20,17 @@ use super::{
     batch::{Batch, Collector},
 };
 
-/// How many parts may be read and not yet counted.
+/// The greatest number of parts that are read and not yet counted.
 const AHEAD: usize = 32;
 
-/// More threads than this would only wait for the counting thread.
+/// The greatest number of threads that read. More threads would only wait for the counting thread.
 const THREADS_MAX: usize = 4;
 
-/// What all threads read.
+/// The inputs that all reading threads share.
 pub struct TreeParts<'p> {
-    /// The database.
+    /// The database to read.
     pub database: &'p Database,
-    /// The parts of its tree, in the order of their keys.
+    /// The parts of the tree, in the order of their keys.
     pub subtrees: &'p [Subtree],
     /// Summarizes the values.
     pub summarizer: &'p Summarizer,
@@ -84,14 +84,14 @@ struct PartQueue<'p> {
 }
 
 impl<'p> PartQueue<'p> {
-    /// Takes the next part. Returns it with the number of parts that were taken before.
+    /// Takes the next part. Returns it together with the number of parts that were taken before.
     fn take(&self) -> Option<(usize, &'p Subtree)> {
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         self.parts.iter().rev().nth(before).map(|part| (before, part))
     }
 }
 
-/// Reads parts in one thread.
+/// Reads parts in one thread of several.
 struct PartReader<'d> {
     reader: TreeReader<'d>,
     collector: Collector,
@@ -103,7 +103,7 @@ impl<'d> PartReader<'d> {
         Self { reader: TreeReader::new(parts.database), collector }
     }
 
-    /// Reads parts until none is left or nobody wants more. Takes a permit before each part.
+    /// Reads parts until none is left, or nobody takes the batches any more. Takes a permit before each part.
     fn read_all(mut self, queue: &PartQueue<'_>, permit: &SyncSender<()>, batches: &Sender<(usize, Batch)>) {
         while permit.send(()).is_ok() {
             let Some((at, part)) = queue.take() else { return };

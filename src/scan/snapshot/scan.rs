@@ -1,4 +1,4 @@
-//! Scans one file: opens it, reads it in one or two passes, and says what may be missing.
+//! Scans one file: opens it, reads it in one or two passes, and reports what may be missing.
 
 use std::{ops::ControlFlow, path::Path, thread};
 
@@ -21,15 +21,15 @@ use super::{
     parts::TreeParts,
 };
 
-/// How a file is scanned.
+/// The options of the scan of a file.
 pub struct Options<'a> {
     /// Whether the digest is computed even if the file does not end with one.
     pub digest: bool,
-    /// Is called with how many parts of the file are done, and of how many.
+    /// A function that receives the number of parts that are done, and the number of all parts.
     pub progress: Progress<'a>,
 }
 
-/// Hands the objects in the file at `path` to `sink`.
+/// Passes the objects in the file at `path` to `sink`.
 ///
 /// # Errors
 /// When the file cannot be opened, is no database of etcd, or belongs to a running one.
@@ -67,8 +67,8 @@ pub fn scan(
     Ok(ScanOutcome { source, overrides: Vec::new(), damage, incomplete, outside, fit, other_prefixes })
 }
 
-/// Reads the database quickly. If it turns out that a key was handed on twice, the sink forgets everything, and the
-/// database is read thoroughly. A sink that cannot forget gets the thorough way at once.
+/// Reads the database quickly. If that turns out to have passed a key on twice, the sink forgets everything, and the
+/// database is read thoroughly. If the sink cannot forget, the database is read thoroughly at once.
 fn read_proven(
     database: &Database,
     summarizer: &Summarizer,
@@ -102,7 +102,7 @@ fn read<S: Sink>(
     let all = TreeParts { database, subtrees: &parts, summarizer, needs_values: S::NEEDS_VALUES };
     let mut end = all.read(progress, |batch| contents.count(batch, database, (newest, sink)));
     if end.is_continue() {
-        // Leaves that were found while the tree was split are counted last. A small bucket has only such leaves.
+        // The leaves that were found while the tree was split are counted last. A small bucket has only such leaves.
         end = contents.count(collector.take(), database, (newest, sink));
         progress(parts.len() as u64, parts.len() as u64);
     }
@@ -113,18 +113,18 @@ fn read<S: Sink>(
     Ok(contents)
 }
 
-/// Which keys are below the prefix. Even a deleted key shows that the prefix is used.
+/// The kind of keys below the prefix. Even a deleted key shows that the prefix is used.
 #[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum KeysBelow {
     #[default]
     None,
-    /// Some, whose groups show whether API servers have their resources.
+    /// Live keys. Their groups tell whether API servers have their resources.
     Any,
     /// A deleted key of a known resource. Deleted keys have no group.
     DeletedResource,
 }
 
-/// What was read of a database.
+/// The contents of a database, as far as they were counted.
 #[derive(Default)]
 struct DatabaseContents {
     damage: DamageList,
@@ -133,7 +133,7 @@ struct DatabaseContents {
     /// The prefixes that these keys show.
     prefixes: Prefixes,
     below: KeysBelow,
-    /// The newest revision.
+    /// The newest revision in the database.
     revision: u64,
     /// The revision up to which etcd compacted.
     compacted: Option<u64>,
@@ -143,7 +143,7 @@ struct DatabaseContents {
 }
 
 impl DatabaseContents {
-    /// Hands the objects of a batch to the sink.
+    /// Passes the objects of a batch to the sink.
     fn count<S: Sink>(
         &mut self,
         batch: Batch,
@@ -151,8 +151,7 @@ impl DatabaseContents {
         (newest, sink): (&mut Newest, &mut S),
     ) -> ControlFlow<()> {
         let mut keys = batch.keys.as_slice();
-        // All keys of a batch are looked up in one loop, so that the processor can wait for the memory of several at
-        // once.
+        // Looks up all keys of a batch in one loop, so that the processor can wait for several of them at once.
         let is_newest: Vec<bool> =
             batch.changes.iter().map(|change| newest.is_newest(change.fingerprint, change.is_first)).collect();
         self.damage.append(batch.damage);
@@ -180,8 +179,8 @@ impl DatabaseContents {
         ControlFlow::Continue(())
     }
 
-    /// Judges the summarizer's prefix. A database without any key is no sign of a wrong one, but one that has only
-    /// other keys is.
+    /// Judges the summarizer's prefix. If the database has no key at all, the prefix may be right. If it has only other
+    /// keys, the prefix is wrong.
     fn fit(&self, summarizer: &Summarizer) -> PrefixFit {
         let has_keys = self.below > KeysBelow::None;
         if !has_keys && self.outside.count == 0 {
@@ -197,7 +196,7 @@ impl DatabaseContents {
         }
     }
 
-    /// Returns why something may be missing.
+    /// Returns the reasons why something may be missing.
     fn incomplete(&self) -> Vec<Incomplete> {
         let lost_meta = self.has_lost_meta.then_some(Incomplete::NoMeta);
         let count = self.damage.count();

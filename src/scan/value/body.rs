@@ -5,20 +5,20 @@ use super::{
     damage::ValueDamage,
 };
 
-/// The longest provider or key name that the scanner accepts, and the longest `key_id` that KMS v2 allows.
+/// The greatest length in bytes of a provider or key name that the scanner accepts, and of a `key_id` in KMS v2.
 pub(super) const NAME_MAX: usize = 1024;
 
-/// The first byte of a KMS v2 body: the head of the field with the encrypted data.
+/// The first byte of a KMS v2 body: the tag of the field with the encrypted data.
 pub(super) const DATA: &[u8] = b"\x0a";
 
-/// What encryption adds to an object under a key derived from a seed: 32 bytes of randomness, a nonce of 12 and a tag
-/// of 16.
+/// The number of bytes that encryption under a key derived from a seed adds to an object: 32 random bytes, a nonce of
+/// 12 and a tag of 16.
 pub(super) const LEAST_UNDER_SEED: usize = 60;
 
-/// What a body says about its key.
+/// The parts of a body that tell its key.
 #[derive(Default)]
 pub(super) struct Body<'a> {
-    /// The key that a KMS v2 body names.
+    /// The key_id in a KMS v2 body.
     pub(super) key_id: Option<&'a str>,
     /// The wrapped seed of KMS v2, or the wrapped key of KMS v1.
     pub(super) seed: Option<&'a [u8]>,
@@ -41,8 +41,8 @@ pub(super) fn read_body<'a>(provider: &str, body: &'a [u8]) -> Result<Body<'a>, 
     }
 }
 
-/// Returns every place where a body may begin. A name ends at its first colon, but all names except those of KMS v2 may
-/// contain colons: the body is all of `body`, or what follows one of the first colons in it.
+/// Returns every part of `body` that can be the encrypted data. A name ends at its first colon, but all names except
+/// those of KMS v2 may contain colons: the data is all of `body`, or the part after one of the first colons in it.
 fn possible_bodies(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let start = &body[..body.len().min(NAME_MAX)];
     let text = start.utf8_chunks().next().map_or("", |chunk| chunk.valid());
@@ -51,36 +51,36 @@ fn possible_bodies(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::once(0).chain(ends).map(|begin| &body[begin..])
 }
 
-/// Reads a body of KMS v1: the length of the wrapped key (u16, big-endian), that key, and data encrypted under it.
+/// Parses a body of KMS v1: the length of the wrapped key (u16, big-endian), that key, and data encrypted under it.
 fn kms_v1(body: &[u8]) -> Option<Body<'_>> {
     let (length, rest) = body.split_first_chunk::<2>()?;
     let (seed, data) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
     (!seed.is_empty() && data.len() >= 28).then_some(Body { key_id: None, seed: Some(seed) })
 }
 
-/// A whole body of KMS v2.
+/// The fields of a whole KMS v2 body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KmsV2Body<'a> {
     /// The encrypted object.
     pub data: &'a [u8],
-    /// The key that wrapped the seed.
+    /// The key_id of the key that wrapped the seed.
     pub key_id: &'a str,
-    /// The wrapped seed, or the wrapped key.
+    /// The wrapped seed, or the wrapped key of Kubernetes 1.27 and 1.28.
     pub source: &'a [u8],
-    /// What the source is.
+    /// The kind of the source.
     pub kind: DekKind,
 }
 
-/// What the plugin wrapped for an API server.
+/// The secret that the plugin wrapped for an API server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DekKind {
-    /// The key of one object: Kubernetes 1.27 and 1.28.
+    /// The key of one object, in Kubernetes 1.27 and 1.28.
     Key,
-    /// A seed, from which the keys of many objects are derived: since Kubernetes 1.29.
+    /// A seed, from which the keys of many objects are derived, since Kubernetes 1.29.
     Seed,
 }
 
-/// Reads the message `EncryptedObject`: 1 encryptedData, 2 keyID, 3 encryptedDEKSource, 4 annotations, 5
+/// Parses the message `EncryptedObject`: 1 encryptedData, 2 keyID, 3 encryptedDEKSource, 4 annotations, 5
 /// encryptedDEKSourceType.
 pub(super) fn kms_v2(body: &[u8]) -> Result<KmsV2Body<'_>, ValueDamage> {
     let (mut data, mut key_id, mut seed, mut kind): (&[u8], &[u8], &[u8], u64) = (&[], &[], &[], 0);

@@ -15,46 +15,46 @@ use crate::{
     text,
 };
 
-/// The beginning of every encrypted value, whatever its provider.
+/// The prefix of every encrypted value, whatever its provider.
 pub const ENCRYPTED: &[u8] = b"k8s:enc:";
-/// The beginning of an object in plaintext protobuf.
+/// The prefix of an object in plaintext protobuf.
 const PROTOBUF: &[u8] = b"k8s\0";
-/// The beginning of an object in plaintext CBOR: the tag of self-described data, RFC 8949, section 3.4.6.
+/// The prefix of an object in plaintext CBOR: the tag of self-described data, RFC 8949, section 3.4.6.
 const CBOR: &[u8] = &[0xd9, 0xd9, 0xf7];
 
-/// The provider of an encrypted value that names none.
+/// The provider of an encrypted value whose prefix names none.
 pub const UNKNOWN: &str = "unknown";
 
 /// The encoding of a stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Encoding {
-    /// The object is encrypted, so its encoding does not show.
+    /// The object is encrypted, so its encoding is not visible.
     Encrypted,
-    /// `k8s\0` and a `runtime.Unknown`.
+    /// Protobuf: `k8s\0` and a `runtime.Unknown`.
     Protobuf,
-    /// An object in braces.
+    /// JSON: an object in braces.
     Json,
-    /// An object with the tag of self-described data.
+    /// CBOR: an object with the tag of self-described data.
     Cbor,
-    /// Nothing that Kubernetes writes.
+    /// An encoding that Kubernetes does not write.
     Raw,
 }
 
-/// What the bytes of one value show.
+/// The properties of one value, as its bytes show them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Value<'a> {
-    /// The stored prefix without `k8s:enc:` and the last colon, such as `kms:v2:claviger`; [`IDENTITY`] if it is not
-    /// encrypted.
+    /// The provider: the prefix without `k8s:enc:` and the last colon, such as `kms:v2:claviger`. [`IDENTITY`] for
+    /// plaintext.
     pub provider: &'a str,
-    /// The KMS v2 key that it names.
+    /// The key_id in the value. `None` for other providers than KMS v2.
     pub key_id: Option<&'a str>,
     /// The wrapped seed (KMS v2) or wrapped key (KMS v1) that a reader has to unwrap first.
     pub seed: Option<&'a [u8]>,
     /// The commitment of the key that wrapped the seed, if the seed has the shape of claviger's.
     pub commitment: Option<Commitment>,
-    /// The encoding of the object.
+    /// The encoding of the object in the value.
     pub encoding: Encoding,
-    /// What is wrong with the value.
+    /// The damage of the value, if it is damaged.
     pub damage: Option<ValueDamage>,
 }
 
@@ -100,7 +100,7 @@ fn encrypted(rest: &[u8]) -> Value<'_> {
     value
 }
 
-/// Reads the body of a KMS v2 value as a whole. `rest` is what follows [`ENCRYPTED`]. Returns `None` for a value of any
+/// Parses the body of a KMS v2 value. `rest` is the value without [`ENCRYPTED`]. Returns `None` for a value of any
 /// other provider.
 pub fn kms_v2_body(rest: &[u8]) -> Option<Result<KmsV2Body<'_>, ValueDamage>> {
     rest.starts_with(b"kms:v2:").then(|| kms_v2(split_name(rest).1.ok_or(ValueDamage::Name)?))
@@ -113,7 +113,7 @@ pub fn commitment_half(key_id: &str) -> Option<[u8; 16]> {
 }
 
 /// Splits `scheme:version:name:body` into the provider (the first three parts) and the body. Without a third colon
-/// there is no body, and the provider is as much of its name as can be read.
+/// there is no body, and the provider is the part of its name that can be read.
 fn split_name(rest: &[u8]) -> (&str, Option<&[u8]>) {
     let colons = rest.iter().take(NAME_MAX).enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
     let mut colons = colons.take(3);
@@ -129,7 +129,7 @@ fn split_name(rest: &[u8]) -> (&str, Option<&[u8]>) {
     }
 }
 
-/// Whether `bytes` are the fields of a message, at least one of them, up to the last byte.
+/// Whether `bytes` consist of the fields of a message, and of at least one.
 fn is_message(bytes: &[u8]) -> bool {
     !bytes.is_empty() && Fields(bytes).all(|field| field.is_some())
 }
@@ -157,8 +157,8 @@ mod tests {
             assert_eq!((value.provider, value.damage), ("kms:v2:lab", None));
             assert_eq!(value.key_id, vector["key_id"].as_str());
             assert_eq!(value.seed.unwrap().len(), 60, "nonce, seed and tag");
-            // A value that is cut after its prefix is damaged, except at two places, where it lacks optional fields
-            // only: before the annotations, and before the type of the seed.
+            // A value that is cut after its prefix is damaged. Two places are exceptions, because only optional fields
+            // are cut off there: before the annotations, and before the type of the seed.
             let cuts = "k8s:enc:kms:v2:lab:".len()..bytes.len();
             assert_eq!(cuts.filter(|cut| classify(&bytes[..*cut]).damage.is_none()).count(), 2);
             assert_eq!(classify(&bytes[..10]).damage, Some(ValueDamage::Name));
@@ -195,7 +195,7 @@ mod tests {
         for body in [&kms_v1[..32], &[0, 0], &[0], &[0xff, 0xff, 1]] {
             assert_eq!(summary(&stored("k8s:enc:kms:v1:old:", body)).2, Some(ValueDamage::KmsV1));
         }
-        // Names may have colons; what follows the first one is no part of the provider here.
+        // Names may contain colons. The part after the first colon does not belong to the provider here.
         assert_eq!(summary(&stored("k8s:enc:aescbc:v1:k:l:m:", &long)), ("aescbc:v1:k".to_owned(), None, None));
         let value = stored("k8s:enc:kms:v1:old:one:", &kms_v1);
         assert_eq!((summary(&value).2, classify(&value).seed), (None, Some(&[1, 2, 3][..])));
@@ -223,7 +223,7 @@ mod tests {
         ] {
             assert_eq!(of(&body), ("kms:v2:p".to_owned(), None, Some(damage)), "{body:?}");
         }
-        // A field that a later version adds is passed over.
+        // A field that a later version of Kubernetes adds is skipped.
         assert_eq!(of(&[message(60, "k", 1, 1), b"\x32\x01x".to_vec()].concat()).2, None);
     }
 
@@ -233,10 +233,11 @@ mod tests {
         let right = format!("k7-{}", "ab".repeat(16));
         for (key_id, damage) in [
             (right.clone(), None),
-            // The number is not in the seed.
+            // The wrapped seed does not contain the sequence number.
             (right.replace("k7", "k8"), None),
             (right.replace("k7-ab", "k7-ac"), Some(ValueDamage::OtherKey)),
-            // Not in claviger's form: another plugin's name, about which nothing is known.
+            // A key_id that does not have claviger's form is the name of another plugin's key, about which nothing is
+            // known.
             (right.replace("k7", "k07"), None),
             (right.to_uppercase(), None),
             ("projects/p/keys/1".to_owned(), None),

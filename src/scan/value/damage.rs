@@ -1,6 +1,7 @@
-//! What can be wrong with a stored value, as far as its bytes show it.
+//! The damage of a stored value, as far as its bytes show it.
 
-/// Why a value is not what its prefix says. Takes one byte, because a scan keeps one for each of millions of values.
+/// Why a value does not have the form that its prefix promises. It takes one byte, because a scan keeps one for each of
+/// millions of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValueDamage {
@@ -16,10 +17,10 @@ pub enum ValueDamage {
     /// A value of secretbox is too short.
     #[error("shorter than a nonce of 24 bytes and a tag of 16")]
     Secretbox,
-    /// A value of KMS v1 does not have the parts that it must have.
+    /// A value of KMS v1 lacks one of its parts.
     #[error("not a wrapped key with its length, a nonce of 12 bytes and a tag of 16")]
     KmsV1,
-    /// A value of KMS v2 is not the message that it must be.
+    /// A value of KMS v2 is not the message that its prefix promises.
     #[error("not a message of KMS v2")]
     Message,
     /// The encrypted data of a value of KMS v2 is too short.

@@ -7,13 +7,13 @@ use super::{
     classify::{ENCRYPTED, Value},
 };
 
-/// The longest frame that is kept, in bytes. A value must not be able to fill the memory.
+/// The greatest length of a frame that is kept, in bytes. A value must not be able to fill the memory.
 const FRAME_MAX: usize = 4096;
 
 /// A KMS v2 value without its encrypted data.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// All bytes up to the tag of the encrypted data, which is the first field.
+    /// All bytes before the encrypted data, which is the first field.
     head: Box<[u8]>,
     /// All bytes after the encrypted data.
     tail: Box<[u8]>,
@@ -21,7 +21,7 @@ pub struct Frame {
 
 impl Frame {
     /// Takes the frame of `bytes`, which were classified as `value`. Returns `None` unless they are a whole KMS v2
-    /// value of the usual form.
+    /// value in its usual form.
     pub fn of(bytes: &[u8], value: &Value<'_>) -> Option<Self> {
         value.key_id?;
         let (head, body) = bytes.split_at_checked(ENCRYPTED.len() + value.provider.len() + 1 + DATA.len())?;
@@ -32,11 +32,12 @@ impl Frame {
         is_usual.then(|| Self { head: head.into(), tail: tail.into() })
     }
 
-    /// Whether `bytes` differ from this frame's value in their encrypted data alone, so that both are classified alike.
+    /// Whether `bytes` differ from this frame only in their encrypted data, so that they are classified in the same
+    /// way.
     pub fn fits(&self, bytes: &[u8]) -> bool {
         let Some(data) = bytes.strip_prefix(&*self.head) else { return false };
         let mut fields = Fields(data);
-        // How short the data may be depends on the tail. Data of this length is never too short.
+        // The shortest possible data depends on the tail. Data of this length is always long enough.
         fields.bytes().is_some_and(|data| data.len() >= LEAST_UNDER_SEED) && *fields.0 == *self.tail
     }
 }

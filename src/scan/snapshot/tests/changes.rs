@@ -1,4 +1,4 @@
-//! Which change of a key is the newest, and what the others count as.
+//! Tests which change of a key is the newest, and how the others are counted.
 
 use super::{
     super::super::forge::{self, Change, Shape},
@@ -51,7 +51,7 @@ fn nothing_is_counted_twice_even_if_an_entry_lies_about_its_version() {
     assert_eq!(counted(&forge::database(Shape::default(), &changes)), (1, Some(2), vec![5]));
     assert_eq!(counted(&forged(&changes, 4, b"a/x", b"a/y")), (1, Some(2), vec![5]));
     assert_eq!(counted(&forged(&changes, 4, b"\0\0\0\0\0\0\0\x04", &[0xff; 8])), (1, Some(2), vec![5]));
-    // As etcdctl migrate wrote keys of etcd 2, whatever had happened to them: the first version at a later revision.
+    // etcdctl migrate wrote keys of etcd 2 like this, whatever their history: version 1 at a later revision.
     let migrated = forged(&changes[..2], 3, b"\x20\x02", b"\x20\x01");
     assert_eq!(counted(&migrated), (1, Some(1), vec![3]));
 }

@@ -1,4 +1,4 @@
-//! Sinks other than the tally: one that takes values, and one that ends the scan.
+//! Tests with other sinks than the tally: one that takes values, and one that ends the scan.
 
 use std::{fs, ops::ControlFlow};
 
@@ -16,7 +16,7 @@ use super::{
     scanned::{SECRET, changes, key_names},
 };
 
-/// Keeps the keys and values of live objects, up to a limit, and the values of older ones.
+/// A sink that keeps the keys and values of live objects, up to a limit, and the values of older ones.
 #[derive(Default)]
 struct Kept {
     limit: usize,
@@ -81,7 +81,7 @@ fn a_sink_can_end_the_scan_which_is_then_incomplete() {
     for limit in [1, 2, 2500, 5000] {
         let (kept, outcome) = kept(&database, limit);
         assert_eq!((kept.live.len(), outcome.incomplete), (limit, vec![Incomplete::Ended]));
-        // The newest comes first.
+        // The newest object comes first.
         assert_eq!(kept.live[0].0, keys[4999]);
     }
     assert_eq!(Incomplete::Ended.to_string(), "the scan was ended before everything was read");

@@ -1,4 +1,4 @@
-//! Whole files: their meta pages, digests and lengths.
+//! Tests of whole files: their meta pages, digests and lengths.
 
 use ring::digest::SHA256;
 
@@ -10,7 +10,7 @@ use super::{
 #[test]
 fn a_snapshot_of_any_transaction_is_read() {
     let names = key_names(20);
-    // A snapshot has its transaction on the first page and the one before on the second, whatever their parity.
+    // A snapshot has its own transaction on the first page and the one before on the second, whatever their parity.
     for txid in [6_u64, 7] {
         let mut bytes = forge::database(Shape::default(), &changes(&names));
         for (page, txid) in [(0, txid), (1, txid - 1)] {

@@ -1,4 +1,4 @@
-//! Scans of forged databases, whole and damaged.
+//! Tests that scan forged databases, whole and damaged.
 
 mod changes;
 mod ended;

@@ -1,4 +1,4 @@
-//! Scans the bytes of a database, in every way that must give the same report.
+//! Scans the bytes of a database in every way that must give the same report.
 
 use std::{collections::BTreeMap, fs};
 
@@ -37,7 +37,7 @@ pub fn scan_bytes(bytes: &[u8]) -> Result<(ScanReport, BTreeMap<String, u64>), S
         Ok(ScanReport::new(outcome, tally.finish(), &judge, names.prefix(), String::new()))
     };
     let report_of_list = report(Some(Box::new(list)));
-    // The report is the same whichever thread reads what, and whether or not objects are listed.
+    // The report does not depend on which thread reads what, nor on whether objects are listed.
     let text = |report: &Result<ScanReport, SnapshotError>| format!("{report:?}");
     assert!(text(&report(None)) == text(&report_of_list), "{:?}", report_of_list.map(|report| report.reasons));
     Ok((report_of_list?, live))

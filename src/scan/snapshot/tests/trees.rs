@@ -1,4 +1,4 @@
-//! Trees of pages, in every shape, and with every page damaged.
+//! Tests of trees of pages, in every shape, and with every page damaged.
 
 use super::{
     super::{
@@ -58,7 +58,7 @@ fn a_tree_that_bites_its_tail_ends() {
     let keys = key_names(40);
     let shape = Shape { page_size: 512, leaf: 2, branch: 3, compacted: None };
     let whole = forge::database(shape, &changes(&keys));
-    // Each branch names each page as each of its children: itself, and pages above, beside and below it.
+    // Each branch names the same page as all of its children: itself, or a page above, beside or below it.
     let pages = whole.len() / 512;
     for branch in (2..pages).filter(|page| whole[page * 512 + 8] == 1) {
         for child in 0..usize::from(whole[branch * 512 + 10]) {
@@ -75,7 +75,7 @@ fn a_tree_that_bites_its_tail_ends() {
     }
 }
 
-/// Returns where the heads of a branch's children are that name their pages.
+/// Returns the positions of the heads of a branch's children, which contain the numbers of their pages.
 fn pointers(bytes: &[u8], page: usize) -> impl Iterator<Item = usize> {
     let count = if bytes[page * 512 + 8] == 1 { usize::from(bytes[page * 512 + 10]) } else { 0 };
     (0..count).map(move |child| page * 512 + 16 + child * 16 + 8)
@@ -94,7 +94,7 @@ fn a_wrong_child_hides_only_itself() {
     let all: Vec<usize> = pointers(&whole, top).collect();
     assert_eq!(all.len(), 8);
     for pointer in &all {
-        // To a leaf, to itself, to another child, and out of the file.
+        // Replaces a child by a leaf, by the branch itself, by another child, and by a page outside of the file.
         for page in [2, top, top - 2, 9999] {
             let mut bytes = whole.clone();
             let own = u64::from_le_bytes(bytes[*pointer..*pointer + 8].try_into().unwrap());
@@ -132,7 +132,7 @@ fn a_page_in_the_middle_of_another_is_reported_the_same_each_time() {
     let pages = bytes.len() / 512;
     let spans = |page: &usize| bytes[page * 512 + 8] == 2 && bytes[page * 512 + 12] == 1;
     let over = (2..pages).find(spans).unwrap() + 1;
-    // A leaf that another thread reads is moved to where the large value ends.
+    // Moves a leaf that another thread reads to the place where the large value ends.
     let moved = (over + 1..pages).nth(25).unwrap();
     assert_eq!((bytes[moved * 512 + 8], bytes[moved * 512 + 10]), (2, 1));
     bytes.copy_within(moved * 512..(moved + 1) * 512, over * 512);
