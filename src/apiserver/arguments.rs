@@ -11,14 +11,14 @@ use super::{
     words::{Dialect, Words, commands},
 };
 
-/// What snapd sets for MicroK8s.
+/// The variables that snapd sets for MicroK8s.
 const SNAP: [(&str, &str); 3] = [
     ("SNAP", "/snap/microk8s/current"),
     ("SNAP_DATA", "/var/snap/microk8s/current"),
     ("SNAP_COMMON", "/var/snap/microk8s/common"),
 ];
 
-/// Whether `text` begins with a flag, apart from comments.
+/// Whether the first line of `text` that is no comment begins with a flag.
 pub(super) fn is_file_of_arguments(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let first = lines.next().unwrap_or_default();

@@ -12,18 +12,18 @@ use tokio::time::{Instant, sleep};
 
 use crate::etcd::{Client, EtcdError, Query};
 
-/// The longest time between two renewals of a Lease, with room for a busy machine.
+/// The longest time between two renewals of a Lease, with a margin for a busy machine.
 const RENEWAL: Duration = Duration::from_secs(30);
-/// How long between two looks.
+/// The time between two reads of the keys.
 const LOOK: Duration = Duration::from_secs(1);
-/// The most keys that are read at once.
+/// The greatest number of keys that are read at once.
 const PAGE: u32 = 1000;
 
-/// Keys with the revisions at which they were written.
+/// The keys that were found, with the revisions at which they were written.
 type RevisionByKey = BTreeMap<Vec<u8>, u64>;
 
-/// Counts the API servers whose keys begin with `prefix`. It takes up to 30 s, and
-/// ends when every Lease has been renewed. 0 means that there is nothing to count.
+/// Counts the API servers whose keys begin with `prefix`. It takes up to 30 s, and ends when every Lease has been
+/// renewed. Returns 0 if the etcd contains neither Leases nor keys of API servers.
 ///
 /// # Errors
 /// When etcd cannot be read.
@@ -40,7 +40,7 @@ pub async fn count_api_servers(client: &mut Client, prefix: &str) -> Result<u64,
     Ok(u64::try_from(fresh.max(masters)).unwrap_or(u64::MAX))
 }
 
-/// Returns how many keys were written since the first look. One that came later counts, too.
+/// Returns how many keys were written since the first look. A key that appeared later counts, too.
 fn renewed(first: &RevisionByKey, now: &RevisionByKey) -> usize {
     now.iter().filter(|(key, revision)| first.get(*key) != Some(revision)).count()
 }
@@ -51,7 +51,7 @@ fn below(prefix: &str, rest: &str) -> Vec<u8> {
 
 async fn written(client: &mut Client, prefix: &[u8]) -> Result<RevisionByKey, EtcdError> {
     let mut to = prefix.to_vec();
-    // Every prefix here ends in `-` or `/`.
+    // Every prefix in this file ends in `-` or `/`.
     if let Some(last) = to.last_mut() {
         *last += 1;
     }

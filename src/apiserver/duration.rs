@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The units, each with its length in nanoseconds. Longer names come first.
+/// The units of time, each with its length in nanoseconds. Longer names come first.
 const UNITS: [(&str, f64); 8] =
     [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("μs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
 

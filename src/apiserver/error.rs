@@ -1,4 +1,5 @@
-//! Why kube-apiserver's flags cannot be read, and which of them were not understood.
+//! The errors of reading kube-apiserver's flags ([`FlagsError`]), and the parts of the flags that were not understood
+//! ([`FlagDoubt`]).
 
 use std::path::PathBuf;
 
@@ -6,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlagsError {
-    /// It is no pod in YAML or JSON, and none of the other kinds of files either.
+    /// The file is no pod in YAML or JSON, and none of the other kinds of files.
     #[error("not a pod: {0}")]
     Syntax(String),
     /// No command of a pod, a unit or a log is kube-apiserver's.
@@ -36,10 +37,10 @@ pub enum FlagsError {
     /// Several processes are kube-apiserver.
     #[error("several processes are kube-apiserver: {}", list(.0))]
     SeveralProcesses(Vec<u32>),
-    /// A process cannot be looked at.
+    /// The process cannot be examined.
     #[error("process {pid}: {reason}")]
     Process {
-        /// The process.
+        /// The PID of the process.
         pid: u32,
         /// The system's reason.
         reason: String,
@@ -50,24 +51,24 @@ pub enum FlagsError {
     /// Another user runs the process, and may have given it the name of kube-apiserver.
     #[error("process {pid} is of user {uid}, expected root or this user")]
     Foreign {
-        /// The process.
+        /// The PID of the process.
         pid: u32,
-        /// The user's number.
+        /// The uid of the other user.
         uid: u32,
     },
-    /// The process ended and another one took its number, or its user changed.
+    /// The process ended and another one got its number, or its user changed.
     #[error("process {0} was replaced while it was read")]
     Replaced(u32),
 }
 
-/// What was searched for kube-apiserver in vain.
+/// The kind of file that does not start kube-apiserver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoApiServer {
-    /// A pod.
+    /// No container of the pod runs it.
     Pod,
-    /// A systemd unit.
+    /// No command of the systemd unit runs it.
     Unit,
-    /// A log of k3s or RKE2.
+    /// No line of the log of k3s or RKE2 shows its start.
     Log,
 }
 
@@ -81,44 +82,44 @@ impl std::fmt::Display for NoApiServer {
     }
 }
 
-/// Something in the flags that was not understood, so that it is not known what it says.
+/// A part of the flags that was not understood, so its meaning is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlagDoubt {
-    /// A flag's value contains an expression whose value is not known.
+    /// The value of a flag contains an expression whose value is not known.
     #[error("--{flag} contains {name}, whose value is not known")]
     Variable {
-        /// The flag, without dashes.
+        /// The name of the flag, without dashes.
         flag: &'static str,
-        /// The expression as it is written.
+        /// The expression, as it is written.
         name: String,
     },
     /// A word as a whole is an expression whose value is not known.
     #[error("the value of {name} is not known, and it may contain further flags")]
     Hidden {
-        /// The expression as it is written.
+        /// The expression, as it is written.
         name: String,
     },
-    /// A flag names a path that is not known to be on this machine.
+    /// A flag names a path, and it is not known where that path is on this machine.
     #[error("--{flag} names {path}, and it is not known where that is on this machine")]
     Elsewhere {
-        /// The flag, without dashes.
+        /// The name of the flag, without dashes.
         flag: &'static str,
-        /// The path or address.
+        /// The path or address that the flag names.
         path: String,
     },
     /// A unit's environment file cannot be read.
     #[error("{} of the unit cannot be read: {reason}", path.display())]
     EnvironmentFile {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl FlagDoubt {
-    /// Whether values may be in another etcd, or below another prefix, than the one that was understood.
+    /// Whether values may be in another etcd, or below another prefix, than the flags seem to say.
     pub fn may_hide_values(&self) -> bool {
         match self {
             Self::Variable { flag, .. } | Self::Elsewhere { flag, .. } => {

@@ -1,4 +1,4 @@
-//! Detects the kind of a file and reads kube-apiserver's flags from it, or from a process.
+//! Detects the kind of a file with kube-apiserver's flags, and reads the flags from it or from a running process.
 
 use std::{
     fmt,
@@ -20,21 +20,21 @@ pub const DEFAULTS: [&str; 3] = [
     "/var/snap/microk8s/current/args/kube-apiserver",
 ];
 
-/// The longest file that is read, in bytes.
+/// The greatest length of a file that is read, in bytes.
 pub const FLAGS_MAX: usize = 1024 * 1024;
 
-/// Where the flags were found.
+/// The place where the flags were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FlagsPlace {
     /// The manifest of a static pod.
     Pod(PathBuf),
-    /// A systemd unit.
+    /// The file of a systemd unit.
     Unit(PathBuf),
-    /// A file of arguments.
+    /// A file that contains only arguments.
     Arguments(PathBuf),
-    /// A log of k3s or RKE2.
+    /// The file of a log of k3s or RKE2.
     Log(PathBuf),
-    /// A running process, by its number.
+    /// A running process, by its PID.
     Process(u32),
 }
 
@@ -50,14 +50,14 @@ impl fmt::Display for FlagsPlace {
     }
 }
 
-/// The flags of kube-apiserver, and what is known about them.
+/// The flags of kube-apiserver, with their place and the doubts about them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundFlags {
-    /// Where they are.
+    /// The place where the flags were found.
     pub place: FlagsPlace,
-    /// What they say.
+    /// The flags that were understood.
     pub flags: ApiServerFlags,
-    /// What was not understood.
+    /// The parts of the flags that were not understood.
     pub doubts: Vec<FlagDoubt>,
 }
 
@@ -97,7 +97,8 @@ mod tests {
 
     use super::*;
 
-    /// What people published: a file, what it is, the addresses, the configuration, and the overrides.
+    /// Files that other projects have published: the file, its kind, the addresses of etcd, the configuration, and the
+    /// overrides.
     const PUBLISHED: [(&str, &str, &str, &str, &str); 7] = [
         (
             "gce.json",

@@ -1,4 +1,6 @@
-//! The flags of kube-apiserver that say where its objects are and how they are encrypted.
+//! Understands the flags of kube-apiserver that say where its objects are and how they are encrypted.
+//!
+//! Invariant: a flag with an unknown part is a [`FlagDoubt`], and never counts as a flag that is not set.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -9,21 +11,22 @@ use super::{
     error::{FlagDoubt, FlagsError},
 };
 
-/// Makes a path of the API server's a path of this machine. Returns `None` if it is not known where it is.
+/// A function that converts a path of the API server to a path of this machine. It returns `None` if it is not known
+/// where the path is.
 pub(super) type Locate<'a> = &'a dyn Fn(&str) -> Option<PathBuf>;
 
-/// What the flags say.
+/// The flags of kube-apiserver that claviger uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApiServerFlags {
-    /// `--etcd-servers`, and the files that secure the connection.
+    /// `--etcd-servers`, and the flags for the files that secure the connection.
     pub servers: Servers,
-    /// `--etcd-prefix`.
+    /// `--etcd-prefix`, if it is set.
     pub prefix: Option<String>,
     /// `--etcd-servers-overrides`: the resources that are in other etcds.
     pub overrides: Vec<Override>,
-    /// `--encryption-provider-config`.
+    /// `--encryption-provider-config`, if it is set.
     pub encryption_config: Option<PathBuf>,
-    /// `--request-timeout`: how long a write may be under way.
+    /// `--request-timeout`: how long a write may take.
     pub request_timeout: Option<Duration>,
     /// Whether `--feature-gates` allow KMS v1.
     pub allows_kms_v1: bool,
@@ -49,16 +52,17 @@ impl Override {
     }
 }
 
-/// The most expressions of a command whose value is not known. The values of flags are compared with each of them.
+/// The greatest number of expressions without a known value in a command. Each value of a flag is compared with each of
+/// them.
 const UNKNOWN_MAX: usize = 256;
 
-/// The words of kube-apiserver's command, and how to understand them.
+/// The words of kube-apiserver's command, with everything that is needed to understand them.
 pub(super) struct CommandLine<'a> {
-    /// The words after the program.
+    /// The words after the name of the program.
     pub(super) words: &'a [String],
-    /// Expressions in the words whose value is not known.
+    /// The expressions in the words whose value is not known.
     pub(super) unknown: BTreeSet<String>,
-    /// Finds files.
+    /// Converts the paths in flags to paths of this machine.
     pub(super) locate: Locate<'a>,
 }
 
@@ -104,8 +108,8 @@ impl CommandLine<'_> {
         Ok(ReadFlags { flags, doubts })
     }
 
-    /// Returns every value of `--name=value` or `--name value`. As for kube-apiserver, an underscore in a flag's name
-    /// means a dash. A value with an unknown part is a doubt instead.
+    /// Returns every value of `--name=value` or `--name value`. As in kube-apiserver, an underscore in the name of a
+    /// flag means a dash. A value with an unknown part becomes a doubt instead.
     fn all(&self, name: &'static str, doubts: &mut Vec<FlagDoubt>) -> Vec<String> {
         let mut values = Vec::new();
         for (index, word) in self.words.iter().enumerate() {
@@ -161,7 +165,7 @@ impl CommandLine<'_> {
         allows_kms_v1(&self.all("feature-gates", doubts).join(","))
     }
 
-    /// Makes the path of a Unix socket a path of this machine. Other addresses stay as they are.
+    /// Converts the path of a Unix socket to a path of this machine. Other addresses stay the same.
     fn url(&self, flag: &'static str, url: String, doubts: &mut Vec<FlagDoubt>) -> Option<String> {
         let scheme = ["unix://", "unixs://", "unix:", "unixs:"].into_iter().find(|scheme| url.starts_with(scheme));
         let Some(scheme) = scheme else { return Some(url) };

@@ -13,10 +13,10 @@ use super::{
     flags::{CommandLine, ReadFlags},
 };
 
-/// What comes before the flags.
+/// The text before the flags in the log.
 const START: &str = "Running kube-apiserver ";
 
-/// Whether a line of `text` has the flags.
+/// Whether a line of `text` contains the flags.
 pub(super) fn is_log(text: &str) -> bool {
     text.contains("Running kube-apiserver --")
 }
@@ -36,7 +36,7 @@ pub(super) fn read(text: &str) -> Result<ReadFlags, FlagsError> {
     CommandLine { words: &words, unknown: BTreeSet::new(), locate: &locate }.read()
 }
 
-/// Returns what follows [`START`] in `line`, up to the end of the quoted message that contains it.
+/// Returns the text after [`START`] in `line`, up to the end of the quoted message that contains it.
 fn message(line: &str) -> Option<String> {
     let (before, after) = line.split_once(START)?;
     if !before.ends_with('"') {
@@ -53,7 +53,7 @@ fn message(line: &str) -> Option<String> {
     Some(message)
 }
 
-/// Returns the directory `server` that the paths of certificates and configurations are in.
+/// Returns the directory `server`, to which the paths of certificates and configurations are relative.
 fn working_directory(words: &[String]) -> Option<PathBuf> {
     words.iter().find_map(|word| {
         let (_, path) = word.split_once('=')?;

@@ -16,13 +16,13 @@ use std::{
 
 use super::error::FlagsError;
 
-/// The entries of the auxiliary vector with the users who started the program.
+/// The entries of the auxiliary vector that contain the users who started the program.
 const STARTED_BY: [usize; 2] = [11, 12];
 
-/// The field of `stat` with the time when the process began, counted after the name.
+/// The index of the field of `stat` that contains the start time of the process, counted after the name.
 const BEGAN: usize = 19;
 
-/// The users of a process, and when it began.
+/// The users of a process, and the time when it started.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ProcessOwner {
     uids: Vec<u32>,
@@ -30,7 +30,7 @@ pub(super) struct ProcessOwner {
 }
 
 impl ProcessOwner {
-    /// Reads who runs the process.
+    /// Reads the users and the start time of the process `pid`.
     ///
     /// # Errors
     /// When it has ended, or this user may not look at it.
@@ -72,7 +72,7 @@ fn foreign(uids: &[u32]) -> Option<u32> {
     uids.iter().copied().find(|uid| *uid != 0 && *uid != ours)
 }
 
-/// Returns the real, effective, saved and file system's user.
+/// Returns the real, effective, saved and file-system uid.
 fn uids(status: &str) -> Option<Vec<u32>> {
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_whitespace().map(|uid| uid.parse().ok()).collect()

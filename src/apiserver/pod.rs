@@ -20,7 +20,7 @@ use super::{
     words::Words,
 };
 
-/// The most mounts of a container. Each path of a flag is compared with all of them.
+/// The greatest number of mounts of a container. Each path in a flag is compared with all of them.
 const MOUNTS_MAX: usize = 1000;
 
 #[derive(Deserialize)]
@@ -56,7 +56,7 @@ struct Container {
 #[derive(Deserialize)]
 struct Variable {
     name: String,
-    /// `None` if the value comes from another object.
+    /// The value of the variable. `None` if it comes from another object.
     value: Option<String>,
 }
 
@@ -107,7 +107,7 @@ pub(super) fn read(text: &str) -> Result<ReadFlags, FlagsError> {
 }
 
 impl Container {
-    /// Returns the words after kube-apiserver, if this container runs it.
+    /// Returns the arguments of kube-apiserver, if this container runs it.
     fn api_server(&self) -> Option<Words> {
         let variables = self.variables();
         let mut command = Words::default();
@@ -123,7 +123,7 @@ impl Container {
         api_server(command, &|name| variables.value(name))
     }
 
-    /// Returns the variables whose value is known. A value may contain the variables before it.
+    /// Returns the variables whose value is known. A value may refer to the variables before it.
     fn variables(&self) -> Variables {
         let mut variables = Variables::default();
         for Variable { name, value } in &self.env {
@@ -134,7 +134,7 @@ impl Container {
         variables
     }
 
-    /// Returns where a path of the container is on the host, judging by the longest mount that contains it. A path
+    /// Returns the path on the host of a path in the container, according to the longest mount that contains it. A path
     /// outside of all mounts is returned unchanged: the manifest may leave out mounts although the path is the host's.
     fn on_host(&self, path: &Path, volumes: &[Volume]) -> Option<PathBuf> {
         let path = if path.is_absolute() { path.to_owned() } else { self.working_dir.as_ref()?.join(path) };
@@ -149,8 +149,8 @@ impl Container {
     }
 }
 
-/// Replaces each `$(NAME)`, and each `$$` by a dollar sign. An expression without a known value stays as it is, and is
-/// added to `unknown`.
+/// Replaces each `$(NAME)` by its value, and each `$$` by a dollar sign. An expression without a known value stays, and
+/// is added to `unknown`.
 fn expand(text: &str, variables: &Variables, unknown: &mut BTreeSet<String>) -> String {
     let (mut expanded, mut rest, mut is_closed) = (String::new(), text, true);
     while let Some(at) = rest.find('$') {
@@ -243,7 +243,7 @@ spec:
         assert_eq!(read(&pod(relative)).unwrap().flags.servers.cafile, Some("/pki/ca".into()));
     }
 
-    /// A thousand bytes could otherwise ask for terabytes.
+    /// Without a limit, a thousand bytes could ask for terabytes of memory.
     #[test]
     fn variables_that_contain_each_other_many_times_fill_no_memory() {
         let nested =

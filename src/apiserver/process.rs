@@ -13,7 +13,8 @@ use super::{
     program::is_program,
 };
 
-/// The longest command line that is read, in bytes. Linux allows a quarter of the stack's size, usually 2 MiB.
+/// The greatest length of a command line that is read, in bytes. Linux allows a quarter of the stack's size, usually 2
+/// MiB.
 const COMMAND_MAX: u64 = 2 * 1024 * 1024;
 
 /// Finds the only process that is kube-apiserver. If root or this user runs one, those of other users do not count.
@@ -101,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// Starts a shell that is called kube-apiserver and waits for its input to end.
+    /// Starts a shell whose name is kube-apiserver, and which waits for the end of its input.
     fn start(name: &str, directory: &Path) -> Child {
         start_as(None, name, directory)
     }
@@ -133,7 +134,7 @@ mod tests {
         let socket = directory.path().canonicalize().unwrap().join("kine.sock");
         assert_eq!(flags.servers.urls, [format!("unix://{}", socket.display())]);
         assert_eq!((flags.servers.cafile, doubts), (Some("/ca".into()), vec![]));
-        // Tests of other processes may run other ones.
+        // Tests in other processes may run further processes with this name.
         let found = find_process();
         let is_found = |found: Result<u32, FlagsError>| match found {
             Ok(pid) => pid == child.id(),

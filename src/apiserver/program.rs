@@ -1,17 +1,17 @@
-//! Finds kube-apiserver in the words of a command, also inside a shell's script.
+//! Finds kube-apiserver in the words of a command, also inside of a shell script, and returns its arguments.
 
 use std::path::Path;
 
 use super::words::{Dialect, Lookup, Words, commands};
 
-/// The name of the program.
+/// The name of the program that is searched for.
 const PROGRAM: &str = "kube-apiserver";
 
-/// Shells, by name.
+/// The names of shells.
 const SHELLS: [&str; 5] = ["sh", "bash", "ash", "dash", "busybox"];
 
-/// Returns the words after kube-apiserver, if `command` runs it: directly, through another program that starts it, or
-/// in a script that a shell has as an argument.
+/// Returns the arguments of kube-apiserver, if `command` runs it: directly, through another program that starts it, or
+/// in a script that a shell gets as an argument.
 pub(super) fn api_server(command: Words, lookup: Lookup<'_>) -> Option<Words> {
     if let Some(script) = script(&command.words) {
         let mut inner = commands(script, Dialect::Shell, lookup).into_iter().filter_map(after_program);
@@ -36,7 +36,7 @@ fn after_program(mut command: Words) -> Option<Words> {
     Some(command)
 }
 
-/// Whether the word is the path or the name of kube-apiserver, not a flag's value.
+/// Whether the word is the path or the name of kube-apiserver, and not the value of a flag.
 pub(super) fn is_program(word: &str) -> bool {
     !word.starts_with('-') && file_name(word) == Some(PROGRAM)
 }

@@ -15,10 +15,10 @@ use super::{
     words::{Dialect, Words, commands},
 };
 
-/// Reads a text file.
+/// A function that reads a text file.
 pub type ReadText<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
-/// What a unit says about its commands.
+/// The settings of a unit that its commands depend on.
 #[derive(Default)]
 struct Unit {
     commands: Vec<String>,
@@ -27,7 +27,7 @@ struct Unit {
     directory: Option<PathBuf>,
 }
 
-/// Whether `text` has the section of a service.
+/// Whether `text` has a section `[Service]`.
 pub(super) fn is_unit(text: &str) -> bool {
     text.lines().any(|line| line.trim_end() == "[Service]")
 }
@@ -54,7 +54,7 @@ pub(super) fn read(text: &str, read_text: ReadText<'_>) -> Result<ReadFlags, Fla
     Ok(ReadFlags { flags, doubts })
 }
 
-/// Replaces `%%`, which means a percent sign.
+/// Replaces `%%` by a percent sign.
 fn unescape(mut command: Words) -> Words {
     command.words.iter_mut().for_each(|word| *word = word.replace("%%", "%"));
     command
@@ -75,7 +75,7 @@ impl Unit {
         unit
     }
 
-    /// Returns the variables of the commands. A file's variables count more than those of the unit.
+    /// Returns the variables of the commands. A variable in an environment file takes precedence over one in the unit.
     fn variables(&self, read_text: ReadText<'_>) -> (Variables, Vec<FlagDoubt>) {
         let mut variables = Variables::default();
         let words = self.environment.iter().flat_map(|line| commands(line, Dialect::Systemd, &|_| None));
@@ -97,7 +97,7 @@ impl Unit {
     }
 }
 
-/// Adds a value to a list. As for systemd, an empty value empties the list.
+/// Adds a value to a list. As in systemd, an empty value empties the list.
 fn add(list: &mut Vec<String>, value: String) {
     if value.is_empty() { list.clear() } else { list.push(value) }
 }
@@ -110,7 +110,8 @@ fn environment(text: &str) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Returns the lines `key=value`, without comments. A line that ends with a backslash continues, also after comments.
+/// Returns the lines `key=value`, without comments. A line that ends with a backslash continues on the next line that
+/// is no comment.
 fn assignments(text: &str) -> impl Iterator<Item = (&str, String)> {
     let mut lines = text.lines().filter(|line| !line.trim_start().starts_with(['#', ';']));
     std::iter::from_fn(move || {

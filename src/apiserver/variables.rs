@@ -1,17 +1,17 @@
-//! The variables of a command whose values are known.
+//! The variables of a command whose values are known. The total length of the values that they add is limited.
 
 use std::{cell::Cell, collections::BTreeMap};
 
-/// The most bytes that values may add to one command. Linux starts no command with longer arguments, so no
-/// kube-apiserver runs with more. A few nested variables could otherwise fill any memory. Source: execve(2), "Limits on
-/// size of arguments and environment".
+/// The greatest number of bytes that values may add to one command. Linux starts no command with longer arguments, so
+/// no kube-apiserver runs with more. Without the limit, a few nested variables could fill any memory. Source:
+/// execve(2), "Limits on size of arguments and environment".
 const VALUES_MAX: usize = 6 << 20;
 
-/// Variables and their values.
+/// The variables of a command, with their values.
 #[derive(Debug)]
 pub(super) struct Variables {
     known: BTreeMap<String, String>,
-    /// How many bytes values may still add.
+    /// The number of bytes that values may still add.
     left: Cell<usize>,
 }
 
@@ -30,8 +30,8 @@ impl Variables {
         }
     }
 
-    /// Returns the value of a variable to put it into a command. Returns `None` if it is not known, and if the command
-    /// would become longer than any that Linux starts.
+    /// Returns the value of a variable, to put it into a command. Returns `None` if the value is not known, or if the
+    /// command would become longer than any that Linux starts.
     pub(super) fn value(&self, name: &str) -> Option<String> {
         let value = self.known.get(name)?;
         self.left.set(self.left.get().checked_sub(value.len())?);

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
-/// Looks up the value of a variable.
+/// A function that looks up the value of a variable.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Whose rules apply.
+/// The rules by which a command line is split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// A POSIX shell: an operator ends the command, `#` begins a comment, and single quotes keep `$`.
@@ -17,16 +17,16 @@ pub(super) enum Dialect {
     Systemd,
 }
 
-/// The words of a command.
+/// The words of one command.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Words {
     /// The words, without their quotes. A variable without a known value stays as it is written.
     pub(super) words: Vec<String>,
-    /// The expressions in them whose value is not known, such as `${NAME}` or `$(date)`.
+    /// The expressions in the words whose value is not known, such as `${NAME}` or `$(date)`.
     pub(super) unknown: BTreeSet<String>,
 }
 
-/// Splits `text` into the words of its commands. A shell's operator separates commands, and redirections are left out.
+/// Splits `text` into the words of its commands. An operator of a shell separates commands. Redirections are left out.
 pub(super) fn commands(text: &str, dialect: Dialect, lookup: Lookup<'_>) -> Vec<Words> {
     let mut splitter = Splitter { rest: text, dialect, lookup, commands: vec![Words::default()], word: None };
     while splitter.step() {}
@@ -40,12 +40,12 @@ struct Splitter<'a> {
     dialect: Dialect,
     lookup: Lookup<'a>,
     commands: Vec<Words>,
-    /// The word that has begun.
+    /// The word that is being read.
     word: Option<String>,
 }
 
 impl Splitter<'_> {
-    /// Reads the next part. Returns false at the end.
+    /// Reads the next part of the text. Returns false at the end.
     fn step(&mut self) -> bool {
         let Some(first) = self.take() else { return false };
         let is_shell = self.dialect == Dialect::Shell;
@@ -90,7 +90,7 @@ impl Splitter<'_> {
         &mut self.commands[last]
     }
 
-    /// Reads up to the closing quote. A missing one ends with the text.
+    /// Reads up to the closing quote. If it is missing, reads to the end of the text.
     fn quoted(&mut self, quote: char) {
         self.word.get_or_insert_default();
         let keeps_dollar = quote == '\'' && self.dialect == Dialect::Shell;
@@ -104,7 +104,7 @@ impl Splitter<'_> {
         }
     }
 
-    /// Reads the character after a backslash. A line break after one continues the line.
+    /// Reads the character after a backslash. A line break after a backslash continues the line.
     fn escaped(&mut self) {
         match self.take() {
             None | Some('\n') => {}
@@ -130,7 +130,7 @@ impl Splitter<'_> {
         self.rest = &self.rest[end..];
     }
 
-    /// Reads what follows a dollar sign. A variable outside of quotes may become several words.
+    /// Reads the variable after a dollar sign. A variable outside of quotes may become several words.
     fn variable(&mut self, may_split: bool) {
         if self.dialect == Dialect::Systemd && self.rest.starts_with('$') {
             self.take();
@@ -161,8 +161,8 @@ impl Splitter<'_> {
     }
 }
 
-/// Returns the variable's name at the start of `text`, how many bytes it takes, and whether braces enclose it. What has
-/// no plain name, such as `(date)` or `{A:-b}`, has a length only.
+/// Returns the name of the variable at the start of `text`, the number of bytes that it takes, and whether braces
+/// enclose it. An expression without a plain name, such as `(date)` or `{A:-b}`, has a length only.
 fn name_of(text: &str) -> (Option<&str>, usize, bool) {
     let is_name =
         |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');

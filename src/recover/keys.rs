@@ -1,4 +1,4 @@
-//! The keys that open values: those of keyrings, and those in the API server's EncryptionConfiguration.
+//! The keys that open values: the KEKs of keyrings, and the local keys in the API server's EncryptionConfiguration.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,7 +8,7 @@ use crate::{
     keyring::Keyring,
 };
 
-/// All keys that were given.
+/// The keys that were given, which open values.
 #[derive(Debug, Default)]
 pub struct ValueKeys {
     keks: BTreeMap<Commitment, Arc<Kek>>,
@@ -16,7 +16,7 @@ pub struct ValueKeys {
 }
 
 impl ValueKeys {
-    /// Adds the keys of `keyring`, the disabled ones, too: the keyring is asked by its owner, not by an API server.
+    /// Adds all keys of `keyring`, even disabled ones: the owner of the keyring asks for the value, not an API server.
     pub fn add_keyring(&mut self, keyring: &Keyring) {
         self.keks.extend(keyring.keys().map(|key| (key.kek().commitment(), Arc::clone(key.kek()))));
     }
@@ -31,8 +31,8 @@ impl ValueKeys {
         self.keks.get(commitment)
     }
 
-    /// Returns the local keys that may have encrypted a value which begins with `rest` after `k8s:enc:`, each with the
-    /// encrypted bytes. Names may contain colons, so that one name can be the beginning of another.
+    /// Returns the local keys that may have encrypted a value, each with the encrypted bytes. `rest` is the value
+    /// without `k8s:enc:`. Names may contain colons, so one name can be the beginning of another.
     pub(super) fn local<'v>(&self, rest: &'v [u8]) -> impl Iterator<Item = (&LocalKey, &'v [u8])> {
         self.local.iter().filter_map(|key| Some((key, rest.strip_prefix(key.stored_prefix().as_bytes())?)))
     }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::object::{ConfigMapMessage, ObjectFault, ObjectKind, ObjectMeta, SecretMessage};
 use crate::text::base64;
 
-/// Writes the object of `kind` in `message` as YAML. Returns `None` if it is neither a Secret nor a ConfigMap.
+/// Writes the object of `kind` in `message` as YAML. Returns `None` if the object is neither a Secret nor a ConfigMap.
 ///
 /// # Errors
 /// When the message is not one of its kind.

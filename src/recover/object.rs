@@ -12,21 +12,21 @@ use serde::Deserialize;
 
 use crate::scan::protobuf::{Field, Fields};
 
-/// The beginning of an object in protobuf.
+/// The prefix of an object in protobuf.
 const PROTOBUF: &[u8] = b"k8s\0";
-/// The beginning of an object in CBOR.
+/// The prefix of an object in CBOR.
 const CBOR: &[u8] = &[0xd9, 0xd9, 0xf7];
 
-/// An object by its encoding.
+/// The encoding of an object, with its type and message if they are known.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Encoded<'o> {
     /// Protobuf, with the message of the object itself.
     Protobuf(ObjectKind, &'o [u8]),
     /// JSON: custom resources, or all resources if a flag of the API server says so.
     Json(ObjectKind),
-    /// CBOR.
+    /// CBOR, which is not decoded.
     Cbor,
-    /// Nothing that Kubernetes writes as an object.
+    /// An encoding that Kubernetes does not use for objects.
     Raw,
 }
 
@@ -36,27 +36,27 @@ pub enum Encoded<'o> {
 pub struct ObjectKind {
     /// The group and version, such as `v1` or `apps/v1`.
     pub api_version: String,
-    /// The kind, such as `Secret`.
+    /// The kind of the object, such as `Secret`.
     pub kind: String,
 }
 
-/// What begins like an object and is not a whole one.
+/// Why the bytes begin like an object and are not a whole one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ObjectFault {
-    /// The bytes are not those of the message.
+    /// The bytes are not a whole protobuf message of the object.
     #[error("not a whole object in protobuf")]
     Protobuf,
     /// The bytes are not JSON, or not an object with a type.
     #[error("not a whole object in JSON")]
     Json,
-    /// It has no name.
+    /// The object has no name.
     #[error("an object without a name")]
     NoName,
 }
 
 impl<'o> Encoded<'o> {
-    /// Finds out how `object` is encoded.
+    /// Detects the encoding of `object`.
     ///
     /// # Errors
     /// When it begins like an object in protobuf or JSON, and is not a whole one.
@@ -71,7 +71,7 @@ impl<'o> Encoded<'o> {
         Ok(if object.starts_with(CBOR) { Self::Cbor } else { Self::Raw })
     }
 
-    /// Returns the type of the object, if it shows.
+    /// Returns the type of the object, if it is known.
     pub fn kind(&self) -> Option<&ObjectKind> {
         match self {
             Self::Protobuf(kind, _) | Self::Json(kind) => Some(kind).filter(|kind| !kind.kind.is_empty()),
@@ -86,8 +86,8 @@ impl fmt::Display for ObjectKind {
     }
 }
 
-/// Reads `runtime.Unknown`, which is around each object in protobuf: 1 its type, 2 its message, 3 and 4 how that is
-/// encoded, which API servers leave empty.
+/// Parses `runtime.Unknown`, which encloses each object in protobuf: 1 its type, 2 its message, 3 and 4 the encoding of
+/// the message, which API servers leave empty.
 fn unknown(message: &[u8]) -> Option<(ObjectKind, &[u8])> {
     let (mut kind, mut raw) = (ObjectKind::default(), None);
     for field in Fields(message) {
@@ -101,7 +101,7 @@ fn unknown(message: &[u8]) -> Option<(ObjectKind, &[u8])> {
     Some((kind, raw?))
 }
 
-/// Reads `runtime.TypeMeta`: 1 the group and version, 2 the kind.
+/// Parses `runtime.TypeMeta`: 1 the group and version, 2 the kind.
 fn type_meta(message: &[u8]) -> Option<ObjectKind> {
     let mut kind = ObjectKind::default();
     for field in Fields(message) {
@@ -114,7 +114,7 @@ fn type_meta(message: &[u8]) -> Option<ObjectKind> {
     Some(kind)
 }
 
-/// `meta.v1.ObjectMeta`, without what belongs to one object only.
+/// The message `meta.v1.ObjectMeta`, without the fields that belong to one object only.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ObjectMeta {
     #[prost(string, tag = "1")]
@@ -127,7 +127,7 @@ pub(super) struct ObjectMeta {
     pub(super) annotations: BTreeMap<String, String>,
 }
 
-/// `core.v1.Secret`.
+/// The message `core.v1.Secret`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct SecretMessage {
     #[prost(message, optional, tag = "1")]
@@ -140,7 +140,7 @@ pub(super) struct SecretMessage {
     pub(super) immutable: Option<bool>,
 }
 
-/// `core.v1.ConfigMap`.
+/// The message `core.v1.ConfigMap`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ConfigMapMessage {
     #[prost(message, optional, tag = "1")]

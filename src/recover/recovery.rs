@@ -29,33 +29,33 @@ use crate::{
     },
 };
 
-/// How many objects a part has at most, and how many bytes of values, but for its last object.
+/// The greatest number of objects in a part, and the greatest number of bytes of all its values but the last.
 const PART_OBJECTS: usize = 256;
 const PART_BYTES: u64 = 256 << 10;
 
-/// How many parts may wait between the scan and the threads that take them.
+/// The number of parts that may wait between the scan and the threads that take them.
 const AHEAD: usize = 8;
 
-/// More threads than this would only wait for the scan.
+/// The greatest number of threads. More threads would only wait for the scan.
 const THREADS_MAX: usize = 8;
 
-/// Some objects in the clear.
+/// A part of the objects, in the clear.
 #[derive(Debug, Default)]
 pub struct OpenedPart {
-    /// The objects, in the scan's order.
+    /// The opened objects, in the order of the scan.
     pub objects: Vec<OpenedObject>,
-    /// Their bytes, one object after the other.
+    /// The bytes of the opened objects, one after the other.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// What was not opened.
+    /// The objects that were not opened, with reasons.
     pub unopened: Vec<UnopenedObject>,
 }
 
-/// What a recovery did, besides what it handed on.
+/// The result of a recovery.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Whether every object that was named has been found. The scan ends then.
     pub is_satisfied: bool,
-    /// The keys that were named and not found.
+    /// The keys in etcd that were named and not found.
     pub missing: BTreeSet<Vec<u8>>,
 }
 
@@ -64,13 +64,13 @@ struct FoundPart {
     objects: Vec<FoundObject>,
 }
 
-/// Takes the objects of a scan that are chosen, and sends them to the threads that open them.
+/// The sink that takes the chosen objects of a scan, and sends them to the threads that open them.
 pub struct RecoverySink {
     selector: Selector,
     part: FoundPart,
     bytes: u64,
     parts: Sender<FoundPart>,
-    /// There is one permit for each part that is under way.
+    /// Sends a permit for each part that is under way.
     permit: SyncSender<()>,
 }
 
@@ -106,26 +106,26 @@ impl RecoverySink {
     }
 
     fn finish(mut self) -> Recovered {
-        // If nobody takes the last part, its receiver knows why.
+        // If nobody takes the last part, the receiver knows the reason.
         let _ = self.send();
         Recovered { is_satisfied: self.selector.is_satisfied(), missing: self.selector.missing() }
     }
 }
 
-/// What is recovered, and how it is opened.
+/// The inputs of a recovery.
 pub struct RecoveryJob<'a> {
-    /// The keys.
+    /// The keys that open values.
     pub keys: &'a ValueKeys,
-    /// What becomes of an object that opens.
+    /// The form in which objects are written.
     pub form: Form,
-    /// Which objects are chosen.
+    /// The objects that are recovered.
     pub selection: Selection,
-    /// The names of the scan's resources.
+    /// The names of the resources in the scanned etcd.
     pub names: &'a Names,
 }
 
-/// Runs `scan` with a sink, and hands every chosen object to `take`, in the scan's order. When `take` fails, the scan
-/// ends.
+/// Runs `scan` with a sink, and passes every chosen object to `take`, in the order of the scan. If `take` fails, the
+/// scan ends.
 ///
 /// # Errors
 /// When `take` fails: its error comes with what `scan` returned.
@@ -182,7 +182,7 @@ fn open(objects: &[FoundObject], renderer: &mut Renderer<'_>) -> OpenedPart {
     part
 }
 
-/// Hands the parts to `take` in their order. Gives a permit back for each.
+/// Passes the parts to `take` in their order, and releases a permit for each.
 #[expect(clippy::needless_pass_by_value, reason = "without the permits the sink waits for nothing and ends the scan")]
 fn take_all<E>(
     opened: &Receiver<(u64, OpenedPart)>,

@@ -1,4 +1,4 @@
-//! Opens a value, and writes the object in the form that was asked for.
+//! Opens a value, and writes its object in the chosen form: as a manifest, or as the bytes that were encrypted.
 
 use zeroize::Zeroizing;
 
@@ -13,7 +13,7 @@ use crate::scan::stored::{KeptValue, StoredValueError};
 /// The form of recovered objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// What `kubectl apply` takes, where there is such a form; other objects as they are stored.
+    /// The manifest that `kubectl apply` takes, if the object has such a form. Other objects as they are stored.
     Manifest,
     /// The bytes that kube-apiserver encrypted.
     Raw,
@@ -27,29 +27,29 @@ pub(super) struct FoundObject {
     pub(super) value: KeptValue,
 }
 
-/// An object in the clear. Its bytes are in the part that contains it.
+/// An object in the clear. Its bytes are in the [`OpenedPart`](super::recovery::OpenedPart) that contains it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedObject {
-    /// Its key in etcd.
+    /// The key of the object in etcd.
     pub key: String,
-    /// The revision at which it was written.
+    /// The revision at which the value was written.
     pub mod_revision: u64,
-    /// Its type, if it shows.
+    /// The type of the object, if it is known.
     pub kind: Option<ObjectKind>,
-    /// How its bytes are encoded, as the ending of a file's name: `yaml`, `json`, `pb`, `cbor` or `bin`.
+    /// The encoding of the bytes, as the ending of a file name: `yaml`, `json`, `pb`, `cbor` or `bin`.
     pub ending: &'static str,
-    /// Whether a key shows that an API server wrote it.
+    /// Whether the value was authenticated, so that an API server wrote it.
     pub is_authentic: bool,
-    /// How many bytes it has.
+    /// The length of the object in bytes.
     pub length: usize,
 }
 
 /// An object that was not recovered.
 #[derive(Debug)]
 pub struct UnopenedObject {
-    /// Its key in etcd.
+    /// The key of the object in etcd.
     pub key: String,
-    /// Why.
+    /// The reason.
     pub error: RecoverError,
 }
 
@@ -57,22 +57,22 @@ pub struct UnopenedObject {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecoverError {
-    /// Its value cannot be read again.
+    /// The value cannot be read again from its file.
     #[error(transparent)]
     Stored(#[from] StoredValueError),
-    /// Its value does not open.
+    /// The value does not open with the given keys.
     #[error(transparent)]
     Value(#[from] OpenValueError),
-    /// Its value opens, and contains no object.
+    /// The value opens, and contains no object.
     #[error("it opens, and is {0}")]
     Object(#[from] ObjectFault),
 }
 
-/// Opens objects, and writes them in one form.
+/// Opens values, and writes their objects in one form.
 pub(super) struct Renderer<'k> {
     opener: ValueOpener<'k>,
     form: Form,
-    /// Room for the next value.
+    /// A buffer for the next value.
     room: Vec<u8>,
 }
 
@@ -117,7 +117,7 @@ impl<'k> Renderer<'k> {
     }
 }
 
-/// What is known of an object whose bytes were written.
+/// An object whose bytes were written.
 struct Written {
     kind: Option<ObjectKind>,
     ending: &'static str,

@@ -1,4 +1,4 @@
-//! Which objects of a scan are recovered.
+//! Decides which objects of a scan are recovered.
 
 use std::collections::BTreeSet;
 
@@ -7,32 +7,32 @@ use crate::scan::{
     object::Object,
 };
 
-/// Which objects are recovered.
+/// The objects that are recovered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// Every object.
+    /// Every object of the scan.
     All,
     /// The objects with these keys in etcd.
     Keys(BTreeSet<Vec<u8>>),
-    /// The objects whose keys in etcd begin with one of these.
+    /// The objects whose keys in etcd begin with one of these prefixes.
     Prefixes(Vec<Vec<u8>>),
     /// The objects of these resources, each as an EncryptionConfiguration names it, with or without its group.
     Resources(BTreeSet<String>),
 }
 
 impl Selection {
-    /// Returns the keys in etcd of the objects, if each is named.
+    /// Returns the keys in etcd of the objects, if the selection names each of them.
     pub fn keys(&self) -> Option<&BTreeSet<Vec<u8>>> {
         if let Self::Keys(keys) = self { Some(keys) } else { None }
     }
 }
 
-/// Decides for one object after the other.
+/// Decides which objects of a scan are recovered, one after the other.
 pub(super) struct Selector {
-    /// What is still wanted: a key that was found is taken out.
+    /// The objects that are still wanted: a key that was found is removed.
     selection: Selection,
     names: Names,
-    /// The part of a key that named the resource of the object before, and whether that resource is wanted.
+    /// The path of the last object's resource, and whether that resource is wanted.
     last: Option<(Vec<u8>, bool)>,
 }
 
@@ -48,7 +48,7 @@ impl Selector {
             Selection::Keys(keys) => keys.remove(object.key),
             Selection::Prefixes(prefixes) => prefixes.iter().any(|prefix| object.key.starts_with(prefix)),
             Selection::Resources(wanted) => {
-                // The key decides, not the object's group: a scan counts all groups beyond a limit as one.
+                // The key decides, not the group of the object: a scan counts all groups beyond a limit as one.
                 let path = self.names.path(object.key).unwrap_or_default();
                 if let Some((last, is_wanted)) = &self.last
                     && last == path

@@ -1,4 +1,4 @@
-//! Values as API servers write them, opened and refused.
+//! Tests that values as API servers write them are opened, or refused with a reason.
 
 use std::{collections::BTreeSet, fs};
 
@@ -43,7 +43,7 @@ fn keys_of(keyring: &Keyring) -> ValueKeys {
     keys
 }
 
-/// Seals with AES-256-GCM by another library than the one that opens.
+/// Encrypts with AES-256-GCM by another library than the one that opens.
 fn seal(key: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap());
     let mut bytes = plaintext.to_vec();
@@ -51,7 +51,7 @@ fn seal(key: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     [&[3; 12], &bytes[..]].concat()
 }
 
-/// Returns a value of KMS v2.
+/// Returns the bytes of a KMS v2 value with these fields.
 fn value(key_id: &str, source: &[u8], data: &[u8], kind: u8) -> Vec<u8> {
     let mut bytes = b"k8s:enc:kms:v2:claviger:".to_vec();
     encoding::bytes::encode(1, &data.to_vec(), &mut bytes);
@@ -61,7 +61,7 @@ fn value(key_id: &str, source: &[u8], data: &[u8], kind: u8) -> Vec<u8> {
     bytes
 }
 
-/// Returns a value as an API server writes it with the seed `seed`, under the primary key of `keyring`.
+/// Returns a value that an API server with the seed `seed` would write under the primary key of `keyring`.
 fn encrypted(keyring: &Keyring, seed: [u8; 32], etcd_key: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let key = primary(keyring);
     let id = key.id().to_string();
@@ -76,7 +76,7 @@ fn open(keys: &ValueKeys, etcd_key: &[u8], value: &[u8]) -> Result<Vec<u8>, Open
     ValueOpener::new(keys).open(etcd_key, value).map(|opened| opened.object.to_vec())
 }
 
-/// The vectors were written by a real API server with another plugin, so only what that plugin wrapped is replaced.
+/// A real API server wrote the vectors, with another plugin. Only the seed that the plugin wrapped is replaced.
 #[test]
 fn what_a_real_api_server_wrote_opens_and_only_under_its_key_in_etcd() {
     let document: serde_json::Value =
@@ -97,7 +97,7 @@ fn what_a_real_api_server_wrote_opens_and_only_under_its_key_in_etcd() {
         assert_eq!(open(&keys, KEY.split_last().unwrap().1, &rewrapped), Err(OpenValueError::NotAuthentic));
         let moved = "its data is not authentic: it was changed, or moved here from another key of etcd";
         assert_eq!(OpenValueError::NotAuthentic.to_string(), moved);
-        // Under the key of the other plugin it has a reason, too.
+        // A value under the key of the other plugin is refused with a reason, too.
         let other = open(&keys, etcd_key, &bytes).unwrap_err().to_string();
         assert_eq!(other, format!("it needs {}, a key of another plugin's", text("key_id")));
     }
@@ -115,7 +115,8 @@ fn no_changed_byte_gives_another_object() {
             let mut changed = whole.clone();
             changed[at] ^= 1 << bit;
             match open(&keys, KEY, &changed) {
-                // The name of the provider is not authenticated, and without the prefix it is no encrypted value.
+                // The name of the provider is not authenticated. Without the prefix `k8s:enc:`, the value is not an
+                // encrypted one.
                 Ok(opened) if provider.contains(&at) => assert_eq!(opened, b"k8s\0plaintext"),
                 Ok(opened) => assert!(at < 8 && opened == changed, "byte {at}"),
                 Err(_) => {}
@@ -145,7 +146,7 @@ fn what_cannot_be_opened_says_what_it_needs() {
     let reason = |value: &[u8]| open(&keys, KEY, value).unwrap_err().to_string();
     let theirs = encrypted(&other, [1; 32], KEY, b"{}");
     assert_eq!(reason(&theirs), format!("it needs {}, which is not among the given keys", primary(&other).id()));
-    // A seed that another key_id names, and one that is cut.
+    // A seed that another key_id names, and a seed that is cut.
     let id = primary(&mine).id().to_string();
     let source = primary(&mine).kek().wrap(&mut SysRng, &id, &Seed::new(vec![9; 32]).unwrap()).unwrap();
     assert_eq!(reason(&value("k9", &source, &[0; 60], 1)), "its seed does not open: ciphertext failed authentication");
@@ -196,7 +197,7 @@ fn what_opens_and_is_no_object_says_so() {
     }
 }
 
-/// Recovers from a database with `changes`.
+/// Recovers objects from a database with `changes`.
 fn recovered(
     changes: &[Change<'_>],
     keys: &ValueKeys,
@@ -255,7 +256,7 @@ fn thousands_of_objects_are_handed_on_in_their_order_with_their_bytes() {
     found.reverse();
     let expected: Vec<_> = names.iter().cloned().zip(2..).collect();
     assert!(found == expected, "the newest first, each once");
-    // The receiver of the objects can end it.
+    // The receiver of the objects can end the recovery.
     let mut parts = 0;
     let (outcome, _, taken) = recovered(&changes, &keys, Selection::All, |_| {
         parts += 1;
@@ -308,7 +309,7 @@ fn objects_are_chosen_by_key_prefix_and_resource() {
     let keys_of = |list: &[&[u8]]| of(Selection::Keys(list.iter().map(|one| one.to_vec()).collect()));
     let satisfied = Recovered { is_satisfied: true, missing: BTreeSet::new() };
     assert_eq!(keys_of(&[b"/registry/secrets/a/x"]), ("secrets/a/x".to_owned(), 0, satisfied));
-    // What was deleted is not there.
+    // Deleted objects are not found.
     let (opened, _, recovered) = keys_of(&[b"/registry/secrets/a/z", b"/registry/configmaps/a/x"]);
     assert_eq!((opened, recovered.is_satisfied), ("configmaps/a/x".to_owned(), false));
     assert_eq!(recovered.missing, BTreeSet::from([b"/registry/secrets/a/z".to_vec()]));

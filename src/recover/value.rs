@@ -1,4 +1,4 @@
-//! Opens one stored value.
+//! Opens one stored value with the given keys: unwraps its seed and decrypts its data, or decrypts it with a local key.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,25 +16,24 @@ use crate::{
     scan::value::{DekKind, ENCRYPTED, KmsV2Body, ValueDamage, classify, kms_v2_body},
 };
 
-/// How many unwrapped seeds each thread keeps. An API server makes one at each start, and its objects are near each
-/// other, so that a few are enough. Each takes a page of secret memory, and a process has
-/// few of them.
+/// The number of unwrapped seeds that each thread keeps. An API server makes a seed at each start, and its objects are
+/// near each other, so a few are enough. Each seed takes a page of secret memory, and a process has few of them.
 const SEEDS_MAX: usize = 64;
 
-/// Opens values with some keys, and keeps the seeds that they have unwrapped.
+/// Opens values with some keys, and keeps the seeds that it has unwrapped.
 pub struct ValueOpener<'k> {
     keys: &'k ValueKeys,
-    /// By the wrapped seed and its key_id.
+    /// The seeds, by the wrapped seed and its key_id.
     seeds: HashMap<Box<[u8]>, Arc<SecretBytes>>,
-    /// Room for the next of those names.
+    /// A buffer for the map key of the next seed.
     name: Vec<u8>,
 }
 
-/// The seed of a value.
+/// The unwrapped seed of a value.
 enum OpenedSeed {
-    /// It is kept for the next values.
+    /// The seed is kept for the next values.
     Kept(Arc<SecretBytes>),
-    /// There was no secret memory to keep it in.
+    /// The seed is used once, because there was no secret memory to keep it in.
     Once(Seed),
 }
 
@@ -47,50 +46,49 @@ impl OpenedSeed {
     }
 }
 
-/// What a value contains.
+/// The contents of a value.
 #[derive(Debug)]
 pub struct OpenedValue {
     /// The object, as an API server reads it.
     pub object: Zeroizing<Vec<u8>>,
-    /// Whether the value was authenticated. Anybody may have written a value in plaintext, and changed one of
-    /// `aescbc`.
+    /// Whether the value was authenticated. Anybody may have written a value in plaintext, or changed one of `aescbc`.
     pub is_authentic: bool,
 }
 
-/// Why a value was not opened.
+/// Why a value does not open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenValueError {
-    /// None of the given keys is the one of claviger's that it needs.
+    /// None of the given keys is the key of claviger that the value needs.
     #[error("it needs {0}, which is not among the given keys")]
     NotHeld(String),
-    /// Another plugin wrapped its seed.
+    /// Another plugin wrapped the seed of the value.
     #[error("it needs {0}, a key of another plugin's")]
     OtherPlugin(String),
-    /// It is under a provider whose keys are in the EncryptionConfiguration, or under one that needs another plugin.
+    /// The provider of the value has its keys in the EncryptionConfiguration, or needs another plugin.
     #[error("it is under {0}, and no given key is of that provider")]
     OtherProvider(String),
-    /// It is under a local key that was given, and does not open.
+    /// The value does not open with the given local key of this name.
     #[error("it does not open under the given key of {0}")]
     OtherLocalKey(String),
-    /// It is not what its prefix says.
+    /// The value does not have the form that its prefix promises.
     #[error("it is damaged: {0}")]
     Damaged(#[from] ValueDamage),
-    /// Its seed does not open.
+    /// The wrapped seed of the value does not unwrap.
     #[error("its seed does not open: {0}")]
     Seed(#[from] UnwrapError),
-    /// Its data does not open under its seed.
+    /// The encrypted data does not open under the seed of the value.
     #[error("its data is not authentic: it was changed, or moved here from another key of etcd")]
     NotAuthentic,
 }
 
 impl<'k> ValueOpener<'k> {
-    /// Opens values with `keys`.
+    /// Makes an opener that uses `keys`.
     pub fn new(keys: &'k ValueKeys) -> Self {
         Self { keys, seeds: HashMap::new(), name: Vec::new() }
     }
 
-    /// Opens `value`, which etcd has below `etcd_key`. Returns a value in plaintext as it is.
+    /// Opens `value`, which etcd stores under `etcd_key`. Returns a value in plaintext unchanged.
     ///
     /// # Errors
     /// When it needs another key, is damaged, or is not authentic.
@@ -122,7 +120,7 @@ impl<'k> ValueOpener<'k> {
 
     /// Unwraps the seed of a value, unless it was unwrapped before.
     fn seed(&mut self, body: KmsV2Body<'_>) -> Result<OpenedSeed, OpenValueError> {
-        // The length keeps pairs apart whose bytes together are the same.
+        // The length distinguishes pairs of seed and key_id whose concatenated bytes are the same.
         let length = u32::try_from(body.source.len()).unwrap_or(u32::MAX).to_be_bytes();
         self.name.clear();
         for part in [&length[..], body.source, body.key_id.as_bytes()] {
@@ -148,7 +146,7 @@ impl<'k> ValueOpener<'k> {
         Ok(kek.unwrap(body.key_id, body.source)?)
     }
 
-    /// Opens a value of `aescbc`, `aesgcm` or `secretbox`. `rest` is what follows `k8s:enc:`.
+    /// Opens a value of `aescbc`, `aesgcm` or `secretbox`. `rest` is the value without `k8s:enc:`.
     fn open_local(&self, etcd_key: &[u8], rest: &[u8], value: &[u8]) -> Result<OpenedValue, OpenValueError> {
         let classified = classify(value);
         let mut error = OpenValueError::OtherProvider(classified.provider.to_owned());
@@ -156,7 +154,7 @@ impl<'k> ValueOpener<'k> {
             let foreign = ForeignKey::new(key.expose());
             let opened = match key.cipher {
                 LocalCipher::AesGcm => foreign.open_gcm(sealed, etcd_key),
-                // Another key seldom gives an error, but hardly ever the beginning of an object.
+                // A wrong key seldom gives an error, but hardly ever the beginning of an object.
                 LocalCipher::AesCbc => foreign.open_cbc(sealed).and_then(|opened| {
                     if matches!(Encoded::of(&opened), Ok(Encoded::Raw) | Err(_)) { Err(NotOpened) } else { Ok(opened) }
                 }),

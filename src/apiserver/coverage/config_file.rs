@@ -1,14 +1,15 @@
-//! The form of an EncryptionConfiguration file. `lookup` says what it means, and `rules` what is not allowed in it.
+//! Parses an EncryptionConfiguration file into a [`ConfigFile`]. `rules` decides what is allowed in it, and `lookup`
+//! what it means for a resource.
 
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use super::error::{API_VERSION, CoverageError, SecretTextError, SyntaxFault};
 
-/// The provider that does not encrypt.
+/// The name of the provider that does not encrypt.
 pub const IDENTITY: &str = "identity";
 
-/// The fields of all parts, in the order of their declarations.
+/// The field names of all parts of the file, in the order of their declarations.
 const FIELDS: [&str; 15] = [
     "apiVersion",
     "kind",
@@ -27,7 +28,7 @@ const FIELDS: [&str; 15] = [
     "timeout",
 ];
 
-/// The whole file.
+/// An EncryptionConfiguration file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ConfigFile {
@@ -38,7 +39,7 @@ pub struct ConfigFile {
     pub resources: Option<Vec<ConfigEntry>>,
 }
 
-/// One entry: some resources, and the providers for them.
+/// One entry of the file: some resources, and the providers for them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigEntry {
@@ -46,7 +47,7 @@ pub struct ConfigEntry {
     pub providers: Option<Vec<ProviderEntry>>,
 }
 
-/// One provider of an entry. Exactly one field must be set.
+/// One provider of an entry. Exactly one of its fields must be set.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderEntry {
@@ -57,30 +58,30 @@ pub struct ProviderEntry {
     pub kms: Option<KmsEntry>,
 }
 
-/// The provider that does not encrypt.
+/// The provider `identity`, which has no settings.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityEntry {}
 
-/// The keys of a provider.
+/// The keys of a local provider.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyList {
     pub keys: Option<Vec<KeyEntry>>,
 }
 
-/// One key of a provider.
+/// One key of a local provider.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyEntry {
     #[serde(default)]
     pub name: String,
-    /// The secret, or why there is none.
+    /// The secret of the key, or the reason why there is none.
     #[serde(default = "no_secret", deserialize_with = "read_secret")]
     pub secret: Result<Zeroizing<Vec<u8>>, SecretTextError>,
 }
 
-/// A KMS provider.
+/// The settings of a KMS provider.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KmsEntry {
@@ -95,8 +96,8 @@ pub struct KmsEntry {
 }
 
 impl ConfigFile {
-    /// Reads `text` as JSON if its first character that is no blank is `{`, and otherwise the first document in it as
-    /// YAML, as kube-apiserver does. YAML's liberties, such as a trailing comma, are errors in JSON.
+    /// Parses `text` as JSON if its first character that is no blank is `{`. Otherwise parses its first document as
+    /// YAML, as kube-apiserver does. Liberties that YAML allows, such as a trailing comma, are errors in JSON.
     ///
     /// # Errors
     /// When it is no EncryptionConfiguration.
@@ -114,14 +115,14 @@ impl ConfigFile {
     }
 
     fn of_yaml(text: &str) -> Result<Self, CoverageError> {
-        // With this option a number or a boolean is not accepted where a string is expected.
+        // With this option, a number or a boolean is not accepted where a string is expected.
         let options = serde_saphyr::options! { no_schema: true };
         serde_saphyr::from_str_with_options(first_document(text), options).map_err(|error| explain(&error))
     }
 }
 
 impl KmsEntry {
-    /// Returns the version. An empty one means v1, too.
+    /// Returns the version of KMS. An empty one means v1, too.
     pub fn api_version(&self) -> &str {
         self.api_version.as_deref().filter(|version| !version.is_empty()).unwrap_or("v1")
     }
@@ -131,7 +132,7 @@ fn no_secret() -> Result<Zeroizing<Vec<u8>>, SecretTextError> {
     Err(SecretTextError::Missing)
 }
 
-/// A secret, or why a text is not one.
+/// A secret, or the reason why a text is not a secret.
 type ReadSecret = Result<Zeroizing<Vec<u8>>, SecretTextError>;
 
 fn read_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReadSecret, D::Error> {
@@ -164,7 +165,7 @@ fn decoded(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     Some(secret)
 }
 
-/// Returns the six bits of a digit of base64.
+/// Returns the six bits that a base64 digit stands for.
 fn digit(byte: u8) -> Option<u8> {
     Some(match byte {
         b'A'..=b'Z' => byte - b'A',
@@ -177,22 +178,23 @@ fn digit(byte: u8) -> Option<u8> {
 }
 
 impl ConfigEntry {
-    /// Returns its resources.
+    /// Returns the resources of the entry.
     pub fn resources(&self) -> &[String] {
         self.resources.as_deref().unwrap_or_default()
     }
 
-    /// Returns its providers.
+    /// Returns the providers of the entry.
     pub fn providers(&self) -> &[ProviderEntry] {
         self.providers.as_deref().unwrap_or_default()
     }
 
-    /// Returns the timeouts of its KMS providers that are set.
+    /// Returns the timeouts that are set for KMS providers of the entry.
     pub fn timeouts(&self) -> impl Iterator<Item = &str> {
         self.providers().iter().filter_map(|provider| provider.kms.as_ref()?.timeout.as_deref())
     }
 
-    /// Returns the prefixes of the values of its providers. A provider with several keys has one prefix for each key.
+    /// Returns the prefixes of the values that the providers of the entry write. A provider with several keys has one
+    /// prefix for each key.
     pub fn stored(&self) -> Vec<String> {
         self.providers().iter().flat_map(ProviderEntry::stored).collect()
     }
@@ -214,7 +216,7 @@ impl ProviderEntry {
         }
     }
 
-    /// Returns how many providers it names.
+    /// Returns how many of the provider's fields are set.
     pub fn kinds(&self) -> usize {
         let kinds = [
             self.aesgcm.is_some(),
@@ -227,8 +229,8 @@ impl ProviderEntry {
     }
 }
 
-/// Returns the first document, because kube-apiserver reads no other. As there, a line that begins like a separator is
-/// one, even inside a quoted text.
+/// Returns the first document, because kube-apiserver reads no other. As in kube-apiserver, a line that looks like a
+/// separator is one, even inside a quoted text.
 fn first_document(text: &str) -> &str {
     let (mut is_begun, mut end) = (false, 0);
     for line in text.split_inclusive('\n') {
@@ -243,8 +245,8 @@ fn first_document(text: &str) -> &str {
     &text[..end]
 }
 
-/// Explains an error in JSON, as [`explain`] does one in YAML. The names of the fields that are expected are in its
-/// text.
+/// Converts an error of the JSON parser, as [`explain`] does for YAML. The error text contains the names of the
+/// expected fields.
 fn explain_json(error: &serde_json::Error) -> CoverageError {
     let text = error.to_string();
     let fault = if text.starts_with("unknown field ") {
@@ -260,7 +262,7 @@ fn explain_json(error: &serde_json::Error) -> CoverageError {
     CoverageError::Syntax { at: Some((at(error.line()), at(error.column()))), fault }
 }
 
-/// Says what is wrong, and where.
+/// Converts an error of the YAML parser into the fault and its place.
 fn explain(error: &serde_saphyr::Error) -> CoverageError {
     use serde_saphyr::Error::{DuplicateMappingKey, SerdeUnknownField};
     let fault = match error.without_snippet() {

@@ -1,4 +1,4 @@
-//! Why an EncryptionConfiguration is refused.
+//! The errors for an EncryptionConfiguration that kube-apiserver would refuse: its form, or one of its rules.
 
 /// The `apiVersion` since Kubernetes 1.13.
 pub const API_VERSION: &str = "apiserver.config.k8s.io/v1";
@@ -7,45 +7,45 @@ pub const API_VERSION: &str = "apiserver.config.k8s.io/v1";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoverageError {
-    /// It is not YAML or JSON of this form.
+    /// The text is neither YAML nor JSON of this form.
     #[error("not an EncryptionConfiguration: {}{fault}", place(*at))]
     Syntax {
         /// The line and the column, if they are known.
         at: Option<(u64, u64)>,
-        /// What is wrong there.
+        /// The fault at that place.
         fault: SyntaxFault,
     },
-    /// Its kind or version is wrong. The message does not repeat them, because in a wrong file they may be anything,
-    /// even a key.
+    /// The kind or the version is wrong. The message does not repeat them, because in a wrong file they may be
+    /// anything, even a key.
     #[error(
         "not an EncryptionConfiguration: its kind and apiVersion must be EncryptionConfiguration and {API_VERSION}"
     )]
     Kind,
-    /// It breaks a rule, so kube-apiserver would not start with it.
+    /// The file breaks a rule, so kube-apiserver would not start with it.
     #[error("{at}: {rule}")]
     Rule {
         /// The place, as kube-apiserver names it.
         at: String,
-        /// The rule that it breaks.
+        /// The broken rule.
         rule: BrokenRule,
     },
 }
 
-/// What is wrong with the form of the file. It repeats nothing of the file, because anything in a wrong place, even the
+/// A fault in the form of the file. The text repeats nothing of the file, because anything in a wrong place, even the
 /// name of a field, may be a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyntaxFault {
-    /// There is a field that the form does not have.
+    /// The file has a field that the form does not have.
     #[error("unknown field{}", if .expected.is_empty() { String::new() } else { format!(", expected one of {}", .expected.join(", ")) })]
     UnknownField {
-        /// The fields that may be there.
+        /// The fields that are allowed at this place.
         expected: Vec<&'static str>,
     },
-    /// A field is there again.
+    /// A field occurs twice.
     #[error("a field that occurs twice")]
     Twice,
-    /// It is anything else.
+    /// Another fault, for example a text where a list is expected.
     #[error("not what is expected there")]
     Unexpected,
 }
@@ -54,39 +54,39 @@ fn place(at: Option<(u64, u64)>) -> String {
     at.map_or_else(String::new, |(line, column)| format!("line {line}, column {column}: "))
 }
 
-/// A rule that an EncryptionConfiguration breaks.
+/// A rule that an EncryptionConfiguration has to obey, and breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokenRule {
     /// The list is missing or empty.
     #[error("at least one is required")]
     Empty,
-    /// One list has the same resource again.
+    /// A list contains the same resource twice.
     #[error("a resource occurs twice")]
     TwiceListed,
-    /// One list has a wildcard and a resource that the wildcard contains.
+    /// A list contains a wildcard and a resource that the wildcard covers.
     #[error("a wildcard masks another resource of the same list")]
     MaskedInList,
-    /// An earlier entry has a wildcard that contains the resource.
+    /// An earlier entry has a wildcard that covers the resource.
     #[error("resource {resource:?} is masked by the earlier {mask:?}")]
     MaskedBefore {
-        /// The resource.
+        /// The name of the resource.
         resource: String,
-        /// The wildcard.
+        /// The wildcard that covers it.
         mask: String,
     },
     /// The name of a resource is refused.
     #[error("{resource:?}: {reason}")]
     Resource {
-        /// The name.
+        /// The name that is refused.
         resource: String,
-        /// Why it is refused.
+        /// The reason.
         reason: ResourceNameError,
     },
     /// An entry of the list of providers is empty.
     #[error("names no provider, expected one of kms, aesgcm, aescbc, secretbox and identity")]
     NoProvider,
-    /// An entry of the list of providers has two or more of them.
+    /// An entry of the list of providers names two or more.
     #[error("names more than one provider")]
     SeveralProviders,
     /// A key or a KMS provider has no name.
@@ -98,28 +98,28 @@ pub enum BrokenRule {
     /// The provider has no keys of this length.
     #[error("secret has a wrong length, expected one of {expected:?}")]
     SecretLength {
-        /// The lengths that the provider has, in bytes.
+        /// The lengths in bytes that the provider accepts.
         expected: &'static [usize],
     },
-    /// There are two versions of KMS.
+    /// The version of KMS is neither v1 nor v2.
     #[error("apiVersion is neither v1 nor v2")]
     KmsVersion,
-    /// Kubernetes refuses KMS v1 unless a gate is open.
+    /// The provider is of KMS v1, which Kubernetes refuses unless a feature gate allows it.
     #[error("apiVersion is v1, which is the default, and needs --feature-gates=KMSv1=true")]
     NoGate,
-    /// The name of a KMS v2 provider is part of a prefix in etcd, where a colon ends it.
+    /// The name of a KMS v2 provider contains a colon, which would end the name in the prefix of stored values.
     #[error("name has a colon")]
     Colon,
     /// Two KMS v2 providers have one name.
     #[error("another provider has the same name")]
     SameName,
-    /// A KMS provider is called over a Unix socket only.
+    /// The endpoint of a KMS provider is not a Unix socket.
     #[error("endpoint is not unix:…")]
     Endpoint,
-    /// Only KMS v1 has a cache.
+    /// A KMS v2 provider has a cache size, which only KMS v1 has.
     #[error("v2 has no cachesize")]
     CacheOfV2,
-    /// The cache of KMS v1 has no room.
+    /// The cache of a KMS v1 provider has size zero.
     #[error("cachesize is zero")]
     NoCache,
     /// Go does not parse the timeout, or it is not above zero.
@@ -131,10 +131,10 @@ pub enum BrokenRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretTextError {
-    /// There is none, or it is empty.
+    /// The secret is missing or empty.
     #[error("secret is missing")]
     Missing,
-    /// It is not base64.
+    /// The secret is not base64.
     #[error("secret is not base64")]
     NotBase64,
 }
@@ -143,22 +143,22 @@ pub enum SecretTextError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResourceNameError {
-    /// It is not in lower case.
+    /// The name contains capital letters.
     #[error("has capital letters")]
     Capitals,
-    /// A bare `*` may mean the core group or everything.
+    /// The name is `*` alone, which may mean the core group or everything.
     #[error("use '*.' for the core group, or '*.*' for everything")]
     Ambiguous,
-    /// kube-apiserver keeps it without an API.
+    /// kube-apiserver stores the resource and serves no API for it.
     #[error("has no REST API, and cannot be encrypted")]
     NoApi,
-    /// Events have another group in etcd.
+    /// The name puts events into another group than the one that etcd has them in.
     #[error("events are stored in the core group: use 'events'")]
     Events,
     /// Kubernetes has removed the group.
     #[error("the group 'extensions' no longer exists")]
     Extensions,
-    /// It names one resource of all groups.
+    /// The name means one resource in all groups.
     #[error("a resource of all groups cannot be encrypted; name its group")]
     AllGroups,
 }

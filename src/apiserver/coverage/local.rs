@@ -1,4 +1,5 @@
-//! The keys that an EncryptionConfiguration contains: those of the providers `aescbc`, `aesgcm` and `secretbox`.
+//! The keys that an EncryptionConfiguration contains itself: those of the providers `aescbc`, `aesgcm` and `secretbox`,
+//! which need no plugin.
 
 use std::fmt;
 
@@ -10,22 +11,22 @@ use super::{
     rules::{KmsV1, check},
 };
 
-/// What a local key encrypts with.
+/// The cipher of a local key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LocalCipher {
-    /// `aesgcm`
+    /// The provider `aesgcm`: AES-GCM.
     AesGcm,
-    /// `aescbc`
+    /// The provider `aescbc`: AES-CBC.
     AesCbc,
-    /// `secretbox`
+    /// The provider `secretbox`: XSalsa20-Poly1305.
     Secretbox,
 }
 
 /// A key of a provider that needs no plugin.
 pub struct LocalKey {
-    /// What it encrypts with.
+    /// The cipher that the key is for.
     pub cipher: LocalCipher,
-    /// Its name.
+    /// The name of the key in the file.
     pub name: String,
     secret: Zeroizing<Vec<u8>>,
 }
@@ -37,17 +38,17 @@ impl fmt::Debug for LocalKey {
 }
 
 impl LocalKey {
-    /// Takes a key with its bytes.
+    /// Makes a key from its name and its bytes.
     pub fn new(cipher: LocalCipher, name: String, secret: Zeroizing<Vec<u8>>) -> Self {
         Self { cipher, name, secret }
     }
 
-    /// Returns its bytes.
+    /// Returns the bytes of the key.
     pub fn expose(&self) -> &[u8] {
         &self.secret
     }
 
-    /// Returns what follows `k8s:enc:` in each of its values, with the last colon.
+    /// Returns the prefix of the key's values without `k8s:enc:`, and with the last colon.
     pub fn stored_prefix(&self) -> String {
         let scheme = match self.cipher {
             LocalCipher::AesGcm => "aesgcm",
@@ -79,7 +80,7 @@ fn keys_of(provider: ProviderEntry) -> Vec<LocalKey> {
     lists
         .into_iter()
         .flat_map(|(cipher, list)| keys(list).into_iter().map(move |key| (cipher, key)))
-        // The rules have refused a key without a secret.
+        // The rules have refused keys without a secret.
         .filter_map(|(cipher, key)| Some(LocalKey::new(cipher, key.name, key.secret.ok()?)))
         .collect()
 }

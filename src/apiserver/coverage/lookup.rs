@@ -1,4 +1,5 @@
-//! Finds the entry of an EncryptionConfiguration that covers a resource.
+//! Finds the entry of an EncryptionConfiguration that covers a resource, and the providers in it. Of the matching
+//! entries, the one with the resource itself comes first, then `*.<group>`, then `*.*`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,15 +14,15 @@ use super::{
     rules::{GroupResource, KmsV1, check},
 };
 
-/// The longest file that is read, in bytes.
+/// The greatest length of a file that is read, in bytes.
 pub const CONFIG_MAX: usize = 1024 * 1024;
 
 /// The providers of one entry.
 #[derive(Debug, PartialEq, Eq)]
 struct Providers {
-    /// The one that writes.
+    /// The prefix of the provider that writes.
     first: String,
-    /// All of them, by the prefixes that they store, such as `kms:v2:claviger` or `identity`.
+    /// The prefixes of all providers, such as `kms:v2:claviger` or `identity`.
     all: BTreeSet<String>,
 }
 
@@ -32,17 +33,17 @@ pub struct EntryProviders {
 }
 
 impl EntryProviders {
-    /// Returns the one that writes.
+    /// Returns the prefix of the provider that writes.
     pub fn first(&self) -> &str {
         self.entries.first().map_or(IDENTITY, |entry| &entry.first)
     }
 
-    /// Whether one of them reads values that `provider` stored.
+    /// Whether one of the providers reads values that `provider` wrote.
     pub fn read(&self, provider: &str) -> bool {
         self.entries.iter().any(|entry| entry.all.contains(provider))
     }
 
-    /// Whether `provider` is the one that writes.
+    /// Whether `provider` is the one that writes new values.
     pub fn write(&self, provider: &str) -> bool {
         self.first() == provider
     }
@@ -105,14 +106,14 @@ impl Coverage {
         self.entries.values().all(|providers| providers.write(IDENTITY))
     }
 
-    /// Returns all providers, by the prefixes that they store. One may come several times.
+    /// Returns all providers, by the prefixes that they store. A provider may occur several times.
     pub fn providers(&self) -> impl Iterator<Item = &str> {
         let entries = self.entries.values().flat_map(|providers| &providers.entries);
         entries.flat_map(|entry| entry.all.iter().map(String::as_str))
     }
 
-    /// Returns the providers for a resource: its own, those for all of its group, or those for everything. Returns
-    /// `None` if no entry covers it.
+    /// Returns the providers for a resource: the providers of entries that list the resource itself, those for its
+    /// whole group, or those for everything. Returns `None` if no entry covers it.
     ///
     /// If the group is not known, an entry is found by the resource's name, or by `*.*`.
     pub fn of(&self, resource: &str, group: Option<&str>) -> Option<&EntryProviders> {
@@ -126,7 +127,8 @@ impl Coverage {
         self.entries.get(&own).or_else(|| self.entries.get(&GroupResource::all_of(group))).or_else(everything)
     }
 
-    /// Returns the listed names that match none of `resources`. Both are names as an EncryptionConfiguration has them.
+    /// Returns the listed names that match none of `resources`. Both have the form that an EncryptionConfiguration
+    /// uses.
     pub fn idle<'a>(&self, resources: impl Iterator<Item = &'a str>) -> Vec<String> {
         let of = |name: &str| {
             let own = GroupResource::parse(name);

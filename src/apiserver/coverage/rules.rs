@@ -11,9 +11,9 @@ use super::{
 /// A resource's name and group, as an entry lists them. `*` means all.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupResource {
-    /// The name.
+    /// The name of the resource.
     pub resource: String,
-    /// The group, empty for the core group.
+    /// The group of the resource, empty for the core group.
     pub group: String,
 }
 
@@ -30,13 +30,13 @@ impl GroupResource {
     }
 }
 
-/// Whether kube-apiserver runs with `--feature-gates=KMSv1=true`. Without it, it refuses KMS v1 since Kubernetes 1.29.
+/// Whether kube-apiserver accepts KMS v1, which it refuses since Kubernetes 1.29 unless `--feature-gates=KMSv1=true`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum KmsV1 {
-    /// It does not.
+    /// kube-apiserver refuses KMS v1.
     #[default]
     Refused,
-    /// It does.
+    /// kube-apiserver accepts KMS v1.
     Allowed,
 }
 
@@ -107,10 +107,10 @@ fn check_name(text: &str) -> Result<(), ResourceNameError> {
     }
 }
 
-/// What counts for all KMS providers together.
+/// The state that the rules for all KMS providers of a file share.
 struct KmsRules<'a> {
     v1: KmsV1,
-    /// The names so far.
+    /// The names of the providers so far.
     names: BTreeSet<&'a str>,
 }
 
@@ -159,7 +159,7 @@ fn check_kms<'a>(at: &str, kms: &'a KmsEntry, rules: &mut KmsRules<'a>) -> Resul
     if !is_v1 && kms.name.contains(':') {
         return wrong(BrokenRule::Colon);
     }
-    // kube-apiserver checks names of v1 only if it reloads the file while it runs.
+    // kube-apiserver checks the names of KMS v1 providers only if it reloads the file while it runs.
     if !rules.names.insert(&kms.name) && !is_v1 {
         return wrong(BrokenRule::SameName);
     }
