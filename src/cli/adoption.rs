@@ -1,4 +1,5 @@
-//! Waits until every connected API server has adopted a key.
+//! Waits until every connected API server has adopted a key. Asks the plugin on this node, which sees from the calls on
+//! each connection which key its API server has adopted.
 
 use std::time::Duration;
 

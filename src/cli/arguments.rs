@@ -1,4 +1,4 @@
-//! The arguments that several verbs have, and the configuration that they make.
+//! The arguments that several verbs have, and the configuration that they make together with the configuration file.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The keyrings that are at hand: those of backups, on any machine, and the one in the state directory.
+//! The keyrings that a command can open: those in given backups, on any machine, and the one in the state directory.
 
 use std::{fmt, path::PathBuf};
 

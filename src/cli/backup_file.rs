@@ -1,4 +1,4 @@
-//! Reads and opens a backup.
+//! Reads a backup from a file, and opens it with the identities that the operator gives.
 
 use std::{io, path::Path};
 

@@ -1,4 +1,4 @@
-//! `claviger init`
+//! `claviger init`: sets up a state directory with a new keyring.
 
 use std::path::{Path, PathBuf};
 

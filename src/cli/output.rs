@@ -1,4 +1,4 @@
-//! Tables, JSON and plain lines on standard output.
+//! Prints tables, JSON and plain lines on standard output, and reports a closed pipe or a full disk.
 
 use std::{
     io::{self, IsTerminal, Write},

@@ -1,4 +1,4 @@
-//! Asks the plugin of this node how it is.
+//! Asks the plugin on this node for its health and its report, and explains a missing answer.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 

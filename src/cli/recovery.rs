@@ -1,4 +1,4 @@
-//! `claviger recovery`
+//! `claviger recovery`: lists, adds and removes the recovery recipients of the keyring.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `claviger rekey`
+//! `claviger rekey`: puts the keyring under a new root key.
 
 use clap::Args;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What a rotation that is unfinished keeps other commands from.
+//! Refuses the commands that would disturb an unfinished rotation: promoting another key, and replacing the root key.
 
 use crate::{
     keeper::{self, LoadPlanError, Opened},

@@ -1,4 +1,4 @@
-//! The event loop of a command.
+//! Makes the event loop in which a command runs its asynchronous calls.
 
 use tokio::runtime::{Builder, Runtime};
 

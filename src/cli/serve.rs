@@ -1,4 +1,4 @@
-//! `claviger serve`
+//! `claviger serve`: checks the configuration, confines the process, and runs the daemon.
 
 use clap::Args;
 

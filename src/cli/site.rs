@@ -1,4 +1,4 @@
-//! The state directory that a command works on.
+//! Opens the state directory that a command works on, and the keyring in it.
 
 use std::path::Path;
 

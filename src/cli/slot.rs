@@ -1,4 +1,4 @@
-//! `claviger slot`
+//! `claviger slot`: lists, adds, removes and tests the slots of the root file.
 
 use std::path::{Path, PathBuf};
 

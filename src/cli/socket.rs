@@ -1,4 +1,4 @@
-//! What to do when there is no socket to listen on.
+//! The hints for an address that is not valid, and for a plugin that has no socket to listen on.
 
 use std::path::Path;
 

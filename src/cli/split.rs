@@ -1,4 +1,4 @@
-//! `claviger recovery split`
+//! `claviger recovery split`: splits a recovery identity into shares.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,5 @@
-//! What the planner has to know of this node: its keyring, and what its plugin serves to whom.
+//! Collects the [`ClusterNow`] of this node for the planner: its keyring, and what its plugin reports of its
+//! connections.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! `claviger backup check`
+//! `claviger backup check`: opens a backup with an identity, compares it with the keyring here, and lists it in the
+//! ledger.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! `claviger backup create`
+//! `claviger backup create`: seals the keyring into a backup, writes it to a file, and lists it if the file is on
+//! another disk.
 
 use std::{
     io::{self, IsTerminal},

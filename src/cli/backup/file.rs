@@ -1,4 +1,5 @@
-//! The file of a backup, as the command line gives it.
+//! The paths of backup files: refuses a path inside of the state directory, and chooses one for the backup of a new
+//! key.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! `claviger backup`
+//! `claviger backup`, with the verbs `create`, `check`, `list`, `forget` and `restore`.
 
 mod check;
 mod check_args;

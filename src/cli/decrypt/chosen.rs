@@ -1,4 +1,4 @@
-//! Which objects are decrypted.
+//! The arguments of `claviger decrypt` that choose the objects: keys, prefixes, resources, or everything.
 
 use clap::Args;
 

@@ -1,4 +1,5 @@
-//! The names of files for objects.
+//! Makes the file name of a recovered object from its key in etcd. Invariant: two objects never get the same name, and
+//! no name leaves the output directory.
 
 use std::fmt::Write;
 

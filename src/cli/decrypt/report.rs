@@ -1,4 +1,4 @@
-//! What `claviger decrypt` says at the end.
+//! The report of `claviger decrypt`: how many objects were written, which were not opened and why, and hints.
 
 use std::path::Path;
 

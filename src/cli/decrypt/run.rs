@@ -1,4 +1,4 @@
-//! Scans, opens, writes, and says what was done.
+//! Runs `claviger decrypt`: collects the keys, scans, opens the chosen objects, writes them, and prints the report.
 
 use std::{collections::BTreeSet, path::Path};
 

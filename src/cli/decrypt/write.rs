@@ -1,4 +1,4 @@
-//! Where the objects go: into a directory, or to standard output.
+//! Writes recovered objects into a directory or to standard output.
 
 use std::{
     io::{self, BufWriter, IsTerminal},

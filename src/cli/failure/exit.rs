@@ -1,4 +1,4 @@
-//! What a failed command ends with: its exit code, and a hint.
+//! The exit codes of commands, and the pair of exit code and hint with which a failed command ends.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `claviger key add`.
+//! `claviger key add`: makes a pending key.
 
 use crate::{
     cli::{

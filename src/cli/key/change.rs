@@ -1,4 +1,4 @@
-//! How a verb of `claviger key` reports its change.
+//! Prints the change that a verb of `claviger key` has made, as a line for people or as JSON.
 
 use serde::Serialize;
 

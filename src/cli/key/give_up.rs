@@ -1,4 +1,4 @@
-//! `claviger key disable` and `claviger key destroy`.
+//! `claviger key disable` and `claviger key destroy`: both ask `retire` first whether a value may still need the key.
 
 use crate::{
     cli::failure::{Exit, Failure},

@@ -1,4 +1,4 @@
-//! `claviger key list`.
+//! `claviger key list`: prints the keys of the keyring with their states.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! The key that a command line names.
+//! Finds the key that a command line names: by its key_id, or by its number if only one key has that number.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! `claviger key promote`.
+//! `claviger key promote`: makes a key primary, and optionally waits until the API servers have adopted it.
 
 use crate::{
     cli::{

@@ -1,4 +1,4 @@
-//! A key that is about to be given up.
+//! The key that `key disable` or `key destroy` is about to give up, with the keyring that it is in.
 
 use super::super::{Global, Site};
 use crate::{

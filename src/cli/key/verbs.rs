@@ -1,4 +1,4 @@
-//! The verbs of `claviger key`.
+//! The verbs of `claviger key` and their arguments.
 
 use clap::{Args, Subcommand};
 

@@ -1,4 +1,4 @@
-//! What a scan says about the objects that have to be rewritten.
+//! Counts the objects that have to be rewritten, and those that a rewrite cannot change, from the report of a scan.
 
 use std::{
     cell::{Cell, RefCell},

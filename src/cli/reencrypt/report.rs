@@ -1,4 +1,4 @@
-//! What a re-encryption did and what is left, for people and for programs.
+//! The report of a re-encryption: the objects that were rewritten, those that are left, and the exit code that follows.
 
 use std::collections::BTreeMap;
 

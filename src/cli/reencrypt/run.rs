@@ -1,4 +1,4 @@
-//! Runs `claviger reencrypt`.
+//! Runs `claviger reencrypt`: scans, sweeps in rounds, scans again, and prints the report.
 
 use std::{
     collections::BTreeSet,

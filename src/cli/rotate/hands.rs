@@ -1,4 +1,5 @@
-//! Sees and touches the cluster for the planner, with one keyring file and the plugin of this node.
+//! The [`Hands`] of a rotation on one node: look at the keyring file, the plugin of this node and etcd for the planner,
+//! and carry out its actions.
 
 use std::{collections::BTreeSet, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 

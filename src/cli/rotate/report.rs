@@ -1,4 +1,4 @@
-//! What happens in a rotation.
+//! The events of a rotation, as JSON lines show them, and the conditions that it waits for.
 
 use serde::Serialize;
 

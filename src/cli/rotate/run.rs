@@ -1,4 +1,4 @@
-//! Runs `claviger rotate`.
+//! Runs `claviger rotate`: reads its arguments, drives the rotation with its hands, and prints how it ended.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Why a rotation stops before its end, and what to do about it.
+//! Explains why a rotation stopped before its end: the error text, the hint and the exit code for each [`Refused`].
 
 use std::{fmt::Display, path::Path};
 

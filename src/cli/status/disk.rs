@@ -1,4 +1,5 @@
-//! Opens the state directory, again and again if it is watched, and says what is lost if it does not open.
+//! Opens the state directory for `claviger status`, again at every look of `--watch`. If it does not open, finds out
+//! which of its files are lost.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What is not as it should be, and what to do about it.
+//! The findings of `claviger status`: everything that is not as it should be, each with its hint.
 
 use std::{os::unix::fs::MetadataExt, path::Path};
 

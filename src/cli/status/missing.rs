@@ -1,4 +1,4 @@
-//! Keys that stored values need and that the keyring does not hold or has disabled.
+//! The findings about keys that stored values need and that the keyring does not hold or has disabled.
 
 use super::super::{
     given::quoted,

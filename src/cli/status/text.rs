@@ -1,4 +1,4 @@
-//! The report as a page for people.
+//! Prints the report of `claviger status` for people.
 
 use std::collections::BTreeMap;
 

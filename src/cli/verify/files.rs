@@ -1,4 +1,4 @@
-//! The files that `claviger verify` writes, if asked to.
+//! Writes the files that `claviger verify` was asked for: the authenticated report, and the HTML page for auditors.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! A verification that has ended, with all that is shown of it.
+//! A finished verification: the scan, the report, the comparison with an earlier report, and the hints.
 
 use super::earlier::EarlierReport;
 use crate::{
