@@ -12,11 +12,11 @@ pub const MEMORY: &str = "memory";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layer {
-    /// Secret memory, which no other process can read. Without this layer, keys are locked into RAM.
+    /// Keys in memory that no other process can read. Without it they are locked into RAM.
     MemfdSecret,
-    /// Landlock: only the files and ports that are needed.
+    /// Only the files and ports that are needed.
     Landlock,
-    /// seccomp: only the system calls that are needed.
+    /// Only the system calls that are needed.
     Seccomp,
 }
 

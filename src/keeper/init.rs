@@ -74,7 +74,7 @@ pub enum InitError {
     /// No identity opened a recovery blob.
     #[error(transparent)]
     Untried(#[from] OpenRecoveryError),
-    /// The keyring could not be made.
+    /// The first key of the keyring could not be made.
     #[error(transparent)]
     Keyring(#[from] KeyError),
     /// The recovery blobs make the record too long, or it does not read back.
@@ -83,7 +83,7 @@ pub enum InitError {
     /// No memory could be locked.
     #[error(transparent)]
     Memory(#[from] SecretError),
-    /// The random source failed.
+    /// The random source of the system failed.
     #[error(transparent)]
     Random(#[from] RandomError),
     /// The directory could not be set up.
@@ -116,10 +116,10 @@ pub enum SetUpError {
     /// All files were written, and the keyring does not open.
     #[error("the keyring was written, but does not open: {0}")]
     DoesNotOpen(#[source] Box<OpenError>),
-    /// The slot could not be made.
+    /// The slot could not seal the root key.
     #[error("slot {SLOT}: {0}")]
     Slot(#[from] SlotError),
-    /// No memory could be locked.
+    /// No memory could be locked for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -215,7 +215,7 @@ impl Files {
         export: Option<&Export>,
     ) -> Result<Initialised, SetUpError> {
         let dir = state.dir();
-        // Checks this first, because a key file outside the state directory is never moved aside.
+        // Checks this first, because a key file outside of the state directory is never moved aside.
         if self.slot.is_elsewhere() {
             self.slot.check_keep(SLOT, dir)?;
         }
@@ -235,7 +235,7 @@ impl Files {
     }
 }
 
-/// Returns the error that says how far the set-up came. The operator has to know that.
+/// Returns the error that says which files the set-up has written.
 fn broken_off(state: StateFiles<'_>, error: CommitError) -> SetUpError {
     let is_set_up = state.is_set_up().unwrap_or(true);
     let is_begun = state.leftovers().map_or(true, |leftovers| !leftovers.is_empty());
@@ -248,8 +248,8 @@ fn broken_off(state: StateFiles<'_>, error: CommitError) -> SetUpError {
     }
 }
 
-/// Seals the root key to every recipient, and opens each blob again, because an identity that was never tried may not
-/// work.
+/// Seals the root key to every recipient, and opens each blob again with an identity, because an identity that was
+/// never tried may not work.
 fn seal_recoveries(plan: &InitRequest, uuid: Uuid, root: &RootKey) -> Result<Vec<Recovery>, InitError> {
     let Some((recipients, identities)) = &plan.recovery else {
         return Ok(Vec::new());

@@ -95,7 +95,7 @@ pub enum PreviewMergeError {
     /// The ledger here could not be read.
     #[error(transparent)]
     Ledger(#[from] Arc<ReadLedgerError>),
-    /// There is no record, neither here nor in a backup.
+    /// No record is readable, neither here nor in a backup.
     #[error("there is nothing to merge: no record is readable here, and no backup was given")]
     NoRecord,
     /// A backup belongs to another keyring.

@@ -31,7 +31,7 @@ pub enum CountDoubt {
     /// The operator says that no API server runs, and etcd shows some.
     #[error("{} this etcd, but no API server was said to run", use_it(*.0))]
     Counted(u64),
-    /// No API server is said to run, and some are connected.
+    /// The operator says that no API server runs, and some are connected.
     #[error("{}, but no API server was said to run", are_connected(*.0))]
     Connected(u64),
 }

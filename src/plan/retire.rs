@@ -55,9 +55,9 @@ pub enum Unsettled {
     /// Not every connection of an API server has announced the primary key alone for long enough.
     #[error("{} for {} s more", not_settled(*api_servers), seconds(*left))]
     ApiServers {
-        /// How many have not.
+        /// The number of connections that have not.
         api_servers: u64,
-        /// How much longer it takes, if nothing comes between.
+        /// The remaining time, if no connection announces another key and none calls Encrypt.
         left: Duration,
     },
     /// Clients can still list objects at a revision at which a value may have needed the key.

@@ -75,7 +75,7 @@ pub struct KeyNow {
 /// The keyring's record, as the planner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RecordNow {
-    /// The SHA-256 of the record.
+    /// The SHA-256 of the served record.
     pub digest: Digest,
     /// The SHA-256 of each record before it, the newest first.
     pub past: Vec<Digest>,
@@ -140,7 +140,7 @@ impl NodeNow {
     }
 }
 
-/// A node as the others see it.
+/// A node, as the planner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NodeNow {
     /// The name of the node.
