@@ -3,7 +3,7 @@
 //! 1. Catch signals, because anybody who sees the socket may send one.
 //! 2. Bind the socket, and take the lock of the state directory: a second daemon is refused before it opens a key.
 //! 3. Start all threads, then restrict the system calls: the restriction holds for the threads that exist then. The
-//! files were restricted before the first thread started.
+//!    files were restricted before the first thread started.
 //! 4. Open the keyring. Only now a key is in memory.
 //! 5. Answer calls.
 //!

@@ -48,7 +48,7 @@ pub(crate) const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\
 pub(crate) const BEGIN_STATUS: &[u8] = b"\0\0\x35\x01\x04\0\0\0\x01\
     \x83\x86\x44\x1f/v2.KeyManagementService/Status\x5f\x10application/grpc";
 
-/// A RST_STREAM frame with which the client cancels that call.
+/// A `RST_STREAM` frame with which the client cancels that call.
 pub(crate) const RESET: &[u8] = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08";
 
 pub(crate) const WHOLE: Bytes = Bytes::from_static(&[0; 5]);
