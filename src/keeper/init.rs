@@ -80,7 +80,7 @@ pub enum InitError {
     /// The recovery blobs make the record too long, or it does not read back.
     #[error(transparent)]
     Record(CommitError),
-    /// No memory could be locked.
+    /// No memory could be locked for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
     /// The random source of the system failed.

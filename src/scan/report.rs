@@ -135,7 +135,7 @@ pub struct ComparedWith {
     pub keyring: Option<String>,
 }
 
-/// The older values in a file, which etcd has not compacted away.
+/// The older values in a file that etcd has not compacted away.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct OlderValues {
     /// The number of all older values.
@@ -152,9 +152,9 @@ pub struct OlderValues {
 pub struct ReadableValue {
     /// The object's key in etcd.
     pub key: String,
-    /// The resource.
+    /// The resource of the object.
     pub resource: String,
-    /// The revision at which it was written.
+    /// The revision at which the value was written.
     pub mod_revision: u64,
 }
 
@@ -179,7 +179,7 @@ pub struct ScanReport {
     pub format: &'static str,
     /// What the scan ended with.
     pub outcome: ReportOutcome,
-    /// When the scan ended.
+    /// The time when the scan ended.
     pub time: String,
     /// The source that was scanned.
     pub source: ScanSource,

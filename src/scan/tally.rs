@@ -90,7 +90,7 @@ pub struct ListedObject<'a> {
     pub finding: Option<FindingKind>,
     /// Whether it is an older value, and not live.
     pub is_older: bool,
-    /// The revision at which it was written.
+    /// The revision at which the value was written.
     pub mod_revision: u64,
     /// The length of the value in bytes.
     pub length: u32,
