@@ -15,27 +15,27 @@ use super::{
     runtime::event_loop,
 };
 
-/// The time between two looks.
+/// The time between two questions to the plugin.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// An API server calls Status every 60 s and adopts a key within three calls. If it takes longer, an operator should
-/// look at it.
+/// How long to wait for the adoption. An API server calls Status every 60 s and adopts a key within three calls. If it
+/// takes longer, an operator should look at the API server.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// A primary key, and a generation in which it is primary.
+/// The primary key that the API servers should adopt, and a generation in which it is primary.
 pub(super) struct Awaited {
     pub(super) key_id: KeyId,
     pub(super) generation: u64,
 }
 
-/// How many of the connected API servers have adopted the key.
+/// The number of connected API servers, and the number of those that have adopted the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Adopted {
     adopted: usize,
     connected: usize,
 }
 
-/// How a wait ended.
+/// The end of a wait.
 enum Waited {
     /// Every connected API server has adopted the key.
     Adopted(Exit),
@@ -60,7 +60,7 @@ pub(super) fn wait(config: &Config, awaited: &Awaited, global: &Global) -> Resul
     event_loop()?.block_on(async {
         let mut last = None;
         let adopted = tokio::select! {
-            // First, so that the signal is caught before anything is printed.
+            // The signal is polled first, so that it is caught before anything is printed.
             biased;
             _ = tokio::signal::ctrl_c() => None,
             adopted = timeout(PATIENCE, adopt(config, awaited, &mut last, global)) => Some(adopted),
@@ -80,7 +80,7 @@ fn unadopted(awaited: &Awaited, exit: Exit, reason: &str) -> Failure {
     Failure::new(exit, &message, format!("to see which API server has not: claviger status; {}", again(awaited)))
 }
 
-/// Returns the failure of a plugin that answered before the promotion and does not answer now.
+/// Returns the failure of a wait: the plugin answered before the promotion, and does not answer now.
 fn lost(awaited: &Awaited, failure: Failure) -> Failure {
     let hint = format!("to see how the plugin is: claviger status; {}", again(awaited));
     failure.about(&format!("{} is primary", awaited.key_id)).with_hint(&hint)
@@ -144,7 +144,7 @@ fn progress(key_id: &str, Adopted { adopted, connected }: Adopted) -> String {
     }
 }
 
-/// Returns what the plugin reports, with its connections.
+/// Returns the plugin's report of itself, with its connections.
 async fn connections(config: &Config) -> Result<SelfReport, Failure> {
     let unknown = |reason: &str, hint: &str| {
         let message = format!("cannot ask the plugin which key each API server has adopted: {reason}");

@@ -13,15 +13,15 @@ use crate::{
     keyring::key_id::KeyId,
 };
 
-/// The name of a slot's credential, unless another one is given.
+/// The default name of the credential of a slot.
 pub(super) const CREDENTIAL: &str = "claviger-root";
 
-/// A value that an argument cannot have.
+/// The error for an argument with a value that it cannot have. Contains the expected form.
 #[derive(Debug, thiserror::Error)]
 #[error("expected {0}")]
 pub(super) struct Expected(pub(super) &'static str);
 
-/// Reads the name of a file or directory to write. Refuses `-`, which would be a file of this name, because standard
+/// Parses the path of a file or directory to write. Refuses `-`, which would be a file of this name, because standard
 /// output has the report.
 pub(super) fn named() -> impl TypedValueParser<Value = PathBuf> {
     let is_named = |path: PathBuf| {
@@ -31,7 +31,7 @@ pub(super) fn named() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(is_named)
 }
 
-/// Reads a key_id in full. A number alone does not say whether it is the right key.
+/// Parses a whole key_id. A number alone does not prove that the operator means this key.
 ///
 /// # Errors
 /// When it is not a full key_id.
@@ -78,7 +78,7 @@ pub(super) enum Format {
 }
 
 impl Global {
-    /// Returns the configuration of the file, with `flags` over it.
+    /// Returns the configuration of the configuration file, overridden by `flags`.
     ///
     /// # Errors
     /// When the file or a flag is invalid.
@@ -96,7 +96,7 @@ pub(super) struct StateDir {
 }
 
 impl StateDir {
-    /// Returns the configuration that these flags make.
+    /// Returns the settings of these flags.
     pub(super) fn settings(self) -> Settings {
         Settings { state_dir: self.state_dir, ..Settings::default() }
     }
@@ -120,7 +120,7 @@ impl KeyringArgs {
         self.state_dir.state_dir.is_some()
     }
 
-    /// Returns the configuration that these flags make.
+    /// Returns the settings of these flags.
     pub(super) fn settings(self) -> Settings {
         Settings { passphrase_file: self.passphrase_file, ..self.state_dir.settings() }
     }

@@ -31,12 +31,12 @@ pub(super) struct AtHandArgs {
     keyring: KeyringArgs,
 }
 
-/// Where a keyring is.
+/// The place of a keyring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum KeyringOrigin {
-    /// In this backup.
+    /// The keyring is in this backup.
     Backup(PathBuf),
-    /// In this state directory.
+    /// The keyring is in this state directory.
     StateDir(PathBuf),
 }
 
@@ -48,20 +48,20 @@ impl fmt::Display for KeyringOrigin {
     }
 }
 
-/// A keyring, and where it is.
+/// An opened keyring, with its place.
 pub(super) struct HeldKeyring {
     pub(super) origin: KeyringOrigin,
     pub(super) keyring: Keyring,
 }
 
-/// The keyrings that are at hand, at least one.
+/// The opened keyrings, at least one.
 pub(super) struct AtHand {
     pub(super) held: Vec<HeldKeyring>,
-    /// The state directory, if its keyring is one of them.
+    /// The state directory, if its keyring is among the opened ones.
     pub(super) site: Option<Site>,
 }
 
-/// When the keyring in the state directory is opened, too. If no backup is given, it always is.
+/// When the keyring in the state directory is opened besides the backups. Without a backup, it is always opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StateDirUse {
     /// If a flag names the directory.
@@ -72,7 +72,7 @@ pub(super) enum StateDirUse {
 
 #[cfg(feature = "recover")]
 impl AtHandArgs {
-    /// Puts the flags into `settings`, and keeps what is not among the settings.
+    /// Moves the flags into `settings`, and returns the arguments that are not settings.
     pub(super) fn split(self) -> (Settings, GivenBackups) {
         let Self { backup: files, identity, keyring } = self;
         let instead = "use the keys of a backup: --backup FILE";
@@ -87,19 +87,19 @@ impl AtHandArgs {
     }
 }
 
-/// The backups that are given.
+/// The arguments that name backups and identities.
 pub(super) struct GivenBackups {
     pub(super) files: Vec<PathBuf>,
     pub(super) identity: IdentityArgs,
     /// Whether a flag names the state directory.
     pub(super) is_named: bool,
     pub(super) state_dir: StateDirUse,
-    /// How else keys can be given. A hint says it if there are no backups and the state directory does not open.
+    /// Another way to give keys. The hint mentions it if there are no backups and the state directory does not open.
     pub(super) instead: &'static str,
 }
 
 impl GivenBackups {
-    /// Opens the backups and, if it is wanted, the state directory.
+    /// Opens the backups and, if it should be used, the keyring in the state directory.
     ///
     /// # Errors
     /// When one of them does not open. If there are backups, a directory without a keyring is only warned of.
@@ -147,7 +147,7 @@ impl GivenBackups {
 
 #[cfg(feature = "recover")]
 impl AtHand {
-    /// Returns the keyrings.
+    /// Returns the opened keyrings.
     pub(super) fn keyrings(&self) -> impl Iterator<Item = &Keyring> {
         self.held.iter().map(|held| &held.keyring)
     }

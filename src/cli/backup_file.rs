@@ -11,7 +11,8 @@ use crate::{
     keyring::Keyring,
 };
 
-/// Returns the command that makes a backup of `keyring`. It needs a recipient if the keyring has none.
+/// Returns the command that makes a backup of `keyring`. If the keyring has no recovery recipient, the command names
+/// one.
 pub(super) fn create_command(keyring: &Keyring) -> &'static str {
     if keyring.recoveries().is_empty() {
         "claviger backup create FILE --recipient age1…"
@@ -20,7 +21,7 @@ pub(super) fn create_command(keyring: &Keyring) -> &'static str {
     }
 }
 
-/// Returns the absolute path, because the ledger may be read from another directory.
+/// Returns the absolute path of a file, because the ledger may be read from another directory.
 pub(super) fn whole(file: &Path) -> String {
     std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
 }

@@ -23,7 +23,7 @@ use super::{
     files::{read_decoded, read_text, wrong},
 };
 
-/// The flags of [`EtcdArgs`] that a snapshot is read without.
+/// The flags of [`EtcdArgs`] that are only for a live etcd, and not for a snapshot.
 pub(super) const LIVE: [&str; 4] = ["etcd_servers", "etcd_cafile", "etcd_certfile", "etcd_keyfile"];
 
 /// The flags that say where a live etcd is.
@@ -62,7 +62,7 @@ pub(super) struct EtcdArgs {
 }
 
 impl EtcdArgs {
-    /// Whether a flag says where etcd is.
+    /// Whether a flag names an etcd.
     pub(super) fn is_given(&self) -> bool {
         self.etcd_servers.is_some() || self.names_api_server()
     }
@@ -72,7 +72,7 @@ impl EtcdArgs {
         self.apiserver_manifest.is_some() || self.apiserver_process.is_some()
     }
 
-    /// Puts the flags into `settings`.
+    /// Moves the flags into `settings`.
     pub(super) fn put_into(self, settings: Settings) -> Settings {
         Settings {
             etcd_servers: self.etcd_servers,
@@ -87,23 +87,23 @@ impl EtcdArgs {
     }
 }
 
-/// What our own flags, the configuration and the flags of kube-apiserver say about the cluster's etcd.
+/// Everything that flags, the configuration and the flags of kube-apiserver declare about the cluster's etcd.
 pub(super) struct Declared {
-    /// The API server's main etcd, if a flag, a setting or a manifest says where it is.
+    /// The main etcd of the API server, if a flag, a setting or a manifest names it.
     pub(super) servers: Option<Servers>,
-    /// Resources that the API server keeps in other etcds.
+    /// The resources that the API server keeps in other etcds.
     pub(super) overrides: Vec<Override>,
-    /// The prefix of all keys, in every etcd.
+    /// The prefix of all keys in every etcd.
     pub(super) prefix: String,
-    /// The API server's EncryptionConfiguration.
+    /// The path of the API server's EncryptionConfiguration.
     pub(super) encryption_config: Option<PathBuf>,
     /// `--request-timeout` of kube-apiserver.
     pub(super) request_timeout: Option<Duration>,
     /// Whether kube-apiserver accepts KMS v1.
     pub(super) allows_kms_v1: bool,
-    /// Where the flags of kube-apiserver were found, if they were looked for.
+    /// The place where the flags of kube-apiserver were found, if they were looked for.
     pub(super) found_in: Option<String>,
-    /// What was not understood in them.
+    /// The flags of kube-apiserver that were not understood.
     pub(super) doubts: Vec<FlagDoubt>,
 }
 
@@ -154,9 +154,9 @@ impl Declared {
         })
     }
 
-    /// Returns every etcd in which the API server keeps objects, each once: first the main one, then those of
+    /// Returns every etcd in which the API server keeps objects, each once: first the main etcd, then those of
     /// `--etcd-servers-overrides`, for which kube-apiserver uses the same certificates. Returns `None` if no flag,
-    /// setting or manifest says where etcd is.
+    /// setting or manifest names an etcd.
     pub(super) fn places(&self) -> Option<Vec<ScanPlace>> {
         let main = self.servers.as_ref()?;
         let others = self.overrides.iter().map(|other| Servers { urls: other.urls.clone(), ..main.clone() });
@@ -170,7 +170,7 @@ impl Declared {
         Some(places)
     }
 
-    /// Returns how long the API servers may take, as their flags and their EncryptionConfiguration say.
+    /// Returns the time limits of the API servers, from their flags and their EncryptionConfiguration.
     pub(super) fn timeouts(&self, coverage: Option<&Coverage>) -> Timeouts {
         let standard = Timeouts::default();
         Timeouts {
@@ -180,7 +180,7 @@ impl Declared {
     }
 }
 
-/// Warns that nothing says how long a request to the API server may take.
+/// Warns that `--request-timeout` of the API server is not known.
 pub(super) fn warn_of_timeout(global: &Global) {
     let message = "the flags of kube-apiserver were not read, so its --request-timeout is taken as 60 s";
     let hint = "if it is longer, the wait after the promotion is too short: name where the flags are: --apiserver-manifest \
@@ -213,7 +213,7 @@ fn flags_in(path: &Path) -> Result<FoundFlags, Failure> {
     FoundFlags::in_file(path, &text, &read).map_err(|error| wrong(path, &error, hint(&error)))
 }
 
-/// Says where else the flags may be.
+/// Returns the hint for flags that cannot be read: where else they may be.
 fn hint(error: &FlagsError) -> Option<&'static str> {
     match error {
         FlagsError::NoApiServer(_) | FlagsError::Syntax(_) => Some(

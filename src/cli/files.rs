@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 use super::failure::{Exit, Failure, unreadable};
 use crate::durable::read_input;
 
-/// Reads a text file of at most `limit` bytes, in UTF-8, or in UTF-16 with a byte order mark, as YAML allows. The copy
-/// in memory is wiped after use, because an EncryptionConfiguration may contain keys.
+/// Reads a text file of at most `limit` bytes: UTF-8, or UTF-16 with a byte order mark, as YAML allows. The text is
+/// wiped after use, because an EncryptionConfiguration may contain keys.
 pub(super) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, Failure> {
     let failed = |error: io::Error| {
         let exit = match error.kind() {
@@ -26,7 +26,7 @@ pub(super) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, 
     read_decoded(path, limit).map_err(failed)
 }
 
-/// Does the same as [`read_text`], and returns the system's error.
+/// Reads a text file as [`read_text`] does, and returns the system's error.
 pub(super) fn read_decoded(path: &Path, limit: usize) -> io::Result<Zeroizing<String>> {
     let no_text = || io::Error::new(io::ErrorKind::InvalidData, "it is neither UTF-8 nor UTF-16");
     decode(&read_input(path, limit)?).map(Zeroizing::new).ok_or_else(no_text)
@@ -40,7 +40,7 @@ fn decode(bytes: &[u8]) -> Option<String> {
         _ => return str::from_utf8(bytes).ok().map(ToOwned::to_owned),
     };
     let (pairs, []) = rest.as_chunks::<2>() else { return None };
-    // A character takes at most three bytes for each pair, so the text is never moved, which would leave a copy.
+    // A character takes at most three bytes for each pair of bytes, so the text never grows, which would leave a copy.
     let mut text = String::with_capacity(pairs.len() * 3);
     for one in char::decode_utf16(pairs.iter().map(|pair| unit(*pair))) {
         text.push(one.ok()?);
@@ -53,7 +53,7 @@ pub(super) fn wrong(path: &Path, error: &impl Display, hint: Option<&str>) -> Fa
     Failure::new(Exit::Damaged, &format!("{}: {error}", path.display()), hint.map(ToOwned::to_owned))
 }
 
-/// Returns the path as the root file will contain it: absolute, and in UTF-8.
+/// Returns the path in the form that the root file needs: absolute, and in UTF-8.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     let wrong =
         |reason: &dyn Display| Failure::new(Exit::Usage, &format!("--slot-file {}: {reason}", path.display()), None);

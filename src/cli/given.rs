@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 
 use crate::config::{Config, DEFAULT_SOCKET, DEFAULT_STATE_DIR};
 
-/// The flags that a suggested command repeats, if it has them.
+/// The flags that a suggested command repeats, if it takes them.
 const REPEATED: [&str; 19] = [
     "config",
     "state-dir",
@@ -35,10 +35,11 @@ const REPEATED: [&str; 19] = [
 const REPEATED_BY_ITSELF: [&str; 10] =
     ["snapshot", "list", "all", "prometheus", "rate", "leave", "backup-dir", "api-servers", "without-backup", "wait"];
 
-/// The flags that a hint repeats only if a rotation suggests itself again. It writes its reports at its end.
+/// The flags that a hint of `claviger rotate` repeats only if it suggests a rotation again, because a rotation writes
+/// its reports at its end.
 const REPEATED_BY_ROTATION: [&str; 2] = ["html", "to"];
 
-/// Of these, the ones that name a file to read. If it is the reason of a failure, it is not repeated.
+/// Those of these flags that name a file to read. If that file is the reason of the failure, the flag is not repeated.
 const FILES: [&str; 10] = [
     "config",
     "passphrase-file",
@@ -52,26 +53,26 @@ const FILES: [&str; 10] = [
     "kubeconfig",
 ];
 
-/// What etcdctl calls the flags that say where etcd is.
+/// The names that etcdctl has for the flags that name an etcd.
 const ETCDCTL: [(&str, &str); 4] =
     [("etcd-servers", "endpoints"), ("etcd-cafile", "cacert"), ("etcd-certfile", "cert"), ("etcd-keyfile", "key")];
 
-/// What a snapshot is read without.
+/// The flags that a command does not take together with a snapshot.
 const LIVE: [&str; 4] = ["etcd-servers", "etcd-cafile", "etcd-certfile", "etcd-keyfile"];
 
-/// A command that does not say yet where etcd is.
+/// A command in hints that does not name an etcd yet.
 const SAVE: &str = "etcdctl snapshot save FILE";
 
-/// Ends a command in a sentence.
+/// The characters that end a command in a sentence.
 const ENDS: [char; 3] = ['`', ';', '\n'];
 
-/// The flags that this command was given, and the commands that there are.
+/// The flags that this command was given, and the grammar of all commands.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Given {
     flags: Vec<Flag>,
-    /// The name of this command, as in `key promote`.
+    /// The name of this command, such as `key promote`.
     this: String,
-    /// Whether a plugin of the keyring may listen elsewhere, which this command has no flag to say.
+    /// Whether a plugin of the keyring may listen at a socket that this command has no flag for.
     is_socket_unknown: bool,
     claviger: Option<fn() -> Command>,
 }
@@ -79,16 +80,16 @@ pub(super) struct Given {
 #[derive(Debug, Clone)]
 struct Flag {
     name: &'static str,
-    /// As a shell takes it. `None` if the flag takes no value.
+    /// The value, quoted for a shell. `None` if the flag takes no value.
     value: Option<String>,
-    /// Whether only the same command repeats it.
+    /// Whether only the same command repeats this flag.
     by_itself: bool,
-    /// The flag that implies this one. A command that takes it needs this one no more.
+    /// The flag that implies this one. A command that takes that flag does not need this one.
     implied_by: Option<&'static str>,
 }
 
 impl Given {
-    /// Collects the flags that `matches` has from the command line of `claviger`.
+    /// Collects the flags in `matches`, which are from the command line of `claviger`.
     pub(super) fn new(claviger: fn() -> Command, matches: &ArgMatches) -> Self {
         let mut command = built(claviger);
         let (mut matches, mut names) = (matches, Vec::new());
@@ -115,7 +116,7 @@ impl Given {
     }
 
     /// Returns the flags by which another command reaches the keyring and the plugin of this configuration, from any
-    /// directory. What is the default needs no flag.
+    /// directory. A default needs no flag.
     pub(super) fn reaching(&self, config: &Config) -> Self {
         let flag = |name: &'static str, value: String, default: &str| {
             (value != default).then(|| Flag { name, value: Some(quoted(value)), by_itself: false, implied_by: None })
@@ -126,7 +127,8 @@ impl Given {
         Self { flags, this: String::new(), is_socket_unknown: false, claviger: self.claviger }
     }
 
-    /// Returns the same without `failed`, and without the files that `message` names: they are what is wrong.
+    /// Returns the same flags without `failed`, and without the files that `message` names, because these are the
+    /// reason of the failure.
     pub(super) fn without(&self, message: &str, failed: Option<&str>) -> Self {
         let is_named = |flag: &Flag| {
             FILES.contains(&flag.name)
@@ -136,7 +138,7 @@ impl Given {
         Self { flags: flags.cloned().collect(), ..self.clone() }
     }
 
-    /// Returns `text` with the flags in each command of claviger and of etcdctl that it mentions.
+    /// Returns `text`, and adds the flags to each command of claviger and etcdctl in it.
     pub(super) fn repeat_in<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if text.contains(SAVE) {
             self.repeat_in_claviger(&self.repeat_in_etcdctl(text)).into_owned().into()
@@ -145,8 +147,8 @@ impl Given {
         }
     }
 
-    /// Returns `text` with etcd's address and certificates in each command of etcdctl that takes a snapshot. A snapshot
-    /// is taken of one member.
+    /// Returns `text`, and adds the address and the certificates of etcd to each etcdctl command that saves a snapshot.
+    /// A snapshot is taken of one member.
     fn repeat_in_etcdctl(&self, text: &str) -> String {
         let given = |name: &str| self.flags.iter().find(|flag| flag.name == name).and_then(|flag| flag.value.clone());
         let url = "URL".to_owned();
@@ -171,8 +173,8 @@ impl Given {
         whole.into()
     }
 
-    /// Returns one command of claviger with the flags. Unlike [`Given::repeat_in`], nothing in its values is taken for
-    /// a command.
+    /// Returns the given command of claviger with the flags. Unlike [`Given::repeat_in`], a value in it is never
+    /// mistaken for a command.
     #[cfg(any(feature = "scan", test))]
     pub(super) fn command(&self, command: &str) -> String {
         let Some(claviger) = self.claviger else { return command.to_owned() };
@@ -181,16 +183,16 @@ impl Given {
         whole + &command[end..]
     }
 
-    /// Returns one command that asks the plugin, with the flags. If nothing says where the plugin of another state
-    /// directory listens, the operator has to say it.
+    /// Returns the given command, which asks the plugin, with the flags. If it is not known where the plugin of another
+    /// state directory listens, the command contains a placeholder for the socket.
     #[cfg(any(feature = "scan", test))]
     pub(super) fn plugin_command(&self, command: &str) -> String {
         let socket = if self.is_socket_unknown { " --socket SOCKET" } else { "" };
         format!("{}{socket}", self.command(command))
     }
 
-    /// Writes the name of the mentioned command and the flags that it repeats. Returns where the name ends in the
-    /// mention.
+    /// Appends the name of the mentioned command and its repeated flags to `whole`. Returns where the name ends in
+    /// `mention`.
     fn repeat(&self, claviger: &Command, mention: &str, whole: &mut String) -> usize {
         let verbs = verbs(claviger, mention);
         let name = &mention[..verbs.end];
@@ -205,23 +207,23 @@ impl Given {
     }
 }
 
-/// Returns the command line, in which every command has the flags of all commands.
+/// Returns the command line with the global flags added to every command.
 fn built(claviger: fn() -> Command) -> Command {
     let mut claviger = claviger();
     claviger.build();
     claviger
 }
 
-/// The words of a mentioned command that name it.
+/// The words of a mention that name a command.
 struct Verbs<'c> {
-    /// The command that they name, if it is one that can be run.
+    /// The command that the words name, if it can be run.
     command: Option<&'c Command>,
-    /// Where they end in the text.
+    /// The position in the text after these words.
     end: usize,
 }
 
 impl Verbs<'_> {
-    /// Whether the command takes this flag, and was not mentioned with it or with one that contradicts it.
+    /// Whether the command takes the flag, and `mention` contains neither this flag nor one that contradicts it.
     fn takes(&self, flag: &Flag, mention: &str) -> bool {
         let has = |name: &str| mention.split_whitespace().any(|word| word.strip_prefix("--") == Some(name));
         let takes = |name: &str| self.command.is_some_and(|command| argument(command, name).is_some());
@@ -242,7 +244,7 @@ fn verbs<'c>(claviger: &'c Command, mention: &str) -> Verbs<'c> {
     Verbs { command: (!command.has_subcommands()).then_some(command), end }
 }
 
-/// Returns those of the flags `names` that were given to `command`.
+/// Returns the flags among `names` that `command` was given.
 fn flags(names: &[&'static str], by_itself: bool, command: &Command, matches: &ArgMatches) -> Vec<Flag> {
     let mut flags = Vec::new();
     for &name in names {
@@ -262,12 +264,12 @@ fn flags(names: &[&'static str], by_itself: bool, command: &Command, matches: &A
     flags
 }
 
-/// Returns the argument of a command that is given as `--name`.
+/// Returns the argument of `command` that is given as `--name`.
 fn argument<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
     command.get_arguments().find(|arg| arg.get_long() == Some(name))
 }
 
-/// Returns the state directory from which `--keyring` names the keyring, for the commands that take no `--keyring`.
+/// Returns the state directory that contains the file of `--keyring`, for the commands that do not take `--keyring`.
 fn state_dir_of_keyring(command: &Command, matches: &ArgMatches) -> Option<Flag> {
     let name = "keyring";
     let id = argument(command, name)?.get_id().as_str();
@@ -279,7 +281,7 @@ fn state_dir_of_keyring(command: &Command, matches: &ArgMatches) -> Option<Flag>
     is_elsewhere.then(|| Flag { name: "state-dir", value: Some(quoted(dir)), by_itself: false, implied_by: Some(name) })
 }
 
-/// Whether a message names this file, and not only another one whose path contains the same.
+/// Whether a message names this file, and not another file whose path contains the same text.
 fn names(message: &str, file: &str) -> bool {
     let is_of_path = |c: char| c.is_alphanumeric() || "/._-".contains(c);
     message.match_indices(file).any(|(start, _)| {
@@ -288,12 +290,12 @@ fn names(message: &str, file: &str) -> bool {
     })
 }
 
-/// Whether this file can be read a second time. Standard input and descriptors can be read only once.
+/// Whether the file can be read a second time. Standard input and descriptors can be read only once.
 fn can_be_read_again(value: &str) -> bool {
     value != "-" && !value.starts_with("/dev/")
 }
 
-/// Quotes a word for a shell, unless the shell takes it as it is.
+/// Quotes a word for a shell, if that is needed.
 pub(super) fn quoted(word: impl AsRef<OsStr>) -> String {
     let word = word.as_ref().to_string_lossy();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-@:,+=%".contains(c);
@@ -493,7 +495,7 @@ mod tests {
         assert_eq!(repeated("st is damaged", None), all, "a directory is repeated in any case");
     }
 
-    /// Returns the texts of a source file, without its comments, examples and tests, each on one line.
+    /// Returns the string literals of a source file, without its comments, examples and tests, each on one line.
     fn texts(source: &str) -> String {
         let code = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
         let (mut texts, mut is_example) = (String::new(), false);

@@ -22,7 +22,7 @@ pub(super) fn matches(claviger: Command, words: &[OsString]) -> ArgMatches {
         if error.use_stderr() && wants_json(words) {
             let _ = usage_failure(&error).report_as_json();
         } else if error.use_stderr() {
-            // If the stream is closed, nobody reads it.
+            // If the stream is closed, nobody can read the text.
             let _ = anstream::stderr().write_all(text.as_bytes());
         } else {
             let _ = anstream::stdout().write_all(text.as_bytes());
@@ -31,7 +31,7 @@ pub(super) fn matches(claviger: Command, words: &[OsString]) -> ArgMatches {
     })
 }
 
-/// Reads a command line. After `help` and a wrong word, clap suggests nothing, so the word is parsed as a command to
+/// Parses a command line. For a wrong word after `help`, clap suggests nothing, so the word is parsed as a command to
 /// get a suggestion.
 fn read(claviger: &Command, words: &[OsString]) -> Result<ArgMatches, Error> {
     let error = match claviger.clone().try_get_matches_from(words) {
@@ -49,7 +49,7 @@ fn read(claviger: &Command, words: &[OsString]) -> Result<ArgMatches, Error> {
     }
 }
 
-/// What the answer to `claviger key rotate` suggests.
+/// The wrong verb `rotate` of `claviger key`, and the command to suggest instead.
 const ROTATE: (&str, &str) = if cfg!(feature = "reencrypt") {
     ("rotate", "to rotate the key: claviger rotate")
 } else {
@@ -59,7 +59,7 @@ const ROTATE: (&str, &str) = if cfg!(feature = "reencrypt") {
     )
 };
 
-/// Suggests the commands that have the wrong word as their last word: `claviger key promote` for `claviger promote`.
+/// Suggests the commands that end in the wrong word: `claviger key promote` for `claviger promote`.
 fn with_places(mut error: Error, claviger: &Command) -> Error {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
     let mut similar = Vec::new();
@@ -77,8 +77,8 @@ fn with_places(mut error: Error, claviger: &Command) -> Error {
     error
 }
 
-/// Says that an option takes one value, if a word follows its value. A shell makes several words of a pattern such as
-/// `*.txt`.
+/// Explains that an option takes one value, if another word follows the value. A shell makes several words of a pattern
+/// such as `*.txt`.
 fn with_repetition(mut error: Error, claviger: &Command, words: &[OsString]) -> Error {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return error };
     let at = words.iter().position(|one| one == word.as_str()).filter(|_| !word.starts_with('-')).unwrap_or(0);
@@ -91,13 +91,13 @@ fn with_repetition(mut error: Error, claviger: &Command, words: &[OsString]) -> 
     error
 }
 
-/// Whether an option of some command may be given several times.
+/// Whether some command has this option and accepts it several times.
 fn is_repeated(command: &Command, option: &str) -> bool {
     let is_it = |arg: &Arg| arg.get_long() == Some(option) && matches!(arg.get_action(), ArgAction::Append);
     command.get_arguments().any(is_it) || command.get_subcommands().any(|verb| is_repeated(verb, option))
 }
 
-/// Collects the commands below `command`, which is called `name`, whose last word is `word`.
+/// Collects the commands below `command`, whose name is `name`, that end in `word`.
 fn find(command: &Command, name: &str, word: &str, similar: &mut Vec<String>) {
     for verb in command.get_subcommands() {
         let name = format!("{name} {}", verb.get_name());
@@ -108,13 +108,13 @@ fn find(command: &Command, name: &str, word: &str, similar: &mut Vec<String>) {
     }
 }
 
-/// Whether the command line asks for JSON. It is wrong, so clap does not say.
+/// Whether the command line asks for JSON. It is read word by word, because clap could not parse it.
 fn wants_json(words: &[OsString]) -> bool {
     let is_two = |pair: &[OsString]| pair[0] == "--output" && pair[1] == "json";
     words.iter().any(|word| word == "--output=json") || words.windows(2).any(is_two)
 }
 
-/// Turns clap's paragraphs into an error and a hint: the first one says what is wrong.
+/// Splits clap's paragraphs into an error, the first one, and a hint.
 fn usage_failure(error: &Error) -> Failure {
     let text = error.render().to_string();
     let paragraphs = text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -128,7 +128,7 @@ fn usage_failure(error: &Error) -> Failure {
     Failure::new(Exit::Usage, &first.strip_prefix("error: ").unwrap_or(first), hint)
 }
 
-/// Puts a word without spaces in the place of each command's examples, and collects them.
+/// Replaces the examples of each command by a word without spaces, and collects them.
 fn take_examples(command: Command, examples: &mut Vec<String>) -> Command {
     let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
     let command = verbs
@@ -143,7 +143,7 @@ fn put_back(help: String, examples: &[String]) -> String {
     examples.iter().enumerate().fold(help, |help, (number, text)| help.replace(&placeholder(number), text))
 }
 
-/// Returns the placeholder for these examples. The character is for private use, so no other text has it.
+/// Returns the placeholder for examples. Its character is for private use, so no other text contains it.
 fn placeholder(number: usize) -> String {
     format!("\u{e000}{number}\u{e000}")
 }

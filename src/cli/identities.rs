@@ -20,7 +20,7 @@ use crate::{
     hardening,
 };
 
-/// The longest identity file that is read, in bytes.
+/// The greatest length of an identity file in bytes.
 const IDENTITY_MAX: usize = 64 * 1024;
 
 /// The flag that says where identities come from.
@@ -33,7 +33,7 @@ pub(super) struct IdentityArgs {
 }
 
 impl IdentityArgs {
-    /// Reads the identity, or restores it from its shares.
+    /// Reads the identity, or combines it from its shares.
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
@@ -42,16 +42,16 @@ impl IdentityArgs {
     }
 }
 
-/// What an identity is needed for.
+/// The purpose of an identity.
 #[derive(Clone, Copy)]
 pub(super) enum Purpose {
-    /// To prove that somebody has the identity of a new recipient.
+    /// The identity of a new recipient, to prove that somebody has it.
     Accept,
-    /// To open a backup or a recovery blob, or to split it.
+    /// The identity that opens a backup or a recovery blob, or that is split.
     Open,
 }
 
-/// Parses a recipient. An operator who names a file probably means the recipient of the identity in it.
+/// Parses a recipient. An operator who gives a file probably means the recipient of the identity in that file.
 ///
 /// # Errors
 /// When it is no recipient.
@@ -67,7 +67,7 @@ pub(super) fn recipient(text: &str) -> Result<Recipient, Failure> {
     text.parse().map_err(refused)
 }
 
-/// Reads identities, or shares of one, from files, from standard input, or from the terminal.
+/// Reads identities, or shares of an identity, from files, from standard input, or from the terminal.
 ///
 /// # Errors
 /// When there are none, or they cannot be read.
@@ -77,7 +77,7 @@ pub(super) fn identities(files: &[PathBuf], purpose: Purpose) -> Result<Identiti
     let mut text = Zeroizing::new(String::with_capacity(files.len().max(1) * (IDENTITY_MAX + 1)));
     for file in files.iter().map(|file| Some(&**file)).chain(files.is_empty().then_some(None)) {
         let one = read_identities(file, purpose)?;
-        // Read each file by itself, so that an error names the file and the line in it.
+        // Each file is read separately, so that an error names the file and the line in it.
         #[cfg(feature = "shares")]
         let name = file.map_or_else(|| "the terminal".to_owned(), |file| file.display().to_string());
         #[cfg(feature = "shares")]
@@ -136,7 +136,7 @@ fn read_identities(file: Option<&Path>, purpose: Purpose) -> Result<Zeroizing<St
 }
 
 fn read_limited(reader: impl Read) -> io::Result<Zeroizing<String>> {
-    // It has room for everything from the start: a string that grows leaves copies in memory.
+    // The string has room for everything from the start: a string that grows leaves copies in memory.
     let mut text = Zeroizing::new(String::with_capacity(IDENTITY_MAX + 1));
     reader.take(IDENTITY_MAX as u64 + 1).read_to_string(&mut text)?;
     if text.len() > IDENTITY_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }

@@ -81,14 +81,14 @@ struct InitReport<'a> {
     recovery_recipients: Vec<&'a str>,
     slot_file: Option<&'a Path>,
     moved_aside: Option<&'a Path>,
-    /// Where a plugin that runs was looked for.
+    /// The socket at which a running plugin was looked for.
     plugin_socket: &'a str,
-    /// Whether a plugin there said which keyring it serves.
+    /// Whether a plugin there reported which keyring it serves.
     plugin_found: bool,
-    /// Says where no plugin was found.
+    /// The sentence that says where no plugin was found.
     #[serde(skip)]
     no_plugin: Option<String>,
-    /// Says how to start a plugin for it.
+    /// The command that starts a plugin for the keyring.
     #[serde(skip)]
     start: String,
 }
@@ -112,7 +112,7 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     };
     let dir = Dir::open_or_create(&state_dir).map_err(SetUpError::File)?;
     let made = keeper::init(&dir, &plan)?;
-    // A command that refuses has nothing to warn of.
+    // A command that refuses prints no warning.
     if let Some(beside) = beside {
         warn(&beside, "this is right if another plugin, at another socket, is to serve the new keyring", global);
     }
@@ -124,9 +124,9 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(output::end_change(print(&report(&made, &plan, &state_dir, &search), global), global))
 }
 
-/// Whether the directory has a keyring. Then nothing is made there, whatever a plugin serves.
+/// Whether the directory has a keyring. Then no keyring is made there, whatever a plugin serves.
 fn is_set_up(state_dir: &Path) -> bool {
-    // If something is wrong with the directory, the code that uses it reports that.
+    // If the directory has a fault, the code that uses the directory reports it.
     Dir::open(state_dir, Privacy::Private).and_then(|dir| keeper::is_set_up(&dir)).unwrap_or(false)
 }
 

@@ -24,16 +24,16 @@ use super::{
     runtime::event_loop,
 };
 
-/// What a signal does.
+/// The reaction of a command to a signal.
 pub(super) struct Interrupt {
-    /// Becomes true with the first signal.
+    /// Becomes true at the first signal.
     pub(super) stopped: watch::Receiver<bool>,
     is_sweeping: Arc<AtomicBool>,
 }
 
 impl Interrupt {
-    /// Catches both signals from now on, in a thread of its own. The first one during a sweep ends the sweep. Any other
-    /// one ends the process.
+    /// Catches both signals from now on, in a thread of its own. The first signal during a sweep ends the sweep. Any
+    /// other signal ends the process.
     ///
     /// # Errors
     /// When the kernel refuses a handler.
@@ -54,7 +54,7 @@ impl Interrupt {
                         _ = interrupt.recv() => {}
                         _ = terminate.recv() => {}
                     }
-                    // This is read first, because the signal may end a sweep at once.
+                    // The flag is read first, because the signal may end a sweep at once.
                     let is_sweeping = sweeping.load(Ordering::Relaxed);
                     if sender.send_replace(true) || !is_sweeping {
                         // If standard error is closed, nobody can read the line.
@@ -72,7 +72,7 @@ impl Interrupt {
         *self.stopped.borrow()
     }
 
-    /// Waits for this time. Returns true if the operator interrupts.
+    /// Waits for `time`. Returns true if the operator interrupts.
     pub(super) fn wait(&self, time: Duration, runtime: &Runtime) -> bool {
         let mut stop = self.stopped.clone();
         let stopped = async { matches!(timeout(time, stop.wait_for(|stopped| *stopped)).await, Ok(Ok(_))) };

@@ -20,16 +20,16 @@ use crate::{
     service::SelfReport,
 };
 
-/// Where a plugin serves from, compared with the state directory of a command.
+/// The directory that a plugin serves from, compared with the state directory of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ServesFrom {
-    /// From this very directory.
+    /// The plugin serves from this very directory.
     Here,
-    /// From a directory that was here before. It was removed, or another one took its place.
+    /// The plugin serves from a directory that was at this path before. It was removed or replaced.
     BeforeHere,
-    /// From another directory.
+    /// The plugin serves from another directory.
     Elsewhere(PathBuf),
-    /// The plugin does not say.
+    /// The plugin does not report its directory.
     Unknown,
 }
 
@@ -38,7 +38,7 @@ impl ServesFrom {
     pub(super) fn of(report: &SelfReport, state_dir: &Path) -> Self {
         match &report.served_from {
             None => Self::Unknown,
-            // If the system does not tell, the paths decide.
+            // If the system does not identify the directory, the paths are compared.
             Some(from) if directory_at(state_dir).ok().flatten() == Some(from.directory) => Self::Here,
             Some(from) if from.path == whole(state_dir) => Self::BeforeHere,
             Some(from) => Self::Elsewhere(from.path.clone()),
@@ -46,7 +46,7 @@ impl ServesFrom {
     }
 }
 
-/// A plugin that says which keyring it serves.
+/// A running plugin that reports which keyring it serves.
 #[derive(Debug)]
 pub(super) struct LivePlugin {
     socket: String,
@@ -54,36 +54,36 @@ pub(super) struct LivePlugin {
     uuid: String,
 }
 
-/// What was found at the one socket where a plugin was looked for.
+/// The result of looking for a plugin at one socket.
 #[derive(Debug)]
 pub(super) enum PluginSearch {
-    /// A plugin that says which keyring it serves.
+    /// The plugin reports which keyring it serves.
     Found(Box<LivePlugin>),
-    /// Nobody listens there.
+    /// Nobody listens at the socket.
     Absent {
-        /// Where it was looked for.
+        /// The socket at which it was looked for.
         socket: String,
-        /// Why nobody answers.
+        /// The reason why nobody answers.
         reason: String,
     },
-    /// Somebody listens there, but it is not known which keyring a plugin serves.
+    /// Somebody listens, but it is not known which keyring the plugin serves.
     Silent {
-        /// Where it was looked for.
+        /// The socket at which it was looked for.
         socket: String,
-        /// Why it is not known.
+        /// The reason why the keyring is not known.
         reason: String,
     },
-    /// Somebody listens there, and does not answer as a plugin does.
+    /// Somebody listens, and does not answer as a plugin does.
     Unanswered {
-        /// Where it was looked for.
+        /// The socket at which it was looked for.
         socket: String,
-        /// Why there was no answer.
+        /// The reason why there was no answer.
         error: Arc<ProbeError>,
     },
 }
 
 impl PluginSearch {
-    /// Returns where a plugin was looked for.
+    /// Returns the socket at which a plugin was looked for.
     pub(super) fn socket(&self) -> &str {
         match self {
             Self::Found(plugin) => &plugin.socket,
@@ -99,8 +99,8 @@ impl PluginSearch {
         }
     }
 
-    /// Returns how to start a plugin that serves `keyring` from `state_dir`, which was just made. If the found plugin
-    /// serves another keyring from another directory, the new one gets another socket.
+    /// Returns the command that starts a plugin which serves `keyring` from `state_dir`, a new directory. If the found
+    /// plugin serves another keyring from another directory, the command gives the new plugin another socket.
     pub(super) fn start(&self, keyring: &Keyring, state_dir: &Path) -> String {
         let is_elsewhere = |plugin: &&LivePlugin| {
             matches!(plugin.serves_from(state_dir), ServesFrom::Elsewhere(_) | ServesFrom::Unknown)
@@ -111,7 +111,7 @@ impl PluginSearch {
         }
     }
 
-    /// Returns the plugin that was found, for a command that must not miss one.
+    /// Returns the plugin that was found, or `None` if nobody listens. Fails if somebody listens and does not answer.
     ///
     /// # Errors
     /// When somebody listens there and does not answer: it may be a plugin that is busy or stopped.
@@ -124,7 +124,8 @@ impl PluginSearch {
         }
     }
 
-    /// Says where no plugin was found, so that the operator sees if another socket is the right one.
+    /// Returns the sentence that says where no plugin was found, so that the operator sees if another socket is the
+    /// right one.
     pub(super) fn absence(&self) -> Option<String> {
         match self {
             Self::Found(_) => None,
@@ -141,46 +142,46 @@ impl PluginSearch {
     }
 }
 
-/// Why a keyring is not set up beside a plugin that runs.
+/// Why a keyring is not set up while a plugin runs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum LivePluginError {
-    /// A new keyring would take the place of the one that the plugin serves.
+    /// The new keyring would replace the one that the plugin serves.
     #[error("{serves} from memory, and {} does not hold it any more", state_dir.display())]
     NewKeyring {
-        /// The plugin and its keyring.
+        /// The plugin, with the keyring that it serves.
         serves: Serves,
         /// The directory that held the keyring of the plugin.
         state_dir: PathBuf,
     },
-    /// The keyring of a backup would take the place of the one that the plugin serves.
+    /// The keyring of the backup would replace the one that the plugin serves.
     #[error("{serves}, and the backup holds keyring {backup}")]
     OtherKeyring {
-        /// The plugin and its keyring.
+        /// The plugin, with the keyring that it serves.
         serves: Serves,
         /// The uuid of the keyring in the backup.
         backup: String,
     },
-    /// The plugin of another keyring would be replaced.
+    /// A plugin that serves another keyring would be replaced.
     #[error("{serves}, but this is keyring {ours}, which does not open what is encrypted with that one")]
     TakeOver {
-        /// The plugin and its keyring.
+        /// The plugin, with the keyring that it serves.
         serves: Serves,
         /// The uuid of the keyring here.
         ours: String,
     },
-    /// Somebody listens at the socket and does not say which keyring it serves.
+    /// Somebody listens at the socket and does not report which keyring it serves.
     #[error("a plugin may serve a keyring from memory at {socket}, and it does not say which: {error}")]
     Unanswered {
         /// The socket of the plugin.
         socket: String,
-        /// Why there was no answer.
+        /// The reason why there was no answer.
         #[source]
         error: Arc<ProbeError>,
     },
 }
 
-/// Says which keyring a plugin serves.
+/// A plugin and its keyring, as error texts name them.
 #[derive(Debug)]
 pub(super) struct Serves {
     socket: String,
@@ -247,8 +248,8 @@ impl LivePlugin {
         }
     }
 
-    /// Returns what to do if the backup `file` of `keyring` was to be used on `state_dir`, which has another keyring,
-    /// while the plugin serves `keyring`. Returns `None` if the plugin serves another one.
+    /// Returns the hint if a command was to use the backup `file` of `keyring` on `state_dir`, which has another
+    /// keyring, while the plugin serves `keyring`. Returns `None` if the plugin serves another keyring.
     pub(super) fn wrong_directory(&self, keyring: &Keyring, file: &Path, state_dir: &Path) -> Option<String> {
         let dir = quoted(state_dir);
         let next = match self.serves_from(state_dir) {
@@ -266,23 +267,23 @@ impl LivePlugin {
         })
     }
 
-    /// Whether the plugin serves this keyring, in whichever generation.
+    /// Whether the plugin serves this keyring, in any generation.
     pub(super) fn serves_keyring(&self, keyring: &Keyring) -> bool {
         self.uuid == keyring.uuid().to_hex()
     }
 
-    /// Returns where it serves from, compared with `state_dir`.
+    /// Returns the directory that the plugin serves from, compared with `state_dir`.
     pub(super) fn serves_from(&self, state_dir: &Path) -> ServesFrom {
         ServesFrom::of(&self.report, state_dir)
     }
 
-    /// Returns the keys that it serves and that `keyring` lacks.
+    /// Returns the keys that the plugin serves and that `keyring` lacks.
     pub(super) fn lacking_in(&self, keyring: &Keyring) -> Vec<String> {
         only_in_memory(&self.report, keyring)
     }
 
-    /// Returns the keys that `keyring` lacks and that the plugin serves or was asked for. Empty if it serves another
-    /// keyring.
+    /// Returns the keys that the plugin serves or was asked for, and that `keyring` lacks. Returns no keys if the
+    /// plugin serves another keyring.
     pub(super) fn missing_in(&self, keyring: &Keyring) -> Vec<KeyId> {
         if !self.serves_keyring(keyring) {
             return Vec::new();
@@ -298,8 +299,8 @@ impl LivePlugin {
     }
 }
 
-/// Returns how to start a plugin that serves from `state_dir`: by the unit, which serves from the usual directory, or
-/// by hand.
+/// Returns the command that starts a plugin which serves from `state_dir`: by the unit, which serves from the usual
+/// directory, or by hand.
 fn start(state_dir: &Path) -> String {
     if state_dir == Path::new(DEFAULT_STATE_DIR) {
         return "systemctl start claviger    # or, without the unit: claviger serve".to_owned();
@@ -307,8 +308,8 @@ fn start(state_dir: &Path) -> String {
     format!("claviger serve --state-dir {}", quoted(state_dir))
 }
 
-/// Returns how to replace the plugin that serves from `state_dir` by one that reads it again: by the unit, which serves
-/// from the usual directory, or by hand. A plugin that takes over makes no pause.
+/// Returns the command that replaces the plugin which serves from `state_dir` by one that reads the directory again: by
+/// the unit, which serves from the usual directory, or by hand. With a take-over, calls are always answered.
 pub(super) fn restart(state_dir: &Path) -> &'static str {
     if state_dir == Path::new(DEFAULT_STATE_DIR) {
         "systemctl restart claviger    # or, without the unit: claviger serve --take-over"
@@ -317,7 +318,8 @@ pub(super) fn restart(state_dir: &Path) -> &'static str {
     }
 }
 
-/// Returns how to start a plugin that serves from `state_dir` beside the one that serves another keyring at `socket`.
+/// Returns the command that starts a plugin which serves from `state_dir` beside the plugin that serves another keyring
+/// at `socket`.
 fn start_beside(state_dir: &Path, socket: &str) -> String {
     let dir = quoted(state_dir);
     format!(
@@ -333,7 +335,7 @@ pub(super) fn only_in_memory(report: &SelfReport, keyring: &Keyring) -> Vec<Stri
     keys
 }
 
-/// Returns the absolute path of a directory, which may be missing, without links.
+/// Returns the absolute path of a directory without links. The directory may be missing.
 fn whole(dir: &Path) -> PathBuf {
     let of_missing = || -> io::Result<PathBuf> {
         let dir = path::absolute(dir)?;

@@ -145,8 +145,8 @@ pub fn run() -> ExitCode {
     run_words(&std::env::args_os().collect::<Vec<_>>(), &BootClock)
 }
 
-/// Runs a command line. Its first word is the name of the program. Its rotations wait by `clock`. A test passes a
-/// clock on which minutes pass at once; the program has no such input.
+/// Runs a command line. Its first word is the name of the program. Its rotations wait by `clock`. A test passes a clock
+/// on which minutes pass at once; the program has no option for that.
 #[must_use]
 pub fn run_words(words: &[OsString], clock: &dyn RotationClock) -> ExitCode {
     let matches = help::matches(Cli::command(), words);

@@ -40,23 +40,23 @@ pub(super) struct ProofArgs {
 }
 
 impl ProofArgs {
-    /// Whether a flag says where to look.
+    /// Whether a flag names an etcd or a snapshot.
     pub(super) fn is_given(&self) -> bool {
         self.snapshot.is_some() || self.etcd.is_given()
     }
 
-    /// Returns the snapshot.
+    /// Returns the path of the snapshot, if one is given.
     pub(super) fn snapshot(&self) -> Option<PathBuf> {
         self.snapshot.clone()
     }
 
-    /// Puts the flags about etcd into `settings`.
+    /// Moves the flags about etcd into `settings`.
     pub(super) fn put_into(self, settings: Settings) -> Settings {
         self.etcd.put_into(settings)
     }
 }
 
-/// The usage of a key, and where it was looked for.
+/// The usage of a key, and the etcds in which it was looked for.
 pub(super) struct KeyUsage {
     pub(super) usage: Usage,
     /// The etcds that were scanned.
@@ -69,7 +69,7 @@ impl KeyUsage {
     }
 }
 
-/// Counts the values that need `key`, in every etcd that is declared.
+/// Counts the values that need `key`, in every declared etcd.
 ///
 /// # Errors
 /// When the API server's manifest exists and cannot be read.
@@ -88,12 +88,12 @@ pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global
 }
 
 fn usage_of(needs: &NeededKeys, key: &Key, record: Digest) -> Usage {
-    // A value that only names the key counts, too: its seed may be what is wrong.
+    // A value that only names the key counts, too, because its seed may be the part that is damaged.
     let found: Vec<_> =
         [needs.of(&key.kek().commitment()), needs.named(&key.id().to_string())].into_iter().flatten().collect();
     let objects = found.iter().map(|need| need.objects).sum();
     match needs.check_complete() {
-        // If a value needs the key, it does not matter that others may have been missed.
+        // If a value needs the key, it does not matter whether others were missed.
         Err(doubts) if objects == 0 => Usage::Unknown(UsageDoubt::Incomplete(Arc::new(doubts))),
         _ => {
             let example = found.first().map(|need| need.sample.clone());
@@ -103,13 +103,13 @@ fn usage_of(needs: &NeededKeys, key: &Key, record: Digest) -> Usage {
     }
 }
 
-/// Returns the revision at which an etcd was read.
+/// Returns the revision at which the etcd was read.
 pub(super) fn at(ScannedEtcd { name, revision, .. }: &ScannedEtcd) -> EtcdRevision {
     EtcdRevision { etcd: name.clone(), revision: *revision }
 }
 
-/// Returns the keys that values need, in `snapshot` or otherwise in every etcd that is declared, with the snapshot if
-/// one was read. Returns `None` if neither is given.
+/// Returns the keys that values need: the values in `snapshot`, otherwise those in every declared etcd. Also returns
+/// the snapshot, if one was read. Returns `None` if neither a snapshot nor an etcd is given.
 ///
 /// # Errors
 /// When one of them cannot be read, or not whole.
@@ -129,14 +129,14 @@ pub(super) fn keys(
     Ok(Some(ScannedNeeds { keys, snapshot: None }))
 }
 
-/// Returns the snapshot as the ledger names it.
+/// Returns the snapshot in the form in which the ledger lists it.
 fn read_snapshot_of(needs: &SnapshotNeeds, file: &Path) -> Option<ReadSnapshot> {
     let sha256 = hex_array(&needs.source.digest.as_ref()?.sha256).map(Digest)?;
     let file = std::path::absolute(file).map_or_else(|_| file.display().to_string(), |path| path.display().to_string());
     Some(ReadSnapshot { sha256, revision: needs.source.revision, file })
 }
 
-/// Returns the needed keys, if it is certain that these are all.
+/// Returns the needed keys, if the list is certainly complete.
 fn whole_needs(needs: &NeededKeys) -> Result<Vec<NeededKey>, Failure> {
     needs.check_complete().map_err(|doubts| {
         let message = format!("it is not certain which keys are needed: {doubts}");
@@ -156,7 +156,8 @@ fn whole_needs(needs: &NeededKeys) -> Result<Vec<NeededKey>, Failure> {
     Ok(needs.iter().map(needed).collect())
 }
 
-/// Reads a snapshot, and returns what opens its values. Objects that the API server keeps in other etcds are not in it.
+/// Reads a snapshot, and returns the keys that open its values. The snapshot does not contain objects that the API
+/// server keeps in other etcds.
 ///
 /// # Errors
 /// When it cannot be read at all.

@@ -1,6 +1,6 @@
 //! Takes the place of `progress` if claviger is built without that feature: a scan is silent until it ends.
 
-/// Shows nothing.
+/// The stand-in for the meter of a scan, which shows nothing.
 pub(super) struct Meter;
 
 impl Meter {

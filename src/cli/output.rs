@@ -16,7 +16,7 @@ use crate::telemetry::escape;
 #[cfg(any(feature = "recover", feature = "reencrypt"))]
 use {super::failure::Failure, crate::audit};
 
-/// Standard output that is closed or full.
+/// The error for a standard output that is closed or full.
 #[derive(Debug, thiserror::Error)]
 #[error("writing to standard output: {0}")]
 pub(super) struct OutputError(#[from] io::Error);
@@ -39,13 +39,13 @@ pub(super) fn audit_to_stderr(event: &audit::Event<'_>) -> Result<(), Failure> {
     io::stderr().write_all(&audit::line(event)).map_err(unwritten)
 }
 
-/// Ends a command that changed the keyring. As [`end`].
+/// Ends a command that has changed the keyring, as [`end`] does.
 pub(super) fn end_change(printed: Result<(), OutputError>, global: &Global) -> Exit {
     end(printed, "to see the keyring as it is now: claviger status", global)
 }
 
-/// Ends a command whose work is done. If its report cannot be printed, a warning says so on standard error, with
-/// `hint`. The exit code stays 0, because a failure would mean that nothing was changed.
+/// Ends a command that has done its work. If its report cannot be printed, prints a warning with `hint` on standard
+/// error. The exit code stays 0, because a failure would mean that nothing was changed.
 pub(super) fn end(printed: Result<(), OutputError>, hint: &str, global: &Global) -> Exit {
     if let Err(error) = printed {
         warn(&format!("all is done, but the report could not be printed: {error}"), hint, global);
@@ -80,7 +80,7 @@ pub(super) fn text_line(line: &str) -> Result<(), OutputError> {
     text(&format!("{}\n", escape::page(line)))
 }
 
-/// Prints the most important line, in colour on a terminal, and an empty line below it.
+/// Prints the headline, in colour on a terminal, and an empty line below it.
 ///
 /// # Errors
 /// When standard output is closed or full.
@@ -92,7 +92,7 @@ pub(super) fn headline(line: &str, is_good: bool) -> Result<(), OutputError> {
     Ok(out.flush()?)
 }
 
-/// Prints text as it is.
+/// Prints text without changing it.
 ///
 /// # Errors
 /// When standard output is closed or full.
@@ -100,7 +100,7 @@ pub(super) fn text(text: &str) -> Result<(), OutputError> {
     bytes(text.as_bytes())
 }
 
-/// Prints bytes as they are.
+/// Prints bytes without changing them.
 ///
 /// # Errors
 /// When standard output is closed or full.
@@ -110,7 +110,7 @@ pub(super) fn bytes(bytes: &[u8]) -> Result<(), OutputError> {
     Ok(out.flush()?)
 }
 
-/// Prints what the operator should do next, with the flags of this command in each command. Prints nothing with
+/// Prints the next step for the operator, and adds the flags of this command to each command in it. Prints nothing with
 /// `--quiet` or JSON.
 ///
 /// # Errors
@@ -119,7 +119,7 @@ pub(super) fn advice(text: &str, global: &Global) -> Result<(), OutputError> {
     if global.is_for_people() { text_line(&global.given.repeat_in(text)) } else { Ok(()) }
 }
 
-/// What is said before the API servers are counted, because it takes a while.
+/// The line that is printed before the API servers are counted, because counting takes a while.
 #[cfg(feature = "scan")]
 pub(super) const COUNTING: &str = "counting the API servers, which takes up to 30 s";
 
@@ -141,7 +141,7 @@ pub(super) fn json_aside(value: &impl Serialize) {
     }
 }
 
-/// Prints text in the place of everything on the terminal. Without a terminal, it prints below the earlier text.
+/// Replaces everything on the terminal by `page`. Without a terminal, prints `page` below the earlier text.
 ///
 /// # Errors
 /// When standard output is closed or full.
@@ -150,7 +150,7 @@ pub(super) fn screen(page: &str) -> Result<(), OutputError> {
     text(&format!("{clear}{}\n", escape::page(page)))
 }
 
-/// Makes a table without lines, as kubectl prints them.
+/// Makes a table without ruled lines, as kubectl prints them.
 pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let rows = rows.into_iter().map(|row| row.iter().map(|cell| escape::line(cell)).collect());
     let rows: Vec<Vec<String>> = iter::once(head.iter().map(|cell| (*cell).to_owned()).collect()).chain(rows).collect();

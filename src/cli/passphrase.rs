@@ -19,10 +19,10 @@ use crate::{
 
 use super::failure::{self, Exit, Failure};
 
-/// Longer than any passphrase.
+/// The greatest number of bytes that are read, which is more than any passphrase has.
 const LIMIT: usize = 2 * Passphrase::MAX;
 
-/// Where passphrases come from.
+/// The source of passphrases.
 #[derive(Debug)]
 enum PassphraseSource {
     /// A file that can be read again each time.
@@ -64,7 +64,7 @@ impl Passphrases for PassphraseSource {
     }
 }
 
-/// Returns what a command opens slots with.
+/// Returns the secrets with which a command opens slots.
 ///
 /// # Errors
 /// When a given passphrase cannot be read, or is not allowed.
@@ -76,7 +76,8 @@ pub(super) fn means(config: &Config) -> Result<Means, Failure> {
     })
 }
 
-/// Returns the same for a daemon. It asks before it gives up the terminal, and only if nothing else opens its keyring.
+/// Returns the secrets with which a daemon opens slots. If nothing else opens its keyring, it asks for a passphrase
+/// before it gives up the terminal.
 ///
 /// # Errors
 /// As [`means`].
@@ -95,7 +96,7 @@ pub(super) fn means_of_daemon(config: &Config, dir: Option<&Dir>) -> Result<Mean
     Ok(Means::new(Means::credentials_directory(), Box::new(source)))
 }
 
-/// Reads a new passphrase from a file, or asks for it twice.
+/// Reads a new passphrase from a file, or asks for it twice on the terminal.
 ///
 /// # Errors
 /// When it cannot be read, is too short or too long, or was typed differently the second time.
@@ -120,7 +121,7 @@ pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
     Passphrase::choose(&bytes).map_err(|error| refused(&error).with_any_hint(longer(&error)))
 }
 
-/// Returns what to do about a new passphrase that is not long enough.
+/// Returns the hint for a new passphrase that is too short.
 fn longer(error: &PassphraseError) -> Option<String> {
     let is_short = matches!(error, PassphraseError::Empty | PassphraseError::TooShort);
     is_short.then(|| {
@@ -140,7 +141,7 @@ fn source(file: Option<&Path>) -> Result<Option<PassphraseSource>, Failure> {
     }
 }
 
-/// Whether a path is standard input or a descriptor, which can be read only once.
+/// Whether the path is standard input or a descriptor, which can be read only once.
 fn is_read_once(path: &Path) -> bool {
     path == Path::new("-") || is_passed_on(path)
 }
@@ -172,7 +173,7 @@ fn read_bytes(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 fn read_limited(reader: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    // The buffer is as large as needed from the start: a buffer that grows leaves copies in memory.
+    // The buffer has its full size from the start: a buffer that grows leaves copies in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LIMIT));
     reader.take(LIMIT as u64).read_to_end(&mut bytes)?;
     Ok(bytes)

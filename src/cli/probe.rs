@@ -21,7 +21,7 @@ use crate::{
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks the plugin how it is, from a thread that runs no event loop.
+/// Asks the plugin for its health and report, from a thread without an event loop.
 ///
 /// # Errors
 /// When it does not answer.
@@ -29,7 +29,7 @@ pub(super) fn probe_plugin(runtime: &Runtime, config: &Config) -> Result<ProbeAn
     runtime.block_on(ask_plugin(config))
 }
 
-/// Asks the plugin how it is.
+/// Asks the plugin for its health and report.
 ///
 /// # Errors
 /// When it does not answer.
@@ -37,7 +37,7 @@ pub(super) async fn ask_plugin(config: &Config) -> Result<ProbeAnswer, ProbeErro
     probe(&config.socket, owner(config), TIMEOUT).await
 }
 
-/// Asks the plugin how it is, and to open a canary under the key `key_id`.
+/// Asks the plugin for its health and report, and to open a canary under the key `key_id`.
 ///
 /// # Errors
 /// When it does not answer.
@@ -46,7 +46,7 @@ pub(super) async fn ask_canary(config: &Config, key_id: &str, canary: &[u8]) -> 
     probe_with(&config.socket, owner(config), Some((key_id, canary)), TIMEOUT).await
 }
 
-/// Looks for a plugin that runs, at the configured socket and nowhere else.
+/// Looks for a running plugin, at the configured socket and nowhere else.
 ///
 /// # Errors
 /// When this process cannot ask at all.
@@ -64,8 +64,8 @@ pub(super) fn find_plugin(config: &Config) -> Result<PluginSearch, Failure> {
     })
 }
 
-/// Warns that `what` needs the plugin, if nobody listens at its socket, and names the command that starts one. Returns
-/// whether it has warned.
+/// Warns that `what` needs the plugin, if nobody listens at its socket, and names the command that starts a plugin.
+/// Returns whether it has warned.
 #[cfg(feature = "scan")]
 pub(super) fn warn_if_absent(
     what: &str,
@@ -80,9 +80,9 @@ pub(super) fn warn_if_absent(
     true
 }
 
-/// Returns who may listen at the socket, besides root and this user: the owner of the state directory. Without a state
-/// directory, or if root owns it, returns the owner of the socket's directory, because that user controls the socket
-/// anyway.
+/// Returns the user who may listen at the socket, besides root and this user: the owner of the state directory. Without
+/// a state directory, or if root owns it, returns the owner of the socket's directory, because that user controls the
+/// socket anyway.
 fn owner(config: &Config) -> Option<u32> {
     let owner_of = |path: &Path| fs::metadata(path).ok().map(|found| found.uid());
     owner_of(&config.state_dir).filter(|owner| *owner != 0).or_else(|| match &config.socket {

@@ -8,13 +8,13 @@ use std::{
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-/// The time between two lines, where there is no terminal. A shorter scan prints none.
+/// The time between two lines if there is no terminal. A shorter scan prints no lines.
 const LINES: Duration = Duration::from_secs(10);
 
 const BYTES: &str = "{bar:30} {percent:>3} %  {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
 const OBJECTS: &str = "{bar:30} {percent:>3} %  {human_pos} of {objects}, {rate}, {eta} left";
 
-/// Shows a bar, lines, or nothing.
+/// The meter of a scan: a bar, lines, or nothing.
 pub(super) struct Meter {
     bar: ProgressBar,
     lines: Option<MeterLines>,
@@ -26,16 +26,16 @@ struct MeterLines {
     show: ShowAmounts,
 }
 
-/// Shows how much is done, and of how much.
+/// A function that formats the amount done and the total.
 type ShowAmounts = fn(u64, u64) -> String;
 
 impl Meter {
-    /// Measures a file of `length` bytes.
+    /// Makes a meter for a file of `length` bytes.
     pub(super) fn bytes(is_shown: bool, length: u64) -> Self {
         Self::new(is_shown, length, BYTES, |done, length| format!("{} of {}", HumanBytes(done), HumanBytes(length)))
     }
 
-    /// Measures objects, whose number is not known yet.
+    /// Makes a meter for objects, whose number is not known yet.
     pub(super) fn objects(is_shown: bool) -> Self {
         Self::new(is_shown, 0, OBJECTS, |done, length| format!("{} of {}", HumanCount(done), objects(length)))
     }
@@ -45,7 +45,7 @@ impl Meter {
         let target = if is_shown && is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(length), target);
         if let Ok(style) = ProgressStyle::with_template(template) {
-            // Writing to the bar's text does not fail.
+            // Writing to the text of the bar cannot fail.
             let style = style.with_key("objects", |state: &ProgressState, text: &mut dyn fmt::Write| {
                 let _ = text.write_str(&objects(state.len().unwrap_or(0)));
             });
@@ -57,15 +57,14 @@ impl Meter {
         Self { bar, lines }
     }
 
-    /// Shows that `done` of `of` equal parts of a file are done, as bytes of the file.
+    /// Shows that `done` of `of` equal parts of a file are done, converted to bytes of the file.
     pub(super) fn share(&mut self, done: u64, of: u64) {
         let bytes = self.bar.length().unwrap_or(0);
         let done = u128::from(bytes) * u128::from(done) / u128::from(of.max(1));
         self.at(u64::try_from(done).unwrap_or(bytes));
     }
 
-    /// Shows how much is done. It may be less than before: a file in which a key was counted twice is read again from
-    /// its beginning.
+    /// Shows the amount done. It may fall: a file in which a key was counted twice is read again from its beginning.
     pub(super) fn at(&mut self, done: u64) {
         if done < self.bar.position() {
             self.bar.reset();
@@ -91,7 +90,7 @@ fn objects(count: u64) -> String {
     if count == 1 { "1 object".to_owned() } else { format!("{} objects", HumanCount(count)) }
 }
 
-/// Returns a rate with commas between thousands, as in `62,002/s`, or says that it is a slow one.
+/// Returns a rate with commas between thousands, as in `62,002/s`, or the words for a very low rate.
 fn rate(per_second: f64) -> String {
     #[allow(
         clippy::cast_possible_truncation,

@@ -66,7 +66,7 @@ pub(super) fn man(args: &ManArgs, claviger: Command, global: &Global) -> Result<
         return write_all(&pages, directory, global);
     }
     let page = pages.get(&page_name(&args.command)).ok_or_else(|| {
-        // As they are typed. The name of a page has hyphens for spaces.
+        // The words are in the form in which people type them. The name of a page has hyphens for spaces.
         let names = pages.values().filter_map(|page| page.get_bin_name()?.strip_prefix("claviger "));
         let mut commands: Vec<&str> = names.collect();
         commands.sort_unstable();
@@ -77,7 +77,7 @@ pub(super) fn man(args: &ManArgs, claviger: Command, global: &Global) -> Result<
     Ok(Exit::Done)
 }
 
-/// Returns the name of the page about a command. The command may be given in one word, as in `man 'key promote'`, or by
+/// Returns the name of the page about a command. The command may be given as one word, as in `man 'key promote'`, or by
 /// the name of its page, as other pages refer to it.
 fn page_name(command: &[String]) -> String {
     let command = command.join(" ");
@@ -102,7 +102,7 @@ fn write_all(pages: &BTreeMap<String, Command>, directory: &Path, global: &Globa
     Ok(Exit::Done)
 }
 
-/// Returns what to do about a directory that cannot be made or written to.
+/// Returns the hint for a directory that cannot be made or written to.
 fn hint(error: &io::Error) -> Option<String> {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -120,7 +120,7 @@ fn hint(error: &io::Error) -> Option<String> {
 /// Returns every command by the name of its page, such as `claviger-key-promote`.
 fn pages(claviger: Command) -> BTreeMap<String, Command> {
     let mut claviger = without_help(claviger);
-    // Names the commands in commands.
+    // Gives every subcommand its full name.
     claviger.build();
     let mut pages = BTreeMap::new();
     let mut rest = vec![claviger];
@@ -138,7 +138,7 @@ fn without_help(command: Command) -> Command {
 
 fn roff(page: &Command) -> Vec<u8> {
     let mut text = Vec::new();
-    // Writing to memory does not fail.
+    // Writing to memory cannot fail.
     let _ = Man::new(page.clone()).source(concat!("claviger ", env!("CARGO_PKG_VERSION"))).render(&mut text);
     text
 }
@@ -194,7 +194,8 @@ mod tests {
         )
     }
 
-    /// Returns a table of the arguments and options of a command: of those that every command has, or of the others.
+    /// Returns a table of the arguments and options of a command: only those that every command has, or only the
+    /// others.
     fn options(page: &Command, of_every: bool) -> String {
         let shown = |arg: &&Arg| {
             let of_clap = ["help", "version"].contains(&arg.get_id().as_str());
@@ -223,7 +224,7 @@ mod tests {
         page.get_bin_name().unwrap_or(page.get_name()).to_owned()
     }
 
-    /// Returns one line, with nothing in it that would end a cell of the table or begin a tag.
+    /// Returns the text on one line, escaped so that it neither ends a cell of the table nor begins a tag.
     fn cell(text: &str) -> String {
         text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "&lt;")
     }

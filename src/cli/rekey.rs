@@ -47,7 +47,7 @@ struct RekeyReport {
 pub(super) fn run(args: RekeyArgs, global: &Global) -> Result<Exit, Failure> {
     let site = Site::find(args.keyring.settings(), global)?;
     let opened = site.open()?;
-    // A rekey that was interrupted goes on: whatever it voids is void already.
+    // A rekey that was interrupted continues: the plan of the rotation is void already.
     if !args.despite_rotation && !opened.is_being_rekeyed() {
         check_rekey(&site, &opened)?;
     }

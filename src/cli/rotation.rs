@@ -11,11 +11,11 @@ use super::{
     failure::{Exit, Failure},
 };
 
-/// What ends the sentence before another way out.
+/// The words in a hint before another way to continue.
 const FINISH: &str = if cfg!(feature = "reencrypt") { "finish it: claviger rotate; or " } else { "" };
 
-/// Refuses to promote another key than the one of a rotation that is unfinished. Leaves a key that cannot be promoted
-/// at all to its own refusal.
+/// Refuses to promote a key while a rotation to another key is unfinished. Does not refuse a key that cannot be
+/// promoted anyway: the promotion itself does.
 ///
 /// # Errors
 /// When such a rotation is unfinished, or its plan cannot be read.
@@ -30,7 +30,7 @@ pub(super) fn check_promotion(site: &Site, opened: &Opened, key_id: KeyId) -> Re
     Err(Failure::new(Exit::Refused, &message, hint))
 }
 
-/// Refuses to replace the root key while a rotation is unfinished, because that voids the plan.
+/// Refuses to replace the root key while a rotation is unfinished, because that would void the plan.
 ///
 /// # Errors
 /// When a rotation is unfinished, or its plan cannot be read.
@@ -41,7 +41,7 @@ pub(super) fn check_rekey(site: &Site, opened: &Opened) -> Result<(), Failure> {
     Err(Failure::new(Exit::Refused, &message, hint))
 }
 
-/// Returns the plan of a rotation that is unfinished. A plan that a rekey has voided does not count.
+/// Returns the plan of an unfinished rotation. A plan that a rekey has voided does not count.
 fn unfinished(site: &Site, opened: &Opened) -> Result<Option<RotationPlan>, Failure> {
     let plan = match keeper::load_plan(&site.dir, opened) {
         Err(LoadPlanError::Refused(ReadPlanError::OtherRootKey)) => None,

@@ -4,7 +4,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::failure::{Exit, Failure};
 
-/// Starts an event loop on this thread alone.
+/// Starts an event loop that uses only this thread.
 ///
 /// # Errors
 /// When the system refuses what it needs.

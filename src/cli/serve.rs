@@ -93,24 +93,26 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     if config.without.contains(&Layer::MemfdSecret) {
         Protection::choose_locked();
     }
-    // Only asks which slots there are. The daemon opens the directory itself, and reports why it cannot.
+    // This only finds out which slots there are. The daemon opens the directory itself, and reports why it cannot.
     let dir = Dir::open(&config.state_dir, Privacy::Private).ok();
     if args.take_over {
         check_taken_over(&config, dir.as_ref())?;
     }
     let means = passphrase::means_of_daemon(&config, dir.as_ref())?;
-    // Before the log's thread starts: the rules are for this thread and those that it starts.
+    // Restricts the files before the thread of the log starts: the rules hold for this thread and the threads that it
+    // starts.
     let files = restrict_files(&config);
     let reaching = global.given.reaching(&config);
     telemetry::advice::complete(|advice| reaching.repeat_in(advice).into_owned());
     let _log = telemetry::start(config.log_level, global.output == Format::Json);
-    // One thread: compared with two workers, it serves more calls and takes less of the machine.
+    // The daemon uses one thread: compared with two workers, it serves more calls and uses less of the machine.
     let ended = event_loop()?.block_on(daemon::run(&config, means, args.expect, args.take_over, &files));
     ended.map_err(|error| failed(error, &config, dir.as_ref()))?;
     Ok(Exit::Done)
 }
 
-/// Returns the failure of the daemon. If a plugin of another keyring holds the socket, it is not to be taken over.
+/// Returns the failure of the daemon. If a plugin with another keyring holds the socket, the hint does not suggest to
+/// take it over.
 fn failed(error: DaemonError, config: &Config, dir: Option<&Dir>) -> Failure {
     let is_held = matches!(&error, DaemonError::Socket(SocketError::Held(_)));
     let failure = Failure::from(error);
@@ -123,16 +125,17 @@ fn failed(error: DaemonError, config: &Config, dir: Option<&Dir>) -> Failure {
     )
 }
 
-/// Refuses to replace a plugin of another keyring: API servers could read nothing that is encrypted. A plugin that does
-/// not answer may be replaced, because that may be the reason to do it. The daemon says whether the keyring here opens.
+/// Refuses to replace a plugin that serves another keyring, because API servers could then read nothing that is
+/// encrypted. A plugin that does not answer may be replaced, because that may be the reason for the take-over. The
+/// daemon reports whether the keyring here opens.
 fn check_taken_over(config: &Config, dir: Option<&Dir>) -> Result<(), Failure> {
     let Some(Ok(ours)) = dir.map(keeper::uuid_of) else { return Ok(()) };
     let search = find_plugin(config)?;
     search.plugin().map_or(Ok(()), |plugin| Ok(plugin.check_taken_over(&ours.to_hex())?))
 }
 
-/// Gives up the files that a daemon of this configuration does not need. Returns `None` if the operator switched this
-/// off.
+/// Restricts the process to the files that a daemon with this configuration needs. Returns `None` if the operator
+/// switched this layer off.
 fn restrict_files(config: &Config) -> Result<Option<Restricted>, FilesError> {
     if config.without.contains(&Layer::Landlock) { Ok(None) } else { hardening::restrict(&needs(config)).map(Some) }
 }

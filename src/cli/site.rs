@@ -10,7 +10,7 @@ use crate::{
     root::Means,
 };
 
-/// The keyring that a command is about.
+/// The state directory of a command, with its configuration and the secrets that open its slots.
 pub(super) struct Site {
     pub(super) config: Config,
     pub(super) dir: Dir,
@@ -18,7 +18,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Opens the configured state directory, and finds what opens its slots.
+    /// Opens the configured state directory, and reads the secrets that open its slots.
     ///
     /// # Errors
     /// When the configuration is invalid, the directory is not safe, or a passphrase cannot be read.
@@ -26,7 +26,7 @@ impl Site {
         Self::of(global.config(settings)?)
     }
 
-    /// Opens the state directory of `config`. As [`find`](Self::find).
+    /// Opens the state directory of `config`, as [`find`](Self::find) does.
     ///
     /// # Errors
     /// When the directory is not safe, or a passphrase cannot be read.
@@ -45,13 +45,13 @@ impl Site {
     }
 }
 
-/// Whether there is a keyring in the directory.
+/// Whether the directory contains a keyring.
 ///
 /// # Errors
 /// When this cannot be found out.
 pub(super) fn holds_keyring(state_dir: &Path) -> Result<bool, Failure> {
     match Dir::open(state_dir, Privacy::Private).and_then(|dir| keeper::is_set_up(&dir)) {
-        // If something is wrong with it, the code that uses it reports that.
+        // If the directory has another fault, the code that uses it reports that.
         Err(DurableError::Missing(_)) => Ok(false),
         outcome => Ok(outcome.map_err(OpenError::StateDir)?),
     }

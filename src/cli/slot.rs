@@ -275,7 +275,7 @@ fn test(name: Option<&str>, keyring: KeyringArgs, global: &Global) -> Result<Exi
     Ok(if all_open { Exit::Done } else { Exit::Found })
 }
 
-/// Returns what mends the key file of a slot, if it exists and has the wrong mode or owner.
+/// Returns the command that repairs the key file of a slot, if the file exists and has the wrong mode or owner.
 fn mend(error: &RootError) -> Option<String> {
     let RootError::NoSlotOpens(reasons) = error else { return None };
     let of_file = reasons.iter().find_map(|(_, error)| match error {
@@ -285,7 +285,7 @@ fn mend(error: &RootError) -> Option<String> {
     of_file.filter(|explanation| explanation.exit == Exit::Refused)?.hint
 }
 
-/// Returns the reason without the slot's name, which the table shows already.
+/// Returns the reason without the name of the slot, because the table shows the name already.
 fn reason(error: &RootError) -> String {
     match error {
         RootError::NoSlotOpens(reasons) => reasons.iter().map(|(_, error)| error.to_string()).collect(),

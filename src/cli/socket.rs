@@ -5,11 +5,10 @@ use std::path::Path;
 use super::given::quoted;
 use crate::listen::{Address, SocketError};
 
-/// The forms of an address.
+/// The forms of the address of a socket.
 pub(super) const ADDRESS: &str = "--socket /run/claviger/kms.sock, or --socket @claviger";
 
-/// Returns what to write instead of an address that is not valid. A mere name may be meant as a file here or as an
-/// abstract socket.
+/// Returns the hint for an address that is not valid. A bare name may mean a file here or an abstract socket.
 pub(super) fn address(wrong: &str) -> String {
     let is_name = wrong.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     if wrong.is_empty() || !is_name {
@@ -20,12 +19,12 @@ pub(super) fn address(wrong: &str) -> String {
     )
 }
 
-/// Returns what an operator can do about it, if that is known.
+/// Returns the hint for the error, if there is one.
 pub(super) fn hint(error: &SocketError) -> Option<String> {
     Some(match error {
         SocketError::NotADirectory(_) | SocketError::Occupied(_) => "move it away, or give another --socket".to_owned(),
         SocketError::Missing(path) => own_directory(path),
-        // Others may use a directory that exists, so none of these commands changes it before that is known.
+        // Others may use a directory that exists, so the hint suggests a new directory instead of changing that one.
         SocketError::System(_) | SocketError::Ancestor(_) => another_directory(),
         SocketError::Writable { path, .. } => {
             format!("if only claviger uses it: chmod go-w {}; otherwise {}", quoted(path), another_directory())
@@ -59,7 +58,7 @@ pub(super) fn hint(error: &SocketError) -> Option<String> {
     })
 }
 
-/// Says how to make a directory that nobody uses yet. A plugin that runs may use the usual one.
+/// Returns the hint to make a directory that nobody uses yet. A running plugin may use the usual directory.
 fn another_directory() -> String {
     let make = own_directory(Path::new("/run/NEW"));
     format!("give the socket a directory of its own: {make}, and --socket /run/NEW/kms.sock")

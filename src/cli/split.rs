@@ -31,7 +31,7 @@ struct SplitReport {
     recipient: String,
     threshold: u8,
     shares: Vec<PathBuf>,
-    /// Sets whose shares the directory had before.
+    /// The sets whose shares were in the directory before.
     earlier_sets: Vec<String>,
 }
 
@@ -81,10 +81,10 @@ fn earlier_sets(directory: &Path) -> Vec<String> {
     sets.into_iter().collect()
 }
 
-/// Begins the name of each file with a share.
+/// The prefix of the file name of a share.
 const PREFIX: &str = "claviger-share-";
 
-/// Proves that the shares work: puts them together, reading each as it will be read.
+/// Proves that the shares work: parses each share from its text, and combines them.
 fn prove(shares: &[Share], threshold: u8, recipient: &Recipient) -> Result<(), Failure> {
     for first in 0..shares.len() {
         let mut lines = Zeroizing::new(String::with_capacity(shares.len() * 256));
@@ -100,7 +100,7 @@ fn prove(shares: &[Share], threshold: u8, recipient: &Recipient) -> Result<(), F
     Ok(())
 }
 
-/// Returns the text of a share's file, which can also be printed on paper.
+/// Returns the text of the file of a share, which can also be printed on paper.
 fn text(share: &Share, threshold: u8, count: u8, recipient: &Recipient) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(1024));
     let number = share.number();
@@ -134,7 +134,7 @@ fn print(report: &SplitReport, global: &Global) -> Result<(), OutputError> {
     output::advice(&next(shares, *threshold), global)
 }
 
-/// Says what becomes of the sets that were there before.
+/// Returns the note about the sets whose shares were in the directory before.
 fn beside(sets: &[String]) -> Option<String> {
     (!sets.is_empty()).then(|| {
         format!(

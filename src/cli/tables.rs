@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::output;
 use crate::keyring::{Entry, Keyring};
 
-/// One key or tomb, in JSON and in text.
+/// The row of one key or tomb, in JSON and in text.
 #[derive(Serialize)]
 pub(super) struct KeyRow {
     key_id: String,
@@ -51,24 +51,24 @@ pub(super) fn key_row(entry: &Entry) -> KeyRow {
     }
 }
 
-/// How a table shows keys. No layout cuts a key_id, because some commands have to be given all of it.
+/// The layout of a table of keys. No layout cuts a key_id, because some commands need the whole key_id.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum KeyLayout {
-    /// With the times when the key was made and when it was promoted.
+    /// Shows the times when the key was made and promoted.
     Times,
-    /// With the dates of both.
+    /// Shows only the dates of both.
     Dates,
-    /// With the date when it was promoted.
+    /// Shows only the date of the promotion.
     Promotion,
-    /// Below the key_id.
+    /// Shows each key in several lines, below its key_id.
     Stacked,
 }
 
-/// From the widest to the narrowest.
+/// The layouts, from the widest to the narrowest.
 const KEY_LAYOUTS: [KeyLayout; 4] = [KeyLayout::Times, KeyLayout::Dates, KeyLayout::Promotion, KeyLayout::Stacked];
 
-/// Returns the rows as a table for people, of at most `width` columns, unless a key_id is longer. `unwrapped` says how
-/// many seeds each key has unwrapped in a running plugin, if that is known.
+/// Returns the rows as a table for people, of at most `width` columns, unless a key_id is longer. `unwrapped` contains
+/// the number of seeds that each key has unwrapped in a running plugin, if it is known.
 pub(super) fn fitting_key_table(
     rows: &[KeyRow],
     unwrapped: Option<&BTreeMap<String, u64>>,
@@ -118,13 +118,13 @@ fn unwraps(row: &KeyRow, unwrapped: &BTreeMap<String, u64>) -> u64 {
     unwrapped.get(&row.key_id).copied().unwrap_or(0)
 }
 
-/// Returns the date of a time.
+/// Returns the date in an RFC 3339 time.
 pub(super) fn date(time: &str) -> &str {
     time.split('T').next().unwrap_or_default()
 }
 
-/// Returns the first table that has at most `width` columns of characters, or else the last one. Without a width,
-/// returns the first one: what is written to a file is never cut.
+/// Returns the first of `tables` that has at most `width` columns of characters, or else the last one. Without a width,
+/// returns the first one: a table in a file is never cut.
 pub(super) fn fitting<const N: usize>(width: Option<usize>, tables: [impl Fn() -> String; N]) -> String {
     let mut made = String::new();
     for table in tables {
@@ -137,13 +137,14 @@ pub(super) fn fitting<const N: usize>(width: Option<usize>, tables: [impl Fn() -
     made
 }
 
-/// Returns how many columns the terminal has. Returns `None` if standard output is no terminal, or if it does not say.
+/// Returns the width of the terminal in characters. Returns `None` if standard output is no terminal, or if the
+/// terminal does not report its width.
 pub(super) fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
-/// Returns the beginning of a key_id. It is enough to tell the keys of one keyring apart.
+/// Returns the beginning of a key_id. It is enough to distinguish the keys of one keyring.
 pub(super) fn short_key_id(key_id: &str) -> String {
     let end = key_id.find('-').map_or(0, |dash| dash + 9);
     key_id.get(..end).filter(|_| end > 0).map_or_else(|| key_id.to_owned(), |start| format!("{start}…"))
@@ -171,7 +172,7 @@ pub(super) fn span(duration: Duration) -> String {
     }
 }
 
-/// Returns names as a sentence has them: `a`, `a and b`, or `a, b and c`.
+/// Returns names as a list in a sentence: `a`, `a and b`, or `a, b and c`.
 pub(super) fn all_of(names: &[String]) -> String {
     match names {
         [others @ .., before, last] if !others.is_empty() => format!("{}, {before} and {last}", others.join(", ")),

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Args, Default)]
 pub(super) struct EtcdArgs {}
 
-/// No flag shows which keys are needed.
+/// The arguments that show which keys are needed. This build has none.
 pub(super) type ProofArgs = EtcdArgs;
 
 impl EtcdArgs {
@@ -33,7 +33,7 @@ impl EtcdArgs {
     }
 }
 
-/// Says that nothing shows which keys are needed.
+/// Returns `None`: nothing shows which keys are needed.
 #[allow(clippy::unnecessary_wraps, reason = "a scan can fail")]
 pub(super) fn keys(_: &Config, _: Option<PathBuf>, _: &Global) -> Result<Option<ScannedNeeds>, Failure> {
     Ok(None)

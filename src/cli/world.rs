@@ -17,7 +17,7 @@ use crate::{
 /// The name of this node in messages.
 const HERE: &str = "this node";
 
-/// Returns what the planner has to know of the keyring.
+/// Returns the planner's view of the keyring.
 pub(super) fn record_now(opened: &Opened) -> RecordNow {
     let unbacked = opened.unbacked();
     let keys = opened.keyring.keys().map(|key| KeyNow {
@@ -33,15 +33,15 @@ pub(super) fn record_now(opened: &Opened) -> RecordNow {
     }
 }
 
-/// Returns this node if its plugin does not answer.
+/// Returns the planner's view of this node if its plugin does not answer.
 pub(super) fn silent_node() -> NodeNow {
     NodeNow { name: HERE.to_owned(), is_skipped: false, serves: None, connections: Vec::new() }
 }
 
-/// Returns what the planner has to know of this node. `canary` is the key under which the plugin has opened one.
+/// Returns the planner's view of this node. `canary` is the key under which the plugin has opened a canary.
 pub(super) fn node_now(answer: &ProbeAnswer, canary: Option<KeyId>, clock: &dyn RotationClock) -> NodeNow {
     let Some(report) = &answer.report else { return silent_node() };
-    // Only API servers call Status. One that is paused has called it, too.
+    // Only API servers call Status. A paused API server has called it, too.
     let api_servers = report.connections.iter().filter(|connection| connection.status_s.is_some());
     NodeNow {
         serves: served_now(&answer.key_id, report, canary, clock),
@@ -56,7 +56,7 @@ fn served_now(
     canary: Option<KeyId>,
     clock: &dyn RotationClock,
 ) -> Option<ServedNow> {
-    // After a take-over, the plugin before it may still serve.
+    // After a take-over, the earlier plugin may still serve.
     if report.alone == Some(false) {
         return None;
     }

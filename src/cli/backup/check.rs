@@ -46,22 +46,22 @@ struct CheckReport {
     destroyed_here: Option<Vec<String>>,
     /// Whether the keyring here follows from the record in the backup.
     follows: Option<bool>,
-    /// Whether the backup counts, so that its keys can be promoted.
+    /// Whether the ledger lists the backup, so that its keys can be promoted.
     listed: Option<bool>,
-    /// Why it does not count.
+    /// The reason why the ledger does not list the backup.
     not_listed_because: Option<String>,
-    /// The generation of the newest backup that counts.
+    /// The generation of the newest listed backup.
     #[serde(skip)]
     newest: Option<u64>,
 }
 
-/// What the keyring here says about a backup.
+/// The comparison of a backup with the keyring here.
 struct Compared {
     missing: Vec<KeyId>,
     additional: Additional,
     /// Whether the keyring here follows from the record in the backup.
     follows: bool,
-    /// The generation of the newest backup that counts, or why this one cannot be listed.
+    /// The generation of the newest listed backup, or the reason why this backup cannot be listed.
     listed: Result<Option<u64>, ListBackupError>,
 }
 
@@ -91,7 +91,7 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     let listed = listed.map(|opened| opened.newest_backup().ok().flatten().map(ListedBackup::generation));
     let follows = opened.may_descend_from(backup);
     let compared = Compared { missing, additional: opened.additional_in(backup), follows, listed };
-    // The backup opens, whether or not it is listed; so this is printed in any case.
+    // The backup opens, whether or not it is listed, so the report is printed in any case.
     let printed = print(backup, Some(&compared), file, global);
     if !follows {
         output::aside(
@@ -109,7 +109,7 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     Ok(if missing.is_empty() && follows { Exit::Done } else { Exit::Found })
 }
 
-/// Returns the keys of the keyring here that are not in its backup.
+/// Returns the keys of the keyring here that its backup lacks.
 fn missing(opened: &Opened, backup: &Backup) -> Result<Vec<KeyId>, Failure> {
     let other = |error| Failure::new(Exit::WrongKey, &error, "use a backup of the keyring here".to_owned());
     let missing = opened.missing_in(backup).map_err(other)?;
@@ -175,7 +175,7 @@ fn text(report: &CheckReport, file: &Path) -> String {
         .join("\n\n")
 }
 
-/// Says whether the backup counts from now on. `None` if there is no keyring here.
+/// Returns the line that says whether the backup counts from now on. `None` if there is no keyring here.
 fn counts(report: &CheckReport) -> Option<String> {
     let newest = match report.newest {
         Some(newest) if newest > report.generation => format!("; the newest one that counts is of generation {newest}"),
@@ -187,7 +187,7 @@ fn counts(report: &CheckReport) -> Option<String> {
     })
 }
 
-/// Says which keys only one of the two has.
+/// Returns lines about the keys that only the backup or only the keyring has.
 fn differences(report: &CheckReport, file: &Path) -> impl Iterator<Item = String> {
     let file = quoted(file);
     let missing = report.missing.iter().flatten();

@@ -38,11 +38,11 @@ struct CreateReport<'a> {
     recipients: &'a [String],
     keys: usize,
     expect: String,
-    /// Whether the backup counts, so that its keys can be promoted.
+    /// Whether the ledger lists the backup, so that its keys can be promoted.
     listed: bool,
-    /// Why it does not count.
+    /// The reason why the ledger does not list the backup.
     not_listed_because: Option<String>,
-    /// Whether `backup check` can list it.
+    /// Whether `backup check` can list the backup.
     #[serde(skip)]
     can_be_checked: bool,
 }
@@ -62,7 +62,7 @@ pub(super) fn run(file: &Path, recipients: &[String], keyring: KeyringArgs, glob
         print_bytes(&made, global).map_err(|error| not_whole(&error))?;
         return Ok(Exit::Done);
     }
-    // This comes before any line says that a backup is being made.
+    // The path is checked before any output says that a backup is being made.
     refuse_inside(file, &site.config.state_dir)?;
     check_export(file).map_err(|error| Failure::export(&error))?;
     let made = keeper::back_up(&site.dir, &site.means, recipients, now)?;
@@ -73,7 +73,7 @@ pub(super) fn run(file: &Path, recipients: &[String], keyring: KeyringArgs, glob
     }
     let under = made.opened.keyring.root_id();
     let listed = keeper::list_backup(&site.dir, &site.means, under, made.listed(Some(whole(file)), now));
-    // The backup is written, whether or not it can be listed; so this is printed first.
+    // The backup is written, whether or not it can be listed, so the report is printed first.
     let printed = print(&report(file, &made, listed.as_ref().err().map(ToString::to_string)), global);
     let done = output::end_change(printed, global);
     listed.map_err(|error| not_listed(error, "the backup is written"))?;
@@ -88,7 +88,7 @@ fn refuse_terminal() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses to print a backup that nobody receives. If standard output is closed, it is /dev/null for this process.
+/// Refuses to print a backup that nobody receives. If the process was started without standard output, it is /dev/null.
 fn refuse_nowhere() -> Result<(), Failure> {
     let null = Path::new("/dev/null").metadata().map(|found| found.rdev()).ok();
     let out = rustix::fs::fstat(io::stdout()).map(|found| found.st_rdev).ok();
@@ -99,7 +99,7 @@ fn refuse_nowhere() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns why a backup that was written does not count yet.
+/// Returns why the ledger does not list a backup that was written.
 fn doubt(file: &Path, made: &Made, site: &Site) -> Option<String> {
     if !made.is_for_proven_recipient() {
         return Some("no recipient of it is a recovery recipient of this keyring, so no identity was tried".to_owned());
@@ -113,12 +113,13 @@ fn print_bytes(made: &Made, global: &Global) -> Result<(), OutputError> {
     Ok(())
 }
 
-/// Returns the failure of a backup that was not printed whole. Unlike a report, a backup is never given up silently.
+/// Returns the failure of a backup that was only partly printed. A broken pipe ends a report silently, but never a
+/// backup.
 fn not_whole(error: &OutputError) -> Failure {
     Failure::new(Exit::Disk, error, "the backup is not whole: make it again".to_owned())
 }
 
-/// Returns the report of a backup that was written. `doubt` says why it does not count.
+/// Returns the report of a backup that was written. `doubt` is the reason why the ledger does not list it.
 fn report<'a>(file: &'a Path, made: &'a Made, doubt: Option<String>) -> CreateReport<'a> {
     let Made { recipients, opened, .. } = made;
     CreateReport {
@@ -166,7 +167,7 @@ fn next(report: &CreateReport<'_>) -> String {
         Some(_) if report.can_be_checked => {
             format!("test that it opens, so that it counts: claviger backup check {}", quoted(report.file))
         }
-        // The error that follows says what to mend first.
+        // The error that follows says what to repair first.
         Some(_) => return format!("\nnext:  {KEEP}"),
     };
     format!("\nnext:  {next}\n       {KEEP}")

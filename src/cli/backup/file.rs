@@ -14,8 +14,8 @@ use super::super::{
 };
 use crate::{config::Config, keeper, keyring::Keyring};
 
-/// Returns the failure of a command that found another keyring than `keyring`, which the backup `file` holds. If a
-/// plugin serves the keyring of the backup, the hint says so, because then the directory is the wrong one.
+/// Returns the failure of a command that expected `keyring`, which the backup `file` holds, and found another keyring.
+/// If a plugin serves the keyring of the backup, the hint says so, because then the directory is the wrong one.
 pub(super) fn served(failure: Failure, keyring: &Keyring, file: &Path, config: &Config) -> Failure {
     let search = find_plugin(config).ok();
     let plugin = search.as_ref().and_then(PluginSearch::plugin);
@@ -25,7 +25,7 @@ pub(super) fn served(failure: Failure, keyring: &Keyring, file: &Path, config: &
     }
 }
 
-/// Refuses to write a backup into the state directory, because both would be lost together. Follows links.
+/// Refuses to write a backup into the state directory, because both would be lost together. Links are followed.
 pub(super) fn refuse_inside(file: &Path, state_dir: &Path) -> Result<(), Failure> {
     let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
     // If the file does not exist yet, its directory counts. Links and names of descriptors are followed to the file.

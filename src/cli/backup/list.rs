@@ -25,22 +25,22 @@ struct ListReport {
     snapshots: Vec<SnapshotReport>,
     /// The keys that no listed backup contains.
     unbacked: Vec<String>,
-    /// Why the ledger cannot be used.
+    /// The reason why the ledger cannot be used.
     error: Option<String>,
-    /// The same, and what to do about it.
+    /// The same reason, with a hint.
     #[serde(skip)]
     advice: Option<String>,
-    /// The keys and tombs of the keyring here.
+    /// The key_ids of the keys and tombs of the keyring here.
     #[serde(skip)]
     here: Vec<String>,
-    /// The command that makes a backup.
+    /// The command that makes a backup of this keyring.
     #[serde(skip)]
     create: &'static str,
 }
 
 #[derive(Serialize)]
 struct ListedReport {
-    /// The SHA-256 of its record.
+    /// The SHA-256 of the backup's record, in hex.
     record: String,
     generation: u64,
     keys: Vec<String>,
@@ -51,16 +51,16 @@ struct ListedReport {
 
 #[derive(Serialize)]
 struct SnapshotReport {
-    /// The SHA-256 of its bytes.
+    /// The SHA-256 of the snapshot's bytes, in hex.
     sha256: String,
     revision: u64,
-    /// The keys of this keyring that it needs.
+    /// The keys of this keyring that the snapshot needs.
     keys: Vec<String>,
     checked: String,
     file: Option<String>,
 }
 
-/// Shows the backups that count, and the listed snapshots.
+/// Prints the listed backups and snapshots.
 ///
 /// # Errors
 /// When the keyring does not open.
@@ -133,21 +133,21 @@ fn snapshot_report(snapshot: &ListedSnapshot) -> SnapshotReport {
     }
 }
 
-/// How the tables show backups and snapshots. The ID is never cut, because `forget` takes it.
+/// The layout of the tables of backups and snapshots. The ID is never cut, because `forget` takes it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ListLayout {
-    /// With the times when a backup was written and checked.
+    /// Shows the times when a backup was written and checked.
     Times,
-    /// With the dates of both.
+    /// Shows only the dates.
     Dates,
-    /// Below the ID.
+    /// Shows each entry in several lines, below its ID.
     Stacked,
 }
 
-/// From the widest to the narrowest.
+/// The layouts, from the widest to the narrowest.
 const LAYOUTS: [ListLayout; 3] = [ListLayout::Times, ListLayout::Dates, ListLayout::Stacked];
 
-/// Returns the text for a terminal of `width` columns.
+/// Returns the tables for a terminal of `width` columns.
 fn text(report: &ListReport, width: Option<usize>) -> String {
     if let Some(advice) = &report.advice {
         return format!("the ledger was not read\n\n! {advice}");
@@ -194,7 +194,7 @@ fn fitted<const N: usize>(layout: ListLayout, head: &[&str; N], rows: impl Itera
     }
 }
 
-/// Shows a row in lines, which fit 60 columns, if the name of the file does.
+/// Shows an entry in several lines. They fit 60 columns, unless the path is longer.
 fn stacked(head: &[&str], row: &[String]) -> String {
     let below = head.iter().zip(row).skip(1).filter(|(_, cell)| *cell != "-");
     let below = below.map(|(head, cell)| format!("\n  {:<10}  {cell}", head.to_lowercase()));
@@ -216,7 +216,7 @@ fn id(digest: &str) -> String {
     digest.chars().take(ID_DIGITS).collect()
 }
 
-/// The key_ids of a list, and of the keyring, by their numbers.
+/// The key_ids in the list and in the keyring, by the numbers of the keys.
 struct KeyNames<'r>(BTreeMap<&'r str, BTreeSet<&'r str>>);
 
 impl<'r> KeyNames<'r> {
@@ -230,8 +230,8 @@ impl<'r> KeyNames<'r> {
         Self(names)
     }
 
-    /// Returns the numbers of keys, as in "k1 k2". Twins may have made keys of the same number: those are named in
-    /// full.
+    /// Returns the numbers of keys, as in "k1 k2". If forks have made two keys of the same number, returns their whole
+    /// key_ids.
     fn short(&self, keys: &'r [String]) -> String {
         let short = |key_id: &'r String| {
             let is_one = self.0.get(number(key_id)).is_none_or(|names| names.len() == 1);

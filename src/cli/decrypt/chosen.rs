@@ -25,7 +25,7 @@ pub(super) struct ChosenArgs {
 }
 
 impl ChosenArgs {
-    /// Returns the objects, as an audit event names them.
+    /// Returns the chosen objects, as an audit event names them.
     pub(super) fn described(&self) -> Vec<String> {
         if self.all {
             return vec!["everything".to_owned()];
@@ -35,7 +35,7 @@ impl ChosenArgs {
         self.objects.iter().cloned().chain(below).chain(resources).collect()
     }
 
-    /// Returns how a resource is named, if resources are chosen.
+    /// Returns a hint about the names of resources, if resources are chosen.
     pub(super) fn resource_hint(&self) -> Option<String> {
         let named = all_of(&self.resource);
         (!named.is_empty()).then(|| {
@@ -46,12 +46,12 @@ impl ChosenArgs {
         })
     }
 
-    /// Whether one object is named.
+    /// Whether exactly one object is named.
     pub(super) fn is_one(&self) -> bool {
         self.objects.len() == 1
     }
 
-    /// Returns the objects, below the prefix of `names`.
+    /// Returns the selection of objects below the prefix of `names`.
     pub(super) fn selection(&self, names: &Names) -> Selection {
         let key = |text: &String| match text.strip_prefix('/') {
             Some(_) => text.clone().into_bytes(),

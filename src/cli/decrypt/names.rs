@@ -5,16 +5,17 @@ use std::fmt::Write;
 
 use crate::{crypto::Digest, recover::OpenedObject};
 
-/// The most names of a path. The keys of Kubernetes have fewer slashes; anyone who can write to etcd can invent more.
+/// The greatest number of names in a path. The keys of Kubernetes have fewer slashes; anyone who can write to etcd can
+/// invent more.
 const DEPTH: usize = 8;
 
-/// The longest beginning of a name that is kept. With its end and `.yaml` it is shorter than 255 bytes, which is what
-/// file systems take.
+/// The length of the beginning of a long name that is kept. With its digest and `.yaml` the name is shorter than 255
+/// bytes, which is the limit of file systems.
 const KEPT: usize = 200;
 
 /// Returns the path for an object whose key begins with `prefix`: the segments of its key, with unusual bytes as `%`
-/// and two digits. A long name is cut, and ends in `~` and 32 digits of its SHA-256, so that two keys never have one
-/// name.
+/// and two digits. A long name is cut, and ends in `~` and 32 digits of its SHA-256, so that two keys never have the
+/// same name.
 pub(super) fn file_names(object: &OpenedObject, prefix: &str) -> Vec<String> {
     let path = object.key.strip_prefix(prefix).unwrap_or(&object.key);
     let mut names: Vec<String> = path.splitn(DEPTH, '/').map(name).collect();

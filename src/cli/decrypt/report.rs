@@ -7,26 +7,26 @@ use serde::Serialize;
 use super::super::{given::quoted, tables::counted};
 use crate::recover::{OpenValueError, OpenedObject, RecoverError, UnopenedObject};
 
-/// How many of the objects that were not opened are in the report for programs.
+/// The greatest number of objects in `failures`.
 const LISTED: usize = 1000;
 
-/// What was done.
+/// The report of `claviger decrypt`.
 #[derive(Debug, Serialize)]
 pub(super) struct DecryptReport {
     format: &'static str,
     from: Vec<String>,
     to: String,
-    /// How many objects were written.
+    /// The number of objects that were written.
     objects: u64,
-    /// How many of them no key authenticates.
+    /// The number of written objects that no key authenticates.
     unauthenticated: u64,
-    /// How many were chosen and not written.
+    /// The number of chosen objects that were not written.
     unopened: u64,
-    /// The first 1,000 of them.
+    /// The first 1,000 objects that were not written, with reasons.
     failures: Vec<UnopenedRow>,
-    /// The objects that were named and are not there.
+    /// The named objects that do not exist.
     missing: Vec<String>,
-    /// Why objects may be missing, or may be older than they should be.
+    /// The reasons why objects may be missing, or may be older than they should be.
     incomplete: Vec<String>,
     #[serde(skip)]
     hints: Hints,
@@ -38,7 +38,7 @@ struct UnopenedRow {
     reason: String,
 }
 
-/// What would open more.
+/// Whether a backup or an EncryptionConfiguration would open more objects.
 #[derive(Debug, Default)]
 struct Hints {
     needs_backup: bool,
@@ -68,7 +68,7 @@ impl DecryptReport {
         self.unauthenticated += objects.iter().filter(|object| !object.is_authentic).count() as u64;
     }
 
-    /// Notes an object that was not opened, and returns a line about it.
+    /// Notes an object that was not opened, and returns the line about it.
     pub(super) fn note(&mut self, unopened: &UnopenedObject) -> String {
         self.unopened += 1;
         match &unopened.error {
@@ -86,12 +86,12 @@ impl DecryptReport {
         line
     }
 
-    /// Adds what was named and is not there.
+    /// Notes that a named object does not exist.
     pub(super) fn miss(&mut self, key: String) {
         self.missing.push(key);
     }
 
-    /// Adds why something may be missing.
+    /// Adds reasons why objects may be missing.
     pub(super) fn doubt(&mut self, reasons: impl IntoIterator<Item = String>) {
         self.incomplete.extend(reasons);
     }
@@ -113,7 +113,7 @@ impl DecryptReport {
         self.objects == 0 && self.unopened == 0
     }
 
-    /// Returns one sentence, and what else has to be said, each on a line.
+    /// Returns the headline, and further lines.
     pub(super) fn text(&self) -> String {
         let none = if self.objects == 0 { ": nothing was written" } else { "" };
         let mut lines = vec![format!("{} decrypted to {}{none}", counted_u64(self.objects, "object"), self.to)];
@@ -129,8 +129,8 @@ impl DecryptReport {
         lines.join("\n")
     }
 
-    /// Returns what the operator can do about it. `state_dir` is the directory whose keyring was used, and `scan` the
-    /// command that lists the keys of all objects.
+    /// Returns the hints for the operator. `state_dir` is the directory whose keyring was used, and `scan` the command
+    /// that lists the keys of all objects.
     pub(super) fn advice(&self, state_dir: Option<&Path>, scan: &str) -> Vec<String> {
         let mut advice = Vec::new();
         if self.hints.needs_backup {
@@ -142,7 +142,7 @@ impl DecryptReport {
             let what = "to open values of aescbc, aesgcm and secretbox, give their keys: --encryption-config FILE";
             advice.push(what.to_owned());
         }
-        // If the prefix is wrong, the reason says which one is right.
+        // If the prefix is wrong, the reason in `incomplete` says which prefix is right.
         if (self.lacks_named() || self.is_empty()) && self.incomplete.is_empty() {
             advice.push(format!("to see the keys of all objects: {scan}"));
         }

@@ -80,8 +80,8 @@ fn places(args: &DecryptArgs, declared: &Declared) -> Result<Vec<ScanPlace>, Fai
     declared.places().ok_or_else(|| nowhere(&[]))
 }
 
-/// Returns the EncryptionConfiguration with the keys of other providers. That of this node says nothing about a
-/// snapshot.
+/// Returns the path of the EncryptionConfiguration that contains the keys of other providers. The one of this node is
+/// not used for a snapshot.
 fn encryption_config<'a>(args: &'a DecryptArgs, declared: &'a Declared) -> Option<&'a Path> {
     let of_node = declared.encryption_config.as_deref().filter(|_| args.snapshot.is_none());
     args.encryption_config.as_deref().or(of_node)
@@ -97,7 +97,7 @@ fn keys(at_hand: &AtHand, encryption_config: Option<&Path>) -> Result<ValueKeys,
     Ok(keys)
 }
 
-/// What is decrypted, and with what.
+/// The inputs of a decryption.
 struct Decryption<'a> {
     places: &'a [ScanPlace],
     names: Names,
@@ -130,7 +130,8 @@ impl Decryption<'_> {
         recovered.missing.iter().for_each(|key| report.miss(String::from_utf8_lossy(key).into_owned()));
         let prefix = String::from_utf8_lossy(summarizer.names().prefix()).into_owned();
         for (index, outcome) in outcomes.iter().enumerate() {
-            // Only the main etcd has to have something of everything. That the scan ended is no news if all was found.
+            // Only the main etcd has to have objects of every kind. If every named object was found, the scan ended on
+            // purpose.
             let reasons = if index == 0 { outcome.reasons(&prefix, false) } else { outcome.incomplete.clone() };
             let is_news = |reason: &Incomplete| {
                 !recovered.is_satisfied || *reason != Incomplete::Ended && !reason.is_wrong_prefix()
@@ -141,7 +142,8 @@ impl Decryption<'_> {
     }
 }
 
-/// Scans one place after the other, until the sink wants no more. If `keys` are named, nothing else is read of an etcd.
+/// Scans one place after the other, until the sink wants no more objects. If `keys` are named, reads only these keys of
+/// an etcd.
 fn scan_all(
     places: &[ScanPlace],
     keys: Option<&BTreeSet<Vec<u8>>>,
@@ -164,7 +166,7 @@ fn scan_all(
     Ok(outcomes)
 }
 
-/// Prints the report: to standard output if the objects went elsewhere.
+/// Prints the report: to standard output if the objects went elsewhere, otherwise to standard error.
 fn show(report: &DecryptReport, advice: &[String], has_stdout: bool, global: &Global) -> Result<Exit, Failure> {
     match global.output {
         Format::Json if has_stdout => output::json(report)?,

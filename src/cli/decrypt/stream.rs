@@ -14,16 +14,16 @@ use crate::{
     text::base64,
 };
 
-/// Writes objects as a stream.
+/// Writes objects to a stream, as YAML documents or as raw bytes.
 pub(super) struct ObjectStream<W> {
     pub(super) out: W,
     pub(super) form: Form,
-    /// Whether there is one object, whose raw bytes need no line before them.
+    /// Whether exactly one object is named, whose raw bytes need no line before them.
     pub(super) is_one: bool,
 }
 
 impl<W: Write> ObjectStream<W> {
-    /// Writes the objects of a part.
+    /// Writes the objects of `part`.
     pub(super) fn write(&mut self, part: &OpenedPart) -> io::Result<()> {
         let mut rest = part.bytes.as_slice();
         for object in &part.objects {

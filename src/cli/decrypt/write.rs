@@ -26,21 +26,21 @@ use crate::{
     recover::{Form, OpenedPart},
 };
 
-/// The directory while it is written. Ctrl-C takes it away.
+/// The directory while it is written. Ctrl-C takes the tree out, and so removes the directory.
 type SharedTree = Arc<Mutex<Option<ExportTree>>>;
 
-/// Where objects go.
+/// The destination of the objects.
 pub(super) enum ObjectTarget {
-    /// A directory, with the prefix of all keys.
+    /// A directory. Contains the prefix of all keys, which file names leave out.
     Directory(SharedTree, String),
-    /// Standard output.
+    /// Standard output, as a stream.
     Stream(ObjectStream<BufWriter<io::Stdout>>),
 }
 
 /// Why an object cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
-    /// Its file cannot be written.
+    /// The file of the object cannot be written.
     #[error(transparent)]
     File(#[from] DurableError),
     /// Standard output is closed or full.
@@ -58,7 +58,7 @@ impl From<WriteError> for Failure {
 }
 
 impl ObjectTarget {
-    /// Prepares to write. `prefix` is that of all keys.
+    /// Prepares the destination. `prefix` is the prefix of all keys in etcd.
     ///
     /// # Errors
     /// When the directory cannot be made, or standard output is a terminal that was not asked for.
@@ -79,12 +79,12 @@ impl ObjectTarget {
         Ok(Self::Stream(ObjectStream { out, form, is_one: args.chosen.is_one() }))
     }
 
-    /// Writes the objects of a part.
+    /// Writes the objects of `part`.
     pub(super) fn write(&mut self, part: &OpenedPart) -> Result<(), WriteError> {
         match self {
             Self::Stream(stream) => Ok(stream.write(part).map_err(OutputError::from)?),
             Self::Directory(tree, prefix) => {
-                // If it is gone, Ctrl-C has taken it, and this process is about to end.
+                // If the tree is gone, Ctrl-C has taken it, and this process is about to end.
                 let mut tree = lock(tree);
                 let Some(tree) = tree.as_mut() else { return Ok(()) };
                 let mut rest = part.bytes.as_slice();
@@ -98,7 +98,7 @@ impl ObjectTarget {
         }
     }
 
-    /// Ends the writing. The directory has its name only now. Without objects there is none.
+    /// Finishes the writing, and gives the directory its name. If there are no objects, the directory is removed.
     pub(super) fn finish(self, objects: u64) -> Result<(), WriteError> {
         let tree = match &self {
             Self::Directory(tree, _) if objects > 0 => lock(tree).take(),
@@ -127,7 +127,7 @@ fn not_made(error: &DurableError) -> Failure {
     }
 }
 
-/// Returns the name of where the objects go.
+/// Returns the words for the destination, as the audit event has them.
 pub(super) fn target_name(to: Option<&Path>) -> String {
     to.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
 }
@@ -136,7 +136,7 @@ fn lock(tree: &SharedTree) -> MutexGuard<'_, Option<ExportTree>> {
     tree.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Refuses to show secrets on a terminal unless one object was named and asked for.
+/// Refuses to show secrets on a terminal, unless exactly one object is named and `--show` is given.
 fn check_terminal(args: &DecryptArgs) -> Result<(), Failure> {
     if args.show && !args.chosen.is_one() {
         let message = "--show shows one object";
@@ -150,14 +150,14 @@ fn check_terminal(args: &DecryptArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether standard output is a file that others may read.
+/// Whether standard output is a file that other users may read.
 fn is_readable_by_others() -> bool {
     fstat(io::stdout()).is_ok_and(|found| {
         FileType::from_raw_mode(found.st_mode) == FileType::RegularFile && found.st_mode & 0o044 != 0
     })
 }
 
-/// Removes the directory and ends the process if the user interrupts.
+/// Starts a thread that removes the directory and ends the process if the user interrupts.
 fn remove_on_interrupt(tree: &SharedTree) -> Result<(), Failure> {
     let (tree, events) = (Arc::clone(tree), event_loop()?);
     let refused = |error| Failure::new(Exit::Refused, &format!("catching signals: {error}"), None);
@@ -167,7 +167,7 @@ fn remove_on_interrupt(tree: &SharedTree) -> Result<(), Failure> {
     };
     thread::spawn(move || {
         events.block_on(interrupt.recv());
-        // Nothing writes while this lock is held.
+        // No thread writes while this lock is held.
         if let Some(tree) = lock(&tree).take() {
             drop(tree);
             process::exit(Exit::Interrupted as i32);

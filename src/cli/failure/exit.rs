@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// The documented exit codes.
+/// The exit codes, as `docs/errors.md` documents them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Done = 0,
@@ -14,7 +14,7 @@ pub enum Exit {
     Unreachable = 6,
     Damaged = 7,
     Interrupted = 130,
-    /// 128 + SIGPIPE, as a shell reports it.
+    /// The reader of the output has closed the pipe: 128 + SIGPIPE, as a shell reports it.
     PipeClosed = 141,
 }
 
@@ -24,12 +24,12 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What a failed command ends with.
+/// The exit code and the hint with which a failed command ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// The exit code.
+    /// The exit code of the command.
     pub exit: Exit,
-    /// What an operator can do, if anything is known.
+    /// The hint for the operator, if there is one.
     pub hint: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Explanation {
     }
 }
 
-/// Says what an operator can do about an error.
+/// An error that has an exit code and perhaps a hint.
 pub trait Explain {
     /// Returns the exit code and the hint.
     fn explain(&self) -> Explanation;

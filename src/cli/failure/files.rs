@@ -16,18 +16,18 @@ use crate::{
 pub(super) const RESTORE: &str = "put it back from your copy of the state directory, or from a backup: claviger backup restore FILE; never \
                        start over with `init`: what is encrypted needs these keys";
 
-/// What to do if no slot opens the root key any more. A merge needs the root key, so it is of no use then.
+/// The hint if no slot opens the root key any more. A merge cannot help then, because it needs the root key.
 pub(super) const AGAIN: &str = "move the state directory away, and restore a backup in its place: `claviger backup restore FILE`; then merge the \
                      file `keyring` that you moved, with the same command";
 
-/// Returns what to do if the root file is lost or damaged. All slots are in it, so none opens.
+/// Returns the hint for a root file that is lost or damaged. It contains all slots, so no slot opens.
 pub(super) fn root_lost() -> String {
     format!(
         "put it back from your copy of it; if there is none: {AGAIN}; never start over with `init`: what is encrypted needs these keys"
     )
 }
 
-/// Returns what to do if the secret of a slot is lost or damaged.
+/// Returns the hint for the secret of a slot that is lost or damaged.
 pub(super) fn secret_lost() -> String {
     format!(
         "put it back from your copy of it; if there is none, and no other slot opens: {AGAIN}; never start over with `init`: what is \
@@ -35,7 +35,7 @@ pub(super) fn secret_lost() -> String {
     )
 }
 
-/// Returns what to do about a file outside of the state directory that cannot be read.
+/// Returns the hint for a file outside of the state directory that cannot be read.
 pub(in crate::cli) fn unreadable(path: &Path, error: &io::Error) -> Option<String> {
     match error.kind() {
         io::ErrorKind::NotFound => Some(not_found(path)),
@@ -47,13 +47,13 @@ pub(in crate::cli) fn unreadable(path: &Path, error: &io::Error) -> Option<Strin
     }
 }
 
-/// Says where a relative path leads, which was not found there.
+/// Returns the words for the absolute form of a relative path that was not found.
 fn looked_for(path: &Path) -> String {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if path.is_relative() { format!("it was looked for at {}; ", whole.display()) } else { String::new() }
 }
 
-/// Says where a missing file was looked for, and what is there.
+/// Returns the hint for a missing file: where it was looked for, and what is there.
 fn not_found(path: &Path) -> String {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let looked = looked_for(path);
@@ -71,8 +71,8 @@ fn not_found(path: &Path) -> String {
     format!("{looked}there is no {}: if it is on another disk, mount that disk", missing.display())
 }
 
-/// Says what to do about a missing directory, into which a file was to be written. If it is on a disk that is not
-/// mounted, making it would put the file on the wrong disk.
+/// Returns the hint for a missing directory in which a file was to be written. If the directory is on a disk that is
+/// not mounted, creating it would put the file on the wrong disk.
 fn no_directory(path: &Path) -> String {
     let looked = looked_for(path);
     format!("{looked}if it is on another disk, mount that disk; if not, make it: mkdir -p {}", quoted(path))
@@ -113,7 +113,7 @@ impl Explain for DurableError {
             Self::DirectoryOwner { found, expected, .. } => {
                 refused(&format!("use a directory of uid {expected}'s, or run it as uid {found}"))
             }
-            // Many programs need a shared directory, such as /tmp, as it is.
+            // Many programs need a shared directory, such as /tmp, as it is. So the hint does not change it.
             Self::Ancestor { path, mode, .. } if mode & 0o1000 != 0 => refused(&safer(path)),
             Self::Ancestor { path, .. } => refused(&format!(
                 "if only its owner should write there: chmod go-w {}; otherwise {}",
@@ -132,7 +132,7 @@ impl Explain for DurableError {
     }
 }
 
-/// Says how to give a directory of root's to the user of this process, who may not open it.
+/// Returns the hint for a directory that belongs to root and that the user of this process may not open.
 fn denied(path: &Path) -> Option<String> {
     let us = rustix::process::geteuid().as_raw();
     let is_roots = path.metadata().is_ok_and(|found| found.is_dir() && found.uid() == 0);
@@ -145,15 +145,14 @@ fn denied(path: &Path) -> Option<String> {
     })
 }
 
-/// Whether all files beside `path` belong to `uid`, as it does itself. Then the owner of their directory is the
-/// exception.
+/// Whether `path` and all files beside it belong to `uid`. Then only the owner of their directory is wrong.
 fn is_only_directory_foreign(path: &Path, uid: u32) -> bool {
     let owners = path.parent().and_then(|dir| dir.read_dir().ok()).into_iter().flatten();
     let owners: Vec<Option<u32>> = owners.map(|entry| entry.ok()?.metadata().ok().map(|found| found.uid())).collect();
     owners.len() > 1 && owners.iter().all(|owner| *owner == Some(uid))
 }
 
-/// Says which directory to use instead of one below `above`, which others can replace.
+/// Returns the hint that suggests another directory than one below `above`, which others can replace.
 fn safer(above: &Path) -> String {
     let example = Path::new("/var/lib");
     let example = if example.starts_with(above) { "" } else { ", as in /var/lib" };
@@ -192,7 +191,7 @@ impl Explain for StoreError {
     }
 }
 
-/// Whether there is a device, a pipe or a socket.
+/// Whether the path leads to a device, a pipe or a socket.
 fn is_device(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
@@ -230,7 +229,7 @@ impl Explain for RandomError {
     }
 }
 
-/// Makes a directory that only its owner may use.
+/// Returns the command that makes a directory which only its owner may use.
 pub(super) fn make_directory(path: &Path) -> String {
     format!("mkdir -p -m 0700 {}", quoted(path))
 }

@@ -20,20 +20,20 @@ use crate::{
     text::TextError,
 };
 
-/// What to do about a defect of this build, which has changed nothing.
+/// The hint for a defect of this build that has changed nothing.
 pub(super) const DEFECT: &str = "this is a defect of claviger: report it; nothing was changed";
 
-/// What to do with a root file of another keyring.
+/// The hint for a root file that belongs to another keyring.
 pub(super) const RIGHT_PAIR: &str =
     "the files `root` and `keyring` belong to different keyrings; put both back from one copy of the state directory";
 
 pub(super) const SHARED: &str =
     "this version does not support keyrings that are kept in etcd: use the newer version of claviger that put it there";
 
-/// What to do with a keyring that has no numbers left.
+/// The hint for a keyring that has no numbers left.
 pub(super) const ANEW: &str = "make a new keyring in another state directory: claviger init --state-dir DIR";
 
-/// Returns what to do with a mark that is damaged.
+/// Returns the hint for a damaged mark.
 pub(in crate::cli) fn damaged_mark(path: &Path) -> String {
     let path = quoted(path);
     format!(
@@ -155,7 +155,7 @@ pub(super) fn offers_restore(error: &OpenError) -> bool {
     }
 }
 
-/// Whether the secret of a slot may be lost for ever.
+/// Whether the secret of the slot may be lost for ever.
 fn is_secret_lost(error: &SlotError) -> bool {
     match error {
         SlotError::File(error) => matches!(error, DurableError::Missing(_) | DurableError::TooLong { .. }),
@@ -166,7 +166,7 @@ fn is_secret_lost(error: &SlotError) -> bool {
     }
 }
 
-/// Lists a hint for each slot, the easiest repair first. The exit code is that of the first slot.
+/// Returns a hint for each slot, the easiest repair first. The exit code is that of the first slot.
 fn no_slot_opens(failures: &[(String, SlotError)]) -> Explanation {
     let mut causes: Vec<(&str, Explanation)> =
         failures.iter().map(|(name, error)| (name.as_str(), error.explain())).collect();
@@ -174,8 +174,8 @@ fn no_slot_opens(failures: &[(String, SlotError)]) -> Explanation {
     if let [(_, cause)] = causes.as_slice() {
         return cause.clone();
     }
-    // The exit codes are in this order: a refusal is mended in place, a wrong secret may be found, and a lost file
-    // needs a backup.
+    // Sorts by exit code: a refusal can be repaired in place, a wrong secret may be found, and a lost file needs a
+    // backup.
     causes.sort_by_key(|(_, cause)| cause.exit as u8);
     let mut hints: Vec<(String, String)> = Vec::new();
     for (name, cause) in causes {
@@ -254,7 +254,7 @@ pub(in crate::cli) fn is_mark_damaged(error: &OpenError) -> bool {
     }
 }
 
-/// Says what to do about the mark in the file `path`, or about a keyring that does not follow from it.
+/// Explains a fault of the mark in the file `path`, or of a keyring that does not follow from the mark.
 fn mark(error: &MarkError, path: &Path) -> Explanation {
     match error {
         MarkError::Text(error @ TextError::TooNew { .. }) => error.explain(),

@@ -166,7 +166,7 @@ impl Explain for ChangeRecipientError {
     }
 }
 
-/// What to do with objects that are under a key.
+/// The hint for objects that are under a key.
 const WRITE_AGAIN: &str = if cfg!(feature = "reencrypt") {
     "to see which objects: claviger scan; to re-encrypt them: claviger reencrypt"
 } else {
@@ -174,7 +174,7 @@ const WRITE_AGAIN: &str = if cfg!(feature = "reencrypt") {
      kubectl replace -f -"
 };
 
-/// What to do if a lost ledger may have listed snapshots that need the key.
+/// The hint if a lost ledger may have listed snapshots that need the key.
 const LISTED_ONCE: &str =
     "keep the key disabled; if you keep no snapshot of etcd that the lost ledger listed: --risk-losing-secrets";
 

@@ -20,10 +20,11 @@ use crate::{
     root::{RootError, SlotError},
 };
 
-/// How many digits name a backup or a snapshot: enough to distinguish those of one ledger.
+/// The number of digits with which hints name a backup or a snapshot. It is enough to distinguish the entries of one
+/// ledger.
 pub(in crate::cli) const ID_DIGITS: usize = 12;
 
-/// Ends a rekey that did not finish.
+/// The hint for a rekey that did not finish.
 const FINISH_REKEY: &str = "finish the rekey: claviger rekey";
 
 impl Explain for BeginError {
@@ -139,8 +140,8 @@ impl Explain for AddSlotError {
     }
 }
 
-/// Returns what to do before a slot can be removed. The secret of another slot may only be missing on this command
-/// line.
+/// Returns the hint for a slot that cannot be removed yet. Perhaps this command line only lacks the secret of another
+/// slot.
 fn no_other_opens(reasons: &RootError) -> String {
     let another =
         "another slot has to open first: claviger slot test shows which do; or add one: claviger slot add --help";
@@ -153,7 +154,7 @@ fn no_other_opens(reasons: &RootError) -> String {
     }
 }
 
-/// What to do with a file that is where a new one should be.
+/// The hint for a file that exists where a new file should be written.
 const IN_THE_WAY: &str = "if an interrupted command left this file, move it away; otherwise choose another name: --name NAME, or --slot-file FILE";
 
 impl Explain for RootFileError {
@@ -199,7 +200,7 @@ impl Explain for NoteUnusedError {
     }
 }
 
-/// What to do with a full ledger.
+/// The hint for a full ledger.
 const FORGET: &str =
     "forget a backup that no longer exists: claviger backup forget ID; to see their IDs: claviger backup list";
 
@@ -265,7 +266,7 @@ impl Explain for CarryOutMergeError {
     }
 }
 
-/// Says how to merge into a keyring that does not open: a merge needs the root key.
+/// Explains how to merge into a keyring that does not open: a merge needs the root key.
 fn unopened(error: &OpenError) -> Explanation {
     let explanation = error.explain();
     match &explanation.hint {
@@ -311,7 +312,7 @@ impl Explain for MergeError {
     }
 }
 
-/// Says how to mend the ledger of the keyring `uuid`.
+/// Returns the hint for repairing the ledger of the keyring `uuid`.
 pub(in crate::cli) fn ledger_hint(error: &ReadLedgerError, uuid: &str) -> Option<String> {
     if !error.is_lost() {
         return error.explain().hint;
@@ -322,13 +323,13 @@ pub(in crate::cli) fn ledger_hint(error: &ReadLedgerError, uuid: &str) -> Option
     ))
 }
 
-/// Says why no backup of the keyring `uuid` counts, and how to mend its ledger.
+/// Returns the reason why no backup of the keyring `uuid` counts, with the hint for repairing its ledger.
 pub(in crate::cli) fn no_backup_counts(error: &ReadLedgerError, uuid: &str) -> String {
     ledger_hint(error, uuid)
         .map_or_else(|| format!("no backup counts: {error}"), |next| format!("no backup counts: {error}; {next}"))
 }
 
-/// What an operator does whose ledger is not believed.
+/// The hint for a ledger that was refused.
 const BEGIN_ANEW: &str = "put the newest copy of the file `ledger` back; if there is none, begin an empty ledger: claviger backup \
                           forget --all UUID (`claviger status` shows the keyring's uuid)";
 
@@ -357,7 +358,8 @@ const MAKE_ROOM: &str = "make room: `claviger scan --keyring FILE` shows which k
 const MAKE_ROOM: &str =
     "make room: disable and destroy keys that are not in use: claviger key disable KEY_ID, claviger key destroy KEY_ID";
 
-/// What to do without a mark. Only a plugin makes one. Whether it may be restarted, `claviger status` finds out.
+/// The hint for a missing mark. Only a plugin makes a mark. `claviger status` finds out whether the plugin may be
+/// restarted.
 const NO_MARK: &str = "`claviger status` says how a plugin makes it; compare the line `expect` that it prints with the last one that you wrote \
                        down before; then run the command again";
 

@@ -27,7 +27,7 @@ use crate::{
     telemetry::escape,
 };
 
-/// A failed command.
+/// A failed command, with its message, hint and exit code.
 #[derive(Debug)]
 pub(in crate::cli) struct Failure {
     message: String,
@@ -61,12 +61,12 @@ impl Failure {
         Self { message: error.to_string(), explanation, failed: None }
     }
 
-    /// Returns the same with another hint.
+    /// Returns the same failure with another hint.
     pub(in crate::cli) fn with_hint(self, hint: &str) -> Self {
         Self { explanation: self.explanation.with_hint(hint), ..self }
     }
 
-    /// Returns the same with another hint, if there is one.
+    /// Returns the same failure with another hint, if `hint` is one.
     pub(in crate::cli) fn with_any_hint(self, hint: Option<String>) -> Self {
         match hint {
             Some(hint) => self.with_hint(&hint),
@@ -74,18 +74,18 @@ impl Failure {
         }
     }
 
-    /// Returns the same for a flag whose value failed, so that the hint does not repeat it.
+    /// Returns the same failure for a flag whose value failed, so that the hint does not repeat this flag.
     pub(in crate::cli) fn without(self, flag: &'static str) -> Self {
         Self { failed: Some(flag), ..self }
     }
 
-    /// Adds another way to go on to the hint.
+    /// Adds another way to continue to the end of the hint.
     pub(in crate::cli) fn or(self, way: &str) -> Self {
         let hint = self.hint().map_or_else(|| way.to_owned(), |hint| format!("{hint}; {way}"));
         self.with_hint(&hint)
     }
 
-    /// Puts the usual way to go on before the hint.
+    /// Puts the usual way to continue before the hint.
     #[cfg(feature = "scan")]
     pub(in crate::cli) fn first(self, way: &str) -> Self {
         let hint = self.hint().map_or_else(|| way.to_owned(), |hint| format!("{way}; or {hint}"));
@@ -99,7 +99,7 @@ impl Failure {
         self.with_any_hint(hint)
     }
 
-    /// Puts `what` before the message: what succeeded before the failure, or which object failed.
+    /// Puts `what` before the message: the part that succeeded, or the object that failed.
     pub(in crate::cli) fn about(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
@@ -108,27 +108,27 @@ impl Failure {
         Self::new(Exit::Refused, &format!("forbidding core dumps: {error}"), None)
     }
 
-    /// Returns a file outside of the state directory, such as a backup, that cannot be written.
+    /// Makes the failure for a file outside of the state directory, such as a backup, that cannot be written.
     pub(in crate::cli) fn export(error: &DurableError) -> Self {
         Self::explained(error, export(error))
     }
 
-    /// Returns the exit code.
+    /// Returns the exit code of the command.
     pub(in crate::cli) fn exit(&self) -> Exit {
         self.explanation.exit
     }
 
-    /// Returns what went wrong, without the hint.
+    /// Returns the message, without the hint.
     pub(in crate::cli) fn message(&self) -> &str {
         &self.message
     }
 
-    /// Returns the hint.
+    /// Returns the hint, if there is one.
     pub(in crate::cli) fn hint(&self) -> Option<&str> {
         self.explanation.hint.as_deref()
     }
 
-    /// Returns what went wrong, with the hint, in one sentence.
+    /// Returns the message and the hint in one sentence.
     #[cfg(feature = "scan")]
     pub(in crate::cli) fn sentence(self) -> String {
         match self.hint() {
@@ -154,7 +154,7 @@ impl Failure {
         self.exit().into()
     }
 
-    /// Prints the failure as JSON, before it is known what a hint should repeat.
+    /// Prints the failure as JSON. For a failure before the command line is read: a hint cannot repeat its flags yet.
     pub(in crate::cli) fn report_as_json(&self) -> ExitCode {
         self.print_json(self.hint());
         self.exit().into()
@@ -181,7 +181,7 @@ enum Severity {
     Warning,
 }
 
-/// Prints lines for people. If standard error is closed, nobody reads them.
+/// Prints lines for people. If standard error is closed, they are lost.
 fn print(severity: Severity, message: &str, hint: Option<&str>) {
     let (word, colour) = match severity {
         Severity::Error => ("error", styling::AnsiColor::Red),
@@ -207,7 +207,7 @@ impl<E: Explain + Error + 'static> From<E> for Failure {
     }
 }
 
-/// Returns the flag that gives a passphrase, if a slot refused it.
+/// Returns the flag that names a passphrase, if a slot refused that passphrase.
 fn wrong_passphrase(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let is_wrong = |error: &SlotError| matches!(error, SlotError::WrongPassphrase | SlotError::Passphrase(_));
     let is_cause = |error: &(dyn Error + 'static)| match error.downcast_ref() {

@@ -49,7 +49,7 @@ impl Explain for WriteReportError {
     }
 }
 
-/// What to do about a file that is no report.
+/// The hint for a file that is not a report.
 pub(in crate::cli) const NO_REPORT: &str = "give a file that an earlier verification wrote, by --to or --html";
 
 impl Explain for ReadReportError {
@@ -84,7 +84,7 @@ impl Explain for AccessError {
     }
 }
 
-/// Returns the hint for the snapshot `file`.
+/// Returns the hint for the snapshot `file`, which cannot be scanned.
 fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
     match error {
         SnapshotError::Running => with(
@@ -118,7 +118,7 @@ impl Explain for LiveError {
     }
 }
 
-/// What to look for if an answer is not one of etcd's.
+/// The hint for answers that cannot come from etcd.
 const NOT_ETCD: &str = "connect to etcd itself, not through a proxy: --etcd-servers URL";
 
 impl Explain for ServersError {
@@ -171,7 +171,7 @@ fn to_pem(path: &Path, expected: Pem) -> String {
     }
 }
 
-/// Returns how to see whether a key belongs to a certificate.
+/// Returns the commands that show whether a key belongs to a certificate.
 fn compared(certificate: &Path, key: &Path) -> String {
     let (certificate, key) = (quoted(certificate), quoted(key));
     format!(
@@ -184,7 +184,8 @@ fn snapshot_of(url: &str) -> String {
     format!("scan a snapshot instead: etcdctl --endpoints {} snapshot save FILE", quoted(url))
 }
 
-/// Returns how the address of an etcd is written. If only the scheme is missing, it is the same address with one.
+/// Returns the hint for the address of an etcd. If only the scheme is missing, it contains the same address with a
+/// scheme.
 fn address(url: &str) -> String {
     if url.is_empty() || url.contains("://") || url.starts_with(['/', '-', ':']) {
         return "give its address: --etcd-servers https://127.0.0.1:2379".to_owned();

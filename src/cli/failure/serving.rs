@@ -66,13 +66,13 @@ pub(super) fn untrusted(path: &Path, reason: &Untrusted) -> String {
     }
 }
 
-/// Returns a line of the configuration that is right. Only the operator knows a group's number.
+/// Returns an example of a correct line of the configuration. For a group, only the operator knows the number.
 fn example(key: &str, value: &str, kind: ValueKind) -> String {
     let line = format!("{key} = {}", right_value(value, kind));
     if key == "socket-group" { format!("{line}; `getent group NAME` prints a group's number") } else { line }
 }
 
-/// Returns `value` in quotes, if only they are missing, or else an example.
+/// Returns `value` in quotes, if only the quotes are missing. Otherwise returns an example.
 fn right_value(value: &str, kind: ValueKind) -> String {
     let is_plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.:@".contains(c)) && !value.is_empty();
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
@@ -90,13 +90,14 @@ fn right_value(value: &str, kind: ValueKind) -> String {
     }
 }
 
-/// Returns the values in `value`. On the command line, commas separate the values of a list.
+/// Returns the values in the list `value`. On the command line, commas separate them.
 fn several(value: &str) -> String {
     let Some(quote) = value.chars().next().filter(|quote| ['"', '\''].contains(quote)) else { return value.to_owned() };
     value.split(',').map(str::trim).collect::<Vec<_>>().join(&format!("{quote}, {quote}"))
 }
 
-/// Returns the path that was probably meant: one whose first slash is missing, or one beside the configuration.
+/// Returns the path that was probably meant: the same path with a slash before it, or a path beside the configuration
+/// file.
 fn absolute(file: &Path, value: &Path) -> PathBuf {
     let from_root = Path::new("/").join(value);
     let mut above = value.components();
@@ -140,8 +141,8 @@ impl Explain for DaemonError {
     }
 }
 
-/// Returns the hint for a socket that is occupied. The socket that this command was given is not the one of the plugin
-/// that serves already, so it is not repeated.
+/// Returns the hint for a socket that is occupied. It does not repeat the socket of this command, which is not that of
+/// the plugin that serves already.
 fn occupied_hint(state_dir: &Path) -> String {
     format!(
         "to replace it, use its own socket: claviger serve --take-over --socket ITS_SOCKET; or stop it first; `fuser {}` finds \
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn the_example_of_every_setting_is_right() {
         for (key, kind) in KINDS {
-            // A claviger without metrics refuses their address for another reason.
+            // A claviger without metrics refuses the address of the metrics for another reason.
             let right = format!("{key} = {}", right_value("", kind));
             let is_value =
                 |text: &str| matches!(Config::parse(text), Err(ConfigError::Value { .. } | ConfigError::NoList { .. }));

@@ -15,7 +15,7 @@ use crate::{
     probe::ProbeError,
 };
 
-/// What to do if the keyring was written and something failed after that.
+/// The hint if the keyring was written and a later step failed.
 const LOOK: &str = "check it, with the same --state-dir: claviger status";
 
 impl Explain for InitError {
@@ -43,7 +43,7 @@ impl Explain for SetUpError {
             Self::File(DurableError::Exists(_)) => {
                 refused("it may be another keyring's: move it away, or give another --slot-file")
             }
-            // Nothing can be damaged yet: what is missing is a directory.
+            // At a set-up no file can be damaged yet: the missing path is a directory.
             Self::File(DurableError::Missing(path)) => refused(&make_directory(path)),
             Self::File(error) => error.explain(),
             Self::NotBegun(error) => error.explain(),
@@ -78,7 +78,7 @@ impl Explain for LivePluginError {
     }
 }
 
-/// Returns what to do about a plugin that does not answer.
+/// Returns the hint for a plugin that does not answer.
 fn unanswered_hint(error: &ProbeError) -> String {
     let first = match error {
         ProbeError::Denied | ProbeError::Status(Code::PermissionDenied, _) => {

@@ -48,7 +48,7 @@ pub(super) fn add(keyring: KeyringArgs, Socket { socket }: Socket, global: &Glob
     Ok(Exit::Done)
 }
 
-/// Warns if no plugin that was found takes the new key up.
+/// Warns if no plugin that was found takes up the new key.
 fn warn_of_plugin(search: &PluginSearch, keyring: &Keyring, config: &Config, global: &Global) {
     let dir = &config.state_dir;
     let (why, next) = match search {
@@ -89,10 +89,10 @@ fn warn_of_plugin(search: &PluginSearch, keyring: &Keyring, config: &Config, glo
     warn(&format!("no plugin is known to take the new key up: {why}"), &next, global);
 }
 
-/// What to do after a key was made while the ledger cannot be read.
+/// The hint after a key was made while the ledger cannot be read.
 const FIX_LEDGER: &str = "next: repair the ledger, as the warning says; then make a backup on another disk: claviger backup create FILE\n\
                            then: claviger key promote KEY_ID";
 
-/// What to do after a key was added.
+/// The hint after a key was added.
 const ADDED: &str = "next: make a backup on another disk: claviger backup create FILE (if it says `counts  not yet`: claviger backup \
                      check FILE)\nthen: claviger key promote KEY_ID";

@@ -22,7 +22,7 @@ struct ChangeReport {
     expect: String,
 }
 
-/// Prints what changed and what to do next, and ends the command.
+/// Prints the change and the next step, and returns the exit code.
 pub(super) fn end(changed: &Changed, next: Option<&str>, global: &Global) -> Exit {
     report_change(changed, next, global);
     Exit::Done
@@ -50,8 +50,8 @@ fn report(changed: &Changed, next: Option<&str>, global: &Global) -> Result<(), 
     output::advice(&next, global)
 }
 
-/// The word in an advice that is replaced by the key_id.
+/// The placeholder in an advice that is replaced by the key_id.
 const KEY: &str = "KEY_ID";
 
-/// The word in an advice that is replaced by the command that makes a backup of this keyring.
+/// The placeholder in an advice that is replaced by the command that makes a backup of this keyring.
 pub(super) const CREATE: &str = "claviger backup create FILE";

@@ -25,7 +25,7 @@ pub(super) fn give_up(retiring: &Retiring<'_>, gates: &GateArgs, is_waived: bool
     Ok(end(&changed, Some(next), global))
 }
 
-/// Finds out whether values need the key. Does nothing if the keyring refuses the change in any case.
+/// Finds out whether values need the key. Skips this if the keyring refuses the change in any case.
 fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -> Result<Usage, Failure> {
     let is_allowed = |key: &Key| key.id() == retiring.key && key.state().after(retiring.verb).is_some();
     if opened.keyring.keys().any(is_allowed) {
@@ -35,9 +35,9 @@ fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -> Result<Us
     }
 }
 
-/// What to do after a key was disabled.
+/// The hint after a key was disabled.
 const DISABLED: &str = "an API server may go on reading what is under the key, by seeds that it has in memory, until it is \
                         restarted\nto go back: claviger key enable KEY_ID";
 
-/// What to know after a key was destroyed.
+/// The note after a key was destroyed.
 const DESTROYED: &str = "copies of the state directory and backups still contain it, wrapped under the root key";

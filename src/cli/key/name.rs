@@ -40,7 +40,7 @@ pub(super) fn named(keyring: &Keyring, text: &str) -> Result<KeyId, Failure> {
     }
 }
 
-/// Returns the failure of a `text` that names no key. Its hint names the key that was probably meant.
+/// Returns the failure for a `text` that names no key. Its hint names the key that was probably meant.
 fn unnamed(keyring: &Keyring, text: &str) -> Failure {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let ids: Vec<String> = keyring.entries().iter().map(|entry| entry.id().to_string()).collect();
@@ -56,7 +56,7 @@ fn unnamed(keyring: &Keyring, text: &str) -> Failure {
     Failure::new(Exit::Refused, &format!("there is no key {text}"), hint)
 }
 
-/// Finds the one key_id that begins with `text`, or whose digits after the number do, in capital letters or not.
+/// Finds the only key_id that begins with `text`, or whose digits after the number do, ignoring the case of letters.
 fn meant<'i>(ids: &'i [String], text: &str) -> Option<&'i String> {
     const DIGITS: usize = 4;
     let text = text.to_ascii_lowercase();

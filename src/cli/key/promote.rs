@@ -19,7 +19,7 @@ use super::{
     name::{KeyArg, named},
 };
 
-/// What the operator says about a promotion.
+/// The operator's wishes for a promotion.
 #[derive(Clone, Copy)]
 pub(super) struct PromotionWishes {
     pub(super) backed_up: BackedUp,
@@ -65,7 +65,8 @@ pub(super) fn backed_up(waived: bool) -> BackedUp {
     if waived { BackedUp::Waived } else { BackedUp::Required }
 }
 
-/// Returns the failure of a promotion. Without a recovery recipient in `keyring`, a backup needs one of its own.
+/// Returns the failure of a promotion. If `keyring` has no recovery recipient, the suggested backup command names a
+/// recipient.
 fn refused(error: PromoteKeyError, keyring: &Keyring) -> Failure {
     let is_unbacked = matches!(error, PromoteKeyError::Unbacked { ledger: None, .. });
     let failure = Failure::from(error);
@@ -82,7 +83,7 @@ const REWRITE: &str = if cfg!(feature = "reencrypt") {
      --all-namespaces -o json | kubectl replace -f -"
 };
 
-/// Returns what to do after a key was promoted.
+/// Returns the hint after a key was promoted.
 fn promoted() -> String {
     format!("{BACK_UP}\nthen: wait until `claviger status` shows that every API server uses the key\n{REWRITE}")
 }

@@ -42,18 +42,18 @@ use crate::{
     scan::{compaction::has_compacted, needs::ScannedEtcd},
 };
 
-/// For how long a command waits in all, unless the timeouts of the API server are longer. With the default timeouts, an
-/// API server that runs settles within five minutes, and compacts etcd within ten more.
+/// How long a command waits in all, unless the timeouts of the API server are longer. With the default timeouts, a
+/// running API server settles within five minutes, and compacts etcd within another ten.
 const PATIENCE: Duration = Duration::from_mins(20);
 
-/// The longest time between two looks.
+/// The longest time between two looks at the cluster.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// The time between two lines about the same wait.
 const LINES: Duration = Duration::from_mins(1);
 
-/// For how long a command gives a plugin time to take up the change that was made just before. A plugin looks for
-/// changes four times a second.
+/// How long a command waits for a plugin to take up a change that was just made. A plugin looks for changes four times
+/// a second.
 const TAKE_UP: Duration = Duration::from_secs(3);
 
 /// The time between two looks at a plugin that takes up a change.
@@ -71,7 +71,7 @@ pub(super) struct GateArgs {
     wait: bool,
 }
 
-/// Finds out whether values need the key. Returns what the keyring has to know to decide.
+/// Finds out whether values need the key. Returns the [`Usage`] from which the keyring decides.
 ///
 /// # Errors
 /// When the keyring does not open, this process cannot ask at all, etcd cannot be counted, or the operator interrupts.
@@ -90,10 +90,10 @@ pub(super) fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -
                 }
             }
             RetireStep::Count => run.count()?,
-            // The keyring says that the ledger was refused.
+            // The keyring reports that the ledger was refused.
             RetireStep::Note if run.opened.snapshots().is_err() => return Ok(run.usage),
             RetireStep::Note => run.note()?,
-            // The keyring says which value or snapshot needs the key.
+            // The keyring reports which value or snapshot needs the key.
             RetireStep::Retire | RetireStep::Needed(_) => return Ok(run.usage),
             RetireStep::Listed(_) => return Ok(Usage::Unknown(UsageDoubt::SnapshotForgotten)),
             RetireStep::Refuse(doubt) => return Ok(Usage::Unknown(UsageDoubt::Count(doubt))),
@@ -109,22 +109,22 @@ struct Run<'a> {
     opened: Opened,
     api_servers: Option<u64>,
     timeouts: Timeouts,
-    /// The prefix of all keys in etcd.
+    /// The prefix of all keys of the API server in etcd.
     prefix: String,
     runtime: Runtime,
-    /// What ends a wait. `None` if the command does not wait.
+    /// Ends a wait if the operator interrupts. `None` if the command does not wait.
     interrupt: Option<Interrupt>,
     began: Ticks,
-    /// The same by the real clock, which plugins look for changes by.
+    /// The start of the run by the real clock, by which plugins look for changes.
     started: Instant,
-    /// When a line was printed about the wait, and what for.
+    /// When the last line about a wait was printed, and about which kind of wait.
     told: Option<(Ticks, Discriminant<Unsettled>)>,
-    /// Whether it was said that no plugin listens.
+    /// Whether the warning that no plugin listens was printed.
     has_warned: bool,
     progress: RetireProgress,
-    /// What the last scan found.
+    /// The result of the last scan.
     usage: Usage,
-    /// The etcds that it read.
+    /// The etcds that the last scan read.
     etcds: Vec<ScannedEtcd>,
 }
 
@@ -183,8 +183,8 @@ impl<'a> Run<'a> {
         }))
     }
 
-    /// Compares what the ledger notes about the key with what each etcd has compacted. An etcd whose revision is lower
-    /// than the noted one was restored, so the note says nothing about it.
+    /// Compares the revisions that the ledger notes about the key with those that each etcd has compacted. An etcd
+    /// whose revision is lower than the noted one was restored, so the note does not apply to it.
     fn history(&self) -> Result<History, Failure> {
         let Ok(noted) = self.opened.unused(self.retiring.key) else { return Ok(History::Unnoted) };
         let mut oldest = History::Compacted;
@@ -198,7 +198,7 @@ impl<'a> Run<'a> {
         Ok(oldest)
     }
 
-    /// Notes that no value needs the key at the revision of the last scan.
+    /// Notes in the ledger that no value needs the key at the revision of the last scan.
     fn note(&mut self) -> Result<(), Failure> {
         let Retiring { site, key, global, .. } = self.retiring;
         let etcds: Vec<EtcdRevision> = self.etcds.iter().map(needed::at).collect();
@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Asks the plugin of this node.
+    /// Asks the plugin of this node for its report.
     fn node(&self) -> Result<Result<NodeNow, UsageDoubt>, Failure> {
         let config = &self.retiring.site.config;
         let answer = self.runtime.block_on(ask_plugin(config));
@@ -222,7 +222,7 @@ impl<'a> Run<'a> {
     fn scan(&mut self, is_proof: bool) -> Result<(), Failure> {
         let Retiring { site, key, global, .. } = self.retiring;
         let Some(key) = self.opened.keyring.keys().find(|one| one.id() == *key) else {
-            // Another command has destroyed it.
+            // Another command has destroyed the key.
             self.progress.scanned = None;
             return Ok(());
         };
@@ -250,7 +250,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Whether the plugin serves another record than the one here, and the command has only just begun.
+    /// Whether the plugin serves another record than the one here, and may still be taking up the change of this
+    /// command.
     fn may_be_taking_up(&self, world: &ClusterNow) -> bool {
         let serves_other = |node: &NodeNow| node.serves.as_ref().is_some_and(|one| one.record != world.record.digest);
         self.started.elapsed() < TAKE_UP && world.nodes.iter().any(serves_other)
@@ -263,7 +264,7 @@ impl<'a> Run<'a> {
                 Err(interrupted(self.retiring, unsettled))
             }
             Some(_) => Ok(()),
-            // Without --wait, Ctrl-C ends the process.
+            // Without --wait, Ctrl-C ends the process as usual.
             None => {
                 thread::sleep(TAKE_UP_LOOK);
                 Ok(())
@@ -297,7 +298,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Returns what an answer of the plugin shows. Only a socket where nobody listens shows that no plugin runs there.
+/// Returns what an answer of the plugin proves. Only a socket where nobody listens proves that no plugin runs there.
 fn node_of(answer: Result<ProbeAnswer, ProbeError>, clock: &dyn RotationClock) -> Result<NodeNow, UsageDoubt> {
     match answer {
         Err(ProbeError::Absent | ProbeError::Refused) => Ok(silent_node()),
@@ -307,7 +308,8 @@ fn node_of(answer: Result<ProbeAnswer, ProbeError>, clock: &dyn RotationClock) -
     }
 }
 
-/// Counts the listed snapshots that need the key. If the ledger was refused, the keyring refuses to destroy any key.
+/// Counts the listed snapshots that need the key. If the ledger was refused, returns 0: the keyring then refuses to
+/// destroy any key.
 fn needing(opened: &Opened, key: KeyId) -> usize {
     opened.snapshots().map_or(0, |snapshots| snapshots.iter().filter(|one| one.keys().contains(&key)).count())
 }

@@ -6,11 +6,11 @@ use crate::{
     rotate::RotationClock,
 };
 
-/// A key that is about to be given up, by whom and how.
+/// A key that is about to be given up, with the verb and the options of the command.
 pub(super) struct Retiring<'a> {
     pub(super) site: &'a Site,
     pub(super) key: KeyId,
-    /// [`Verb::Disable`] or [`Verb::Destroy`].
+    /// The verb: [`Verb::Disable`] or [`Verb::Destroy`].
     pub(super) verb: Verb,
     /// The clock by which the command waits.
     #[cfg_attr(not(feature = "scan"), allow(dead_code, reason = "nothing waits then"))]

@@ -11,7 +11,7 @@ use crate::keeper::{Opened, Usage, UsageDoubt};
 #[derive(Args, Default)]
 pub(super) struct GateArgs {}
 
-/// Says that nothing was counted.
+/// Reports that this build cannot scan.
 #[allow(clippy::unnecessary_wraps, reason = "a scan can fail")]
 pub(super) fn usage(_: &Retiring<'_>, _: Opened, _: &GateArgs) -> Result<Usage, Failure> {
     Ok(Usage::Unknown(UsageDoubt::CannotScan))

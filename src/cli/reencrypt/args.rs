@@ -94,7 +94,7 @@ impl Default for Rate {
     }
 }
 
-/// The text is not a rate.
+/// The error for a text that is not a rate.
 #[derive(Debug, thiserror::Error)]
 #[error("expected a number of at least 1, or `unlimited`")]
 pub(in crate::cli) struct NoRate;

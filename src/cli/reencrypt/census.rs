@@ -22,14 +22,14 @@ use super::super::{
     scanning::{ScanExtras, ScanInput, scan_places},
 };
 
-/// How many objects there are that a rotation has to know about.
+/// The numbers of objects that can keep a rotation from its end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::cli) struct Obstacles {
-    /// Under another key of the keyring than the primary one.
+    /// The number of values under another key of the keyring than the primary one.
     pub(in crate::cli) under_other_keys: u64,
-    /// Damaged, or under a key or a provider that the API server cannot use.
+    /// The number of values that are damaged, or under a key or a provider that the API server cannot use.
     pub(in crate::cli) unreadable: u64,
-    /// Secrets that no entry of the EncryptionConfiguration encrypts.
+    /// The number of Secrets that no entry of the EncryptionConfiguration encrypts.
     pub(in crate::cli) uncovered: u64,
 }
 
@@ -53,28 +53,28 @@ impl Obstacles {
     }
 }
 
-/// What a scan found.
+/// The counts of a scan that decide about rewriting.
 pub(in crate::cli) struct Census {
-    /// The whole report.
+    /// The report of the scan.
     pub(in crate::cli) report: ScanReport,
-    /// How many objects the API server can rewrite, by resource.
+    /// The number of objects that the API server can rewrite, by resource.
     pub(in crate::cli) stale: BTreeMap<String, u64>,
-    /// Values under another key of the keyring, with events and with the objects that are left by name.
+    /// The number of values under another key of the keyring, including events and the objects that are left by name.
     pub(in crate::cli) in_need: u64,
-    /// Events that are not as configured. They expire.
+    /// The number of events that are not as configured. They expire.
     pub(in crate::cli) events: u64,
-    /// Which of the objects that are left by name are not as configured.
+    /// The keys of the objects that are left by name and are not as configured.
     pub(in crate::cli) left: BTreeSet<Vec<u8>>,
-    /// How many of these the API server could rewrite.
+    /// The number of these objects that the API server could rewrite.
     left_stale: u64,
-    /// What keeps a rotation from its end, without the objects that are left by name.
+    /// The obstacles to the end of a rotation, without the objects that are left by name.
     pub(in crate::cli) obstacles: Obstacles,
     /// The resources whose encrypted values would be written in plaintext.
     pub(in crate::cli) to_plaintext: Vec<String>,
 }
 
 impl Census {
-    /// Scans all places.
+    /// Scans all places, and counts.
     ///
     /// # Errors
     /// When a place cannot be read.
@@ -135,29 +135,29 @@ impl Census {
         })
     }
 
-    /// Returns how many objects have to be rewritten, without those that are left by name.
+    /// Returns the number of objects that have to be rewritten, without those that are left by name.
     pub(in crate::cli) fn count(&self) -> u64 {
         self.stale.values().sum::<u64>().saturating_sub(self.left_stale)
     }
 
-    /// Returns how many objects are not encrypted, and have to be.
+    /// Returns the number of objects that are not encrypted, and should be.
     pub(in crate::cli) fn plaintext(&self) -> u64 {
         let count = |kind| self.report.found.get(&kind).copied().unwrap_or(0);
         count(FindingKind::PlaintextAlthoughCovered)
     }
 
-    /// Whether nothing is left over.
+    /// Whether no object is left over.
     pub(in crate::cli) fn is_clean(&self) -> bool {
         self.report.found.is_empty() && !self.is_incomplete()
     }
 
-    /// Whether something could not be read. Damaged values do not count: they were read.
+    /// Whether something could not be read. Damaged values do not count here, because they were read.
     pub(in crate::cli) fn is_incomplete(&self) -> bool {
         !self.report.reasons.is_empty()
     }
 }
 
-/// Whether an object is left by name. A key that is no text is also named as a list shows it.
+/// Whether the object with this key is left by name. A key that is no text may also be given as a list shows it.
 fn is_left(left: &BTreeSet<Vec<u8>>, key: &[u8]) -> bool {
     left.contains(key) || left.contains(String::from_utf8_lossy(key).as_bytes())
 }

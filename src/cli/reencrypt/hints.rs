@@ -8,7 +8,7 @@ use super::{
     rounds::SWEEPS,
 };
 
-/// Returns the hints. `of_scan` are those about values that a patch does not change.
+/// Returns the hints. `of_scan` are the hints about values that a patch does not change.
 pub(super) fn hints(report: &ReencryptReport, of_scan: Vec<String>, given: &Given) -> Vec<String> {
     let again = given.command("claviger reencrypt");
     let of_end = of_end(report, given, &again);
@@ -69,8 +69,8 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
     })
 }
 
-/// Whether the API server has probably not read the EncryptionConfiguration: it writes with another provider than the
-/// first one, or leaves plaintext.
+/// Whether the API server has probably not read the EncryptionConfiguration yet: it writes with another provider than
+/// the first one, or in plaintext.
 fn has_unread(report: &ReencryptReport) -> bool {
     report.target != ReencryptTarget::PrimaryKey || report.found.contains_key(&FindingKind::PlaintextAlthoughCovered)
 }
@@ -95,7 +95,7 @@ fn of_failure(kind: FailureKind, report: &ReencryptReport, again: &str) -> Strin
     }
 }
 
-/// Returns the hint about values that a rewrite leaves as they are.
+/// Returns the hint about values that a rewrite does not change.
 fn of_finding(kind: FindingKind, given: &Given) -> Option<String> {
     match kind {
         FindingKind::Damaged | FindingKind::Plaintext => Some(format!(

@@ -14,70 +14,70 @@ use crate::{
 
 use super::{super::failure::Exit, census::Census, rounds::Rounds};
 
-/// How a re-encryption ended.
+/// The end of a re-encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ReencryptEnd {
     /// The last scan found nothing left over.
     Done,
-    /// Something is left over.
+    /// The last scan found objects that are left over.
     LeftOver,
-    /// Nothing was written, because only a preview was wanted.
+    /// Nothing was written, because of `--dry-run`.
     DryRun,
     /// A scan could not read everything.
     Incomplete,
-    /// The operator interrupted.
+    /// The operator interrupted the command.
     Interrupted,
     /// The API server did not adopt the primary key.
     NotAdopted,
-    /// The user lacks a right.
+    /// The user lacks a right that is needed.
     Denied,
     /// The API server does not accept the credentials.
     Unauthenticated,
     /// There are no credentials for the API server.
     NoCredentials,
-    /// The API server is another cluster's.
+    /// The API server belongs to another cluster.
     OtherCluster,
     /// The API server did not answer any more.
     Unreachable,
-    /// What answered is no API server that can be used.
+    /// The server is no API server that can be used.
     NotAnApiServer,
 }
 
-/// What the EncryptionConfiguration has the API server write with.
+/// The provider with which the EncryptionConfiguration makes the API server write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReencryptTarget {
-    /// Claviger's provider, for one resource at least.
+    /// Claviger's provider, for at least one resource.
     PrimaryKey,
-    /// Other providers.
+    /// Other providers for all resources.
     OtherProvider,
-    /// Nothing that encrypts, and the operator wants it so.
+    /// No provider that encrypts, as the operator wants.
     Plaintext,
 }
 
-/// How many objects of a resource have to be rewritten.
+/// The number of objects of a resource that have to be rewritten.
 #[derive(Debug, Serialize)]
 pub(super) struct StaleResource {
     pub(super) resource: String,
-    /// As the first scan found.
+    /// The number that the first scan found.
     pub(super) before: u64,
-    /// As the last scan found.
+    /// The number that the last scan found.
     pub(super) now: u64,
 }
 
-/// What a re-encryption did and what is left. As JSON it is a public interface.
+/// The report of a re-encryption. As JSON it is a public interface.
 #[derive(Debug, Serialize)]
 pub(super) struct ReencryptReport {
     pub(super) format: &'static str,
     pub(super) end: ReencryptEnd,
-    /// What the API server said at the end, if it ended the command.
+    /// The last answer of the API server, if it ended the command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
-    /// The address of the API server. `None` if none was asked.
+    /// The address of the API server. `None` if no request was sent.
     pub(super) api_server: Option<String>,
     /// The resources that have, or had, objects to rewrite.
     pub(super) resources: Vec<StaleResource>,
-    /// Everything that the last scan found, by kind.
+    /// The number of findings of the last scan, by kind.
     pub(super) found: BTreeMap<FindingKind, u64>,
     /// The revision of the last scan.
     pub(super) revision: u64,
@@ -87,28 +87,28 @@ pub(super) struct ReencryptReport {
     pub(super) gone: u64,
     pub(super) conflicts: u64,
     pub(super) busy: u64,
-    /// How many objects the last sweep could not rewrite, by reason.
+    /// The number of objects that the last sweep could not rewrite, by reason.
     pub(super) failures: BTreeMap<FailureKind, u64>,
-    /// The first of them.
+    /// The first objects that could not be rewritten, with reasons.
     pub(super) failed: Vec<NamedFailure>,
-    /// The keys in etcd of the damaged values that the last scan found, as far as it names them.
+    /// The keys in etcd of the damaged values that the last scan names.
     #[serde(skip)]
     pub(super) damaged: Vec<String>,
-    /// Objects that were left by name, and are not as configured.
+    /// The objects that are left by name and are not as configured.
     pub(super) left: Vec<String>,
-    /// How many objects are still to be written, without those that were left by name.
+    /// The number of objects that are still to be written, without those that are left by name.
     pub(super) rest: u64,
     #[serde(skip)]
     pub(super) target: ReencryptTarget,
-    /// Events that are not as configured.
+    /// The number of events that are not as configured.
     pub(super) events: u64,
     pub(super) seconds: f64,
-    /// Why a scan may have missed something.
+    /// The reasons why a scan may have missed something.
     pub(super) incomplete: Vec<String>,
 }
 
 impl ReencryptReport {
-    /// Makes the report. `before` is what the first scan found.
+    /// Makes the report. `before` is the census of the first scan.
     pub(super) fn new(
         before: BTreeMap<String, u64>,
         rounds: Rounds,
@@ -147,7 +147,7 @@ impl ReencryptReport {
         }
     }
 
-    /// Returns the exit code.
+    /// Returns the exit code of the command.
     pub(super) fn exit(&self) -> Exit {
         match self.end {
             ReencryptEnd::Done => Exit::Done,
@@ -163,8 +163,8 @@ impl ReencryptReport {
     }
 }
 
-/// Whether nothing is left over but Secrets in plaintext that an entry covers. If no entry encrypts, that is what they
-/// are to be.
+/// Whether the only findings are Secrets in plaintext that an entry covers. If no entry encrypts, they should be
+/// plaintext.
 fn is_wanted_plaintext(report: &ScanReport) -> bool {
     let is_uncovered = |row: &GroupRow| row.is_uncovered && row.found.contains(&FindingKind::Plaintext);
     report.found.keys().all(|kind| *kind == FindingKind::Plaintext) && !report.groups.iter().any(is_uncovered)
@@ -193,7 +193,7 @@ fn end(
     match ended {
         _ if census.is_incomplete() => (ReencryptEnd::Incomplete, None),
         _ if is_dry => (ReencryptEnd::DryRun, None),
-        // The last scan decides, whatever a sweep has met.
+        // The last scan decides, whatever the sweeps have met.
         _ if census.is_clean() => (ReencryptEnd::Done, None),
         _ if target == ReencryptTarget::Plaintext && is_wanted_plaintext(&census.report) => (ReencryptEnd::Done, None),
         Some(SweepEnd::Interrupted) => (ReencryptEnd::Interrupted, None),

@@ -17,22 +17,23 @@ use super::{
     census::Census,
 };
 
-/// The most sweeps. Each one that follows another found objects that were written under an old key meanwhile.
+/// The greatest number of sweeps. A further sweep is needed if objects were written under an old key during the
+/// previous one.
 pub(super) const SWEEPS: u32 = 20;
 
-/// How long an API server that has not adopted the primary key is left alone between two sweeps.
+/// The pause between two sweeps while the API server has not adopted the primary key.
 const BETWEEN: Duration = Duration::from_secs(10);
 
-/// What all sweeps did.
+/// The result of all sweeps.
 pub(in crate::cli) struct Rounds {
-    /// What the last scan found.
+    /// The census of the last scan.
     pub(in crate::cli) census: Census,
-    /// The outcome of the last sweep, with the sums of all sweeps.
+    /// The outcome of the last sweep, with the totals of all sweeps.
     pub(in crate::cli) outcome: Option<SweepOutcome>,
     pub(in crate::cli) sweeps: u32,
 }
 
-/// What sweeps need.
+/// The inputs of the sweeps.
 pub(in crate::cli) struct Sweeping<'a> {
     pub(in crate::cli) input: &'a ScanInput,
     pub(in crate::cli) left: &'a BTreeSet<Vec<u8>>,
@@ -44,7 +45,7 @@ pub(in crate::cli) struct Sweeping<'a> {
 }
 
 impl Sweeping<'_> {
-    /// Sweeps until a scan finds nothing more to do. `census` is what the scan before found.
+    /// Sweeps until a scan finds nothing more to do. `census` is that of the scan before the first sweep.
     ///
     /// # Errors
     /// When an etcd cannot be read.
@@ -102,7 +103,7 @@ impl Sweeping<'_> {
 
 const WAITING: &str = "waiting for the API server: it answers without writing; within a minute it learns of a new primary key, and, if it reloads the file, of a changed EncryptionConfiguration; this command waits for up to five minutes";
 
-/// Plaintext that stays shows that the API server has not read the configuration.
+/// The line if objects stay in plaintext, which shows that the API server has not read the configuration.
 const UNREAD: &str = "waiting for the API server: it answers without writing, and objects are in plaintext, so it has probably not read the EncryptionConfiguration: if it does not reload the file, restart kube-apiserver; a reload takes a minute; this command waits for up to five minutes";
 
 fn live(place: &ScanPlace) -> Option<Servers> {
@@ -112,7 +113,8 @@ fn live(place: &ScanPlace) -> Option<Servers> {
     }
 }
 
-/// Adds what the sweeps before did. Failures are those of the last sweep, which has tried these objects again.
+/// Adds the totals of the earlier sweeps. The failures are those of the last sweep, which has tried the failed objects
+/// again.
 fn with_sums(outcome: SweepOutcome, before: Option<SweepOutcome>) -> SweepOutcome {
     let Some(before) = before else { return outcome };
     SweepOutcome {

@@ -46,13 +46,13 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
     let named = args.provider_name.clone();
     let (input, provider, state_dir) = input(&mut args, global)?;
     let runtime = event_loop()?;
-    // A preview asks no API server, so it needs no credentials.
+    // A preview sends no request to the API server, so it needs no credentials.
     let access = (!args.dry_run).then(|| args.access.access());
     let api = access.map(|access| runtime.block_on(ApiClient::new(&access))).transpose()?.map(Arc::new);
     let begin = Instant::now();
     let census = Census::take(&input, &named_keys(&args.leave, &input.prefix), global)?;
     let seen = SeenProviders::of(&census.report, input.judge.coverage.as_ref());
-    // Without keys, the name says nothing. With them, it says which values have to be under one of them.
+    // Without keys, the provider's name is not used. With keys, it says which values have to be under one of them.
     let is_meant = named.is_some() || (input.judge.keys.is_some() && seen.has_kms_v2());
     if let Some(failure) = seen.lack(&provider).filter(|_| is_meant) {
         return Err(failure);
@@ -85,7 +85,7 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
     Ok(report.exit())
 }
 
-/// Returns what the API server writes with, if it uses this EncryptionConfiguration.
+/// Returns the provider with which the API server writes, if it uses this EncryptionConfiguration.
 fn target(input: &ScanInput, provider: &str, args: &ReencryptArgs) -> ReencryptTarget {
     let provider = format!("kms:v2:{provider}");
     match &input.judge.coverage {
@@ -109,7 +109,7 @@ fn audit_plaintext(state_dir: &Path, resources: &[String], api_server: &str) -> 
     }
 }
 
-/// Collects what says which objects are stale, the name of the provider, and the state directory.
+/// Collects the inputs that decide which objects are stale, the name of the provider, and the state directory.
 fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, String, PathBuf), Failure> {
     let settings = Settings {
         provider_name: args.provider_name.take(),
@@ -128,7 +128,7 @@ fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, String
     Ok((input, config.provider_name, config.state_dir))
 }
 
-/// Checks that it is known which objects are stale.
+/// Checks that the inputs decide which objects are stale.
 fn check(input: &ScanInput, config: &Config) -> Result<(), Failure> {
     let coverage = input.judge.coverage.as_ref().ok_or_else(unconfigured)?;
     let provider = format!("kms:v2:{}", config.provider_name);
@@ -156,7 +156,7 @@ fn to_plaintext(resource: &str) -> Failure {
     Failure::new(Exit::Refused, &message, hint.to_owned())
 }
 
-/// Returns the key in etcd of an object that is left, with the prefix.
+/// Returns the key in etcd, with the prefix, of an object that is left by name.
 fn named_key(name: &OsString, prefix: &str) -> Vec<u8> {
     let (name, prefix) = (name.as_bytes(), Names::new(prefix).prefix().to_vec());
     if name.starts_with(b"/") { name.to_vec() } else { [&prefix, name].concat() }
@@ -167,7 +167,8 @@ pub(in crate::cli) fn named_keys(leave: &[OsString], prefix: &str) -> BTreeSet<V
     leave.iter().map(|name| named_key(name, prefix)).collect()
 }
 
-/// Checks that each object that is left was found. `left` are the keys that were found. Some of them may not be text.
+/// Checks that each object that is left by name was found. `left` are the keys that were found. Some of them may not be
+/// text.
 fn check_left(leave: &[OsString], left: &BTreeSet<Vec<u8>>, prefix: &str) -> Result<(), Failure> {
     let is_found = |key: &[u8]| left.iter().any(|left| left == key || String::from_utf8_lossy(left).as_bytes() == key);
     let Some(key) = leave.iter().map(|name| named_key(name, prefix)).find(|key| !is_found(key)) else { return Ok(()) };
@@ -175,11 +176,11 @@ fn check_left(leave: &[OsString], left: &BTreeSet<Vec<u8>>, prefix: &str) -> Res
     Err(Failure::new(Exit::Usage, &message, "see the keys of all objects: claviger scan --list".to_owned()))
 }
 
-/// What to do about what the last scan found, as `scan` says it.
+/// The hints of `scan` for the findings of the last scan.
 enum ScanAdvice {
-    /// It could not read everything. Nothing else counts.
+    /// The scan could not read everything, so no other hint counts.
     Incomplete(Vec<String>),
-    /// It found values that a patch does not change.
+    /// The scan found values that a patch does not change.
     Found(Vec<String>),
 }
 

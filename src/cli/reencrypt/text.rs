@@ -11,10 +11,10 @@ use super::{
     report::{ReencryptEnd, ReencryptReport, ReencryptTarget},
 };
 
-/// How many objects of each kind are named.
+/// The greatest number of objects that are named for each kind.
 const NAMED: usize = 5;
 
-/// Returns the one sentence.
+/// Returns the headline: one sentence with the result.
 pub(super) fn headline(report: &ReencryptReport) -> String {
     let (written, rest) = (were_written(report.written), left(report.rest));
     match report.end {
@@ -62,13 +62,13 @@ fn left(count: u64) -> String {
     format!("{} {} left", Count(count).of("object"), if count == 1 { "is" } else { "are" })
 }
 
-/// Begins a sentence with a capital letter.
+/// Returns `text` with a capital letter at its beginning.
 fn sentence(text: &str) -> String {
     let (first, rest) = text.split_at(1);
     first.to_uppercase() + rest
 }
 
-/// Returns what follows the first sentence.
+/// Returns the page below the headline.
 pub(super) fn page(report: &ReencryptReport, hints: &[String], given: &Given, quiet: bool) -> String {
     let mut parts = vec![output::fields(&facts(report))];
     if !report.resources.is_empty() {
@@ -126,7 +126,7 @@ fn rate(report: &ReencryptReport) -> String {
     format!("{} in {:.1} s, {speed}{sweeps}", Count(report.written), report.seconds)
 }
 
-/// Returns the objects per second, unless there were fewer than one. The seconds contain the time in which the command
+/// Returns the number of objects per second, unless it is below one. The seconds include the time in which the command
 /// waited for an API server.
 fn speed(written: u64, seconds: f64) -> Option<String> {
     #[allow(
@@ -157,7 +157,8 @@ fn failures(report: &ReencryptReport, kind: FailureKind, count: u64) -> String {
     lines.join("\n")
 }
 
-/// Names damaged values. `list` names all of them. A scan cannot name the objects of a damaged page.
+/// Names damaged values. `list` is the command that names all of them. A scan cannot name the objects of a damaged
+/// page.
 fn damaged(keys: &[String], list: &str) -> Option<String> {
     let first = format!("damaged ({}): the API server cannot decrypt these values", Count(keys.len() as u64));
     let named = keys.iter().take(NAMED).map(|key| format!("  {}", escape::line(key)));

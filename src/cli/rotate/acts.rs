@@ -82,7 +82,8 @@ impl RotateHands<'_> {
         let mut id = [0; 16];
         fill_random(&mut SysRng, &mut id).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
         let now = Time::new(jiff::Timestamp::now());
-        // Objects that only an earlier rotation left are tried again. In a compromise, only this call leaves them.
+        // The objects that only an earlier rotation left by name are tried again. In a compromise, only this call
+        // leaves objects.
         let named = named_keys(&self.wishes.leave, &self.input()?.prefix);
         let left = if aim == Aim::Compromise { BTreeSet::new() } else { named };
         let at = BeganAt { record: self.opened.digest, newest: self.opened.keyring.greatest_seq() };
@@ -125,7 +126,7 @@ impl RotateHands<'_> {
 
     pub(super) fn add(&mut self) -> Result<(), Failure> {
         let now = Time::new(jiff::Timestamp::now());
-        // Keys that only the plugin knows keep their numbers.
+        // The new key does not take the numbers of keys that only the plugin knows.
         let search = find_plugin(&self.site.config)?;
         let missing = search.plugin().map(|plugin| plugin.missing_in(&self.opened.keyring)).unwrap_or_default();
         let changed = keeper::add_key(&self.site.dir, &self.site.means, &missing, now)?;
@@ -133,7 +134,7 @@ impl RotateHands<'_> {
         self.take(changed.key_id)
     }
 
-    /// Notes that the key of the plan is `key`.
+    /// Notes in the plan that its key is `key`.
     pub(super) fn take(&mut self, key: KeyId) -> Result<(), Failure> {
         self.change_plan(|plan| plan.key = Some(key))
     }
@@ -161,7 +162,7 @@ impl RotateHands<'_> {
         Ok(())
     }
 
-    /// Disables a compromised key, after a scan of its own as `claviger key disable` makes it.
+    /// Disables a compromised key, after a scan of its own, as `claviger key disable` does.
     pub(super) fn disable(&mut self, key: KeyId) -> Result<(), Failure> {
         self.check_provable()?;
         let Some(found) = self.opened.keyring.keys().find(|one| one.id() == key) else { return Ok(()) };
@@ -176,14 +177,14 @@ impl RotateHands<'_> {
         self.tell(&RotateEvent::Promoted { key_id, compromised: compromised(&self.opened) })
     }
 
-    /// Notes that every plugin serves the key, and has the API server ask the plugin for it at once.
+    /// Notes in the plan that every plugin serves the key, and makes the API server ask the plugin for its key at once.
     pub(super) fn published(&mut self, progress: &mut RotationProgress) -> Result<(), Failure> {
         let Some(key) = self.plan.as_ref().and_then(|plan| plan.key) else { return Ok(()) };
         if self.plan.as_ref().is_some_and(|plan| plan.phase == Phase::Promote) {
             self.change_plan(|plan| plan.phase = Phase::Sweep)?;
         }
         progress.see_published(key, self.now());
-        // A new primary key makes more values stale, so the last scan does not count any more.
+        // With a new primary key, more values are stale, so the last scan does not count any more.
         progress.scanned = None;
         self.runtime.block_on(self.api.poke());
         self.tell(&RotateEvent::Published { key_id: key.to_string() })
@@ -221,7 +222,8 @@ impl RotateHands<'_> {
         Ok(())
     }
 
-    /// Proves it by a whole scan, and keeps the report. If the scan finds anything, the rotation goes on.
+    /// Proves the end of the rotation by a whole scan, and keeps the report. If the scan has a finding, the rotation
+    /// continues.
     pub(super) fn finish(&mut self, progress: &mut RotationProgress) -> Result<Acted, Failure> {
         let at = self.now();
         let kept = self.wishes.files.kept().cloned();
@@ -233,11 +235,11 @@ impl RotateHands<'_> {
         let is_about_plan = self.plan.as_ref().and_then(|plan| plan.key) == Some(verified.report.keyring.primary);
         let census = self.take_census()?;
         let now = scanned((at, self.primary()), &census, 0);
-        // A value that is left by name is all that may speak against it.
+        // Only the values that are left by name may be findings.
         let is_left_alone = !census.left.is_empty() && verified.report.shortfalls.is_empty();
         let is_clean = is_about_plan && (verified.report.outcome() == VerifyOutcome::Clean || is_left_alone);
         if !is_clean || now.stale + now.unchangeable + now.uncovered + now.events > 0 || now.is_incomplete {
-            // Something was written between the scan before and this one, or the proof needs more than a clean scan.
+            // Something was written between the last scan and this one, or the proof needs more than a clean scan.
             let is_only_unproven = now.stale + now.unchangeable + now.uncovered + now.events == 0;
             if is_only_unproven {
                 return Err(stops::unproven(&verified));
@@ -267,7 +269,7 @@ impl RotateHands<'_> {
     }
 }
 
-/// Returns what the planner has to know of a scan that began at `at`, while `primary` was the primary key.
+/// Returns the planner's view of a scan that began at `at`, while `primary` was the primary key.
 fn scanned((at, primary): (Ticks, KeyId), census: &Census, failed: u64) -> Scanned {
     Scanned {
         at,
@@ -284,12 +286,12 @@ fn scanned((at, primary): (Ticks, KeyId), census: &Census, failed: u64) -> Scann
     }
 }
 
-/// Returns the keys that others may know.
+/// Returns the compromised keys.
 pub(super) fn compromised(opened: &Opened) -> Vec<String> {
     opened.keyring.keys().filter(|key| key.is_compromised()).map(|key: &Key| key.id().to_string()).collect()
 }
 
-/// Returns a path in `dir` that is not used, for the backup of this generation.
+/// Returns an unused path in `dir` for the backup of this generation.
 fn unused(dir: &Path, generation: u64) -> PathBuf {
     let name = |number: u32| match number {
         1 => format!("claviger-generation-{generation}.age"),
@@ -299,7 +301,7 @@ fn unused(dir: &Path, generation: u64) -> PathBuf {
     free.unwrap_or_else(|| dir.join(name(1)))
 }
 
-/// Steps after which a dry run goes on, because they change nothing.
+/// Whether a dry run may take this step, because it changes nothing.
 pub(super) fn changes_nothing(action: Action) -> bool {
     matches!(action, Action::Scan { .. } | Action::Count)
 }

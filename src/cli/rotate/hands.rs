@@ -47,7 +47,7 @@ const SETTLED_LOOK: Duration = Duration::from_secs(10);
 /// The time between two lines about one wait.
 const LINES: Duration = Duration::from_mins(1);
 
-/// What the operator has said.
+/// The operator's wishes for a rotation.
 pub(super) struct RotateWishes {
     pub(super) leave: Vec<OsString>,
     pub(super) rate: Rate,
@@ -55,17 +55,17 @@ pub(super) struct RotateWishes {
     pub(super) without_backup: bool,
     pub(super) api_servers: Option<u64>,
     pub(super) is_compromise: bool,
-    /// Where the report is kept.
+    /// The files to which the report is written.
     pub(super) files: KeptArgs,
 }
 
-/// A wait that goes on.
+/// A wait that has begun.
 struct Waiting {
     gate: WaitGate,
     /// Whether the wait is for named nodes.
     has_nodes: bool,
     since: Ticks,
-    /// When a line was printed about it.
+    /// When the last line about the wait was printed.
     last_line: Ticks,
 }
 
@@ -79,21 +79,21 @@ pub(super) struct RotateHands<'a> {
     pub(super) api: Arc<ApiClient>,
     pub(super) interrupt: &'a Interrupt,
     pub(super) global: &'a Global,
-    /// The plan, as it was seen last.
+    /// The plan on the disk, as it was last read.
     pub(super) plan: Option<RotationPlan>,
-    /// The plan that this run goes on with.
+    /// The plan that this run continues, if it was announced.
     announced: Option<PlanId>,
     /// Whether a warning about the plan was printed.
     has_warned: bool,
-    /// The last scan.
+    /// The census of the last scan.
     pub(super) census: Option<Census>,
-    /// Objects that the last sweep could not have written.
+    /// The objects that the last sweep could not rewrite.
     pub(super) failures: Option<FailureList>,
-    /// What is waited for.
+    /// The wait that has begun, if the rotation waits.
     waiting: Option<Waiting>,
-    /// Why the plugin did not answer when it was asked last. `None` if it did.
+    /// The reason why the plugin did not answer the last question. `None` if it did.
     pub(super) silence: Option<ProbeError>,
-    /// What proves that it is over.
+    /// The verification that proves the end of the rotation.
     pub(super) verified: Option<Verified>,
     pub(super) is_interrupted: bool,
 }
@@ -134,7 +134,8 @@ impl<'a> RotateHands<'a> {
         self.opened.keyring.primary().id()
     }
 
-    /// Returns the plan that this command goes on with. One for keys that others may know takes over any other.
+    /// Returns the plan that this command continues. With `--compromise`, only a plan that replaces compromised keys
+    /// counts.
     pub(super) fn unfinished(&self) -> Option<&RotationPlan> {
         let goes_on = |plan: &&RotationPlan| plan.is_unfinished() && (plan.is_compromise || !self.wishes.is_compromise);
         self.plan.as_ref().filter(goes_on)
@@ -145,17 +146,17 @@ impl<'a> RotateHands<'a> {
         LastSeen { failures: self.failures.as_ref(), census: self.census.as_ref() }
     }
 
-    /// Returns this moment.
+    /// Returns the present moment.
     pub(super) fn now(&self) -> Ticks {
         now(self.clock)
     }
 
-    /// Prints an event.
+    /// Prints the event.
     pub(super) fn tell(&self, event: &RotateEvent) -> Result<(), Failure> {
         Ok(tell(event, self.global)?)
     }
 
-    /// Returns where etcd is, and what has to be under the present primary key.
+    /// Returns the inputs of a scan: the etcds, and the keys with the present primary key.
     pub(super) fn input(&self) -> Result<ScanInput, Failure> {
         let VerifyInput { places, etcd, prefix, flags, judge, notes, subject, timeouts } =
             VerifyInput::read(&self.site.config, &self.opened)?;
@@ -172,7 +173,7 @@ impl<'a> RotateHands<'a> {
         Ok(ScanInput { places, etcd, flags, prefix, judge, keys: ScanKeys::default(), timeouts, notes })
     }
 
-    /// Returns the objects that are left by name, now or when the rotation began.
+    /// Returns the objects that are left by name, by this command or when the rotation began.
     pub(super) fn left(&self, prefix: &str) -> BTreeSet<Vec<u8>> {
         let before = self.plan.iter().flat_map(|plan| &plan.left).cloned();
         before.chain(named_keys(&self.wishes.leave, prefix)).collect()
@@ -186,7 +187,7 @@ impl<'a> RotateHands<'a> {
         Ok(())
     }
 
-    /// Reads the plan. One that cannot be used counts as none, because a scan shows what is left to do.
+    /// Reads the plan. A plan that cannot be used counts as missing, because a scan shows the remaining work.
     fn load_plan(&mut self) -> Result<Option<RotationPlan>, Failure> {
         match keeper::load_plan(&self.site.dir, &self.opened) {
             Err(LoadPlanError::Refused(error)) => {
@@ -203,7 +204,7 @@ impl<'a> RotateHands<'a> {
         }
     }
 
-    /// Says which plan this run goes on with.
+    /// Prints the plan that this run continues.
     ///
     /// # Errors
     /// When another command has replaced, ended or removed the plan of this run.
@@ -220,7 +221,7 @@ impl<'a> RotateHands<'a> {
         }
     }
 
-    /// Notes that a plan was begun by this command, so that it is not said to go on.
+    /// Notes that this command began the plan, so that it is not announced as continued.
     pub(super) fn begun(&mut self, plan: &RotationPlan) -> Result<(), Failure> {
         self.announced = Some(plan.id);
         self.tell(&began(plan, false))

@@ -2,97 +2,98 @@
 
 use serde::Serialize;
 
-/// Something that has happened. As JSON it is a public interface.
+/// An event of a rotation. As JSON it is a public interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub(super) enum RotateEvent {
-    /// A scan has ended.
+    /// A scan has finished.
     Scanned {
-        /// Objects that are not under the primary key, or are in plaintext and have to be encrypted.
+        /// The number of objects that are not under the primary key, or are in plaintext and have to be encrypted.
         stale: u64,
-        /// How many of them are under another key of the keyring.
+        /// The number of these objects that are under another key of the keyring.
         under_other_keys: u64,
-        /// Objects that no key opens, or whose value is damaged.
+        /// The number of objects that no key opens, or whose value is damaged.
         unreadable: u64,
-        /// Objects that are not as configured and that `--leave` names. The other counts do not contain them.
+        /// The number of objects that `--leave` names and that are not as configured. The other counts do not contain
+        /// them.
         skipped: u64,
     },
     /// The API servers were counted.
     Counted {
-        /// How many there are; 0 if this cannot be known.
+        /// The number of API servers. 0 if they cannot be counted.
         api_servers: u64,
     },
-    /// A rotation begins, or goes on.
+    /// A rotation begins, or is continued.
     Began {
-        /// Identifies the rotation.
+        /// The id of the rotation.
         rotation: String,
-        /// The key, if it exists already.
+        /// The key_id of the new key, if it exists already.
         key_id: Option<String>,
-        /// How far it is.
+        /// The phase of the rotation.
         phase: &'static str,
-        /// Whether others may know the keys before.
+        /// Whether others may know the older keys.
         #[serde(rename = "compromise")]
         is_compromise: bool,
-        /// Whether it was begun by an earlier command.
+        /// Whether an earlier command began the rotation.
         resumed: bool,
     },
-    /// A key was made.
+    /// A pending key was made.
     Added {
-        /// The key.
+        /// The key_id of the new key.
         key_id: String,
     },
-    /// A backup was written.
+    /// A backup of the new key was written.
     BackedUp {
-        /// Its file.
+        /// The path of the backup.
         file: String,
     },
-    /// The key is primary.
+    /// The new key was promoted.
     Promoted {
-        /// The key.
+        /// The key_id of the new key.
         key_id: String,
-        /// The keys that others may know.
+        /// The key_ids of the keys that are now marked as compromised.
         compromised: Vec<String>,
     },
     /// A compromised key was disabled.
     Disabled {
-        /// The key.
+        /// The key_id of the disabled key.
         key_id: String,
     },
     /// Every plugin serves the key.
     Published {
-        /// The key.
+        /// The key_id of the new key.
         key_id: String,
     },
-    /// The API server has written objects again.
+    /// The API server has rewritten objects.
     Rewritten {
-        /// How many were written.
+        /// The number of objects that were written.
         written: u64,
-        /// How many are left.
+        /// The number of objects that are left.
         left: u64,
     },
-    /// The rotation waits.
+    /// The rotation waits for a condition.
     Waiting {
-        /// For what.
+        /// The condition that the rotation waits for.
         gate: WaitGate,
-        /// The nodes that it waits for.
+        /// The names of the nodes that the rotation waits for.
         nodes: Vec<String>,
-        /// How many seconds at most, if that is known.
+        /// The greatest number of seconds that the wait takes, if that is known.
         seconds: Option<u64>,
     },
 }
 
-/// What a rotation waits for.
+/// The condition that a rotation waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum WaitGate {
-    /// Plugins have to serve the keyring as it is now.
+    /// Plugins have to serve the present keyring and to open the canary.
     Acknowledge,
     /// Plugins have to serve the promoted key.
     Publish,
-    /// An API server may write under the old key.
+    /// An API server may still write under the old key.
     Quiet,
     /// Connected API servers have to settle on the primary key.
     Settle,
-    /// Events have to expire.
+    /// Events under an old key have to expire.
     Events,
 }

@@ -35,42 +35,42 @@ use super::{
     words::{counted, short},
 };
 
-/// A rotation that is over. As JSON it is a public interface.
+/// The report of a finished rotation. As JSON it is a public interface.
 #[derive(Serialize)]
 struct RotateReport {
     format: &'static str,
     key_id: String,
-    /// What the last scan proves.
+    /// The outcome that the last scan proves.
     outcome: &'static str,
-    /// How many objects are under the key.
+    /// The number of objects under the key.
     objects: u64,
-    /// The SHA-256 of the report.
+    /// The SHA-256 of the report of the verification.
     report: String,
-    /// Objects that were left as they are, by their keys in etcd.
+    /// The keys in etcd of the objects that were left by name.
     left: Vec<String>,
-    /// The keys that others may know, which are disabled now.
+    /// The compromised keys, which are disabled now.
     compromised: Vec<String>,
 }
 
-/// What a rotation would do. As JSON it is a public interface.
+/// The preview of a rotation. As JSON it is a public interface.
 #[derive(Serialize)]
 struct PlanReport {
     format: &'static str,
-    /// The key towards which it would go; none if it would make one.
+    /// The key that the rotation would make primary. `None` if the rotation would make a new key.
     key_id: Option<String>,
     phase: &'static str,
     #[serde(skip)]
     is_before: bool,
     stale: u64,
-    /// About how many seconds it would take to write them.
+    /// About how many seconds the rewriting would take.
     rewrite_seconds: Option<u64>,
-    /// How many seconds it would wait after the promotion, until no API server writes under the old key.
+    /// The seconds of the wait after the promotion, until no API server writes under the old key.
     quiet_seconds: u64,
-    /// Whether it would disable the keys before, because others may know them.
+    /// Whether the rotation would disable the older keys, because others may know them.
     compromise: bool,
-    /// Whether it would stop before the promotion, because no listed backup holds the key.
+    /// Whether the rotation would stop before the promotion, because no listed backup holds the key.
     needs_backup: bool,
-    /// What would stop it at once.
+    /// The reason that would stop the rotation at once.
     stop: Option<String>,
 }
 
@@ -119,15 +119,15 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
     }
 }
 
-/// Refuses to rotate if nothing says where etcd is, before anything else is looked for.
+/// Refuses to rotate if nothing says where etcd is, before anything else is checked.
 fn check_place(cluster: &Cluster) -> Result<(), Failure> {
     let declared = Declared::read(cluster)?;
     let is_nowhere = declared.servers.is_none() && declared.doubts.is_empty();
     if is_nowhere { Err(nowhere(&[])) } else { Ok(()) }
 }
 
-/// Refuses to rotate a keyring while the plugin serves another directory, because it would never prove that it reads
-/// with the new key, or while it serves keys that this keyring lacks, because a rotation without them could not end.
+/// Refuses to rotate in two cases. If the plugin serves another directory, it can never prove that it reads with the
+/// new key. If it serves keys that this keyring lacks, the rotation cannot end.
 fn check_served(hands: &RotateHands<'_>, global: &Global) -> Result<(), Failure> {
     let config = &hands.site.config;
     let search = find_plugin(config)?;
@@ -138,7 +138,7 @@ fn check_served(hands: &RotateHands<'_>, global: &Global) -> Result<(), Failure>
     if let ServesFrom::Elsewhere(path) = plugin.serves_from(&config.state_dir) {
         return Err(stops::elsewhere(&global.given, &path, &config.state_dir));
     }
-    // Another command may have made a key meanwhile.
+    // Another command may have made a key in the meantime.
     let opened = keeper::open_again(&hands.site.dir, &hands.site.means, &hands.opened)?;
     let keyring = &opened.keyring;
     let lacking = if plugin.serves_keyring(keyring) { plugin.lacking_in(keyring) } else { Vec::new() };
@@ -180,7 +180,7 @@ fn show(hands: &RotateHands<'_>, verified: &Verified) -> Result<(), OutputError>
     output::advice(&next, hands.global)
 }
 
-/// Shows what the rotation would do, and what would stop it. Changes nothing.
+/// Prints what the rotation would do, and what would stop it. Changes nothing.
 fn preview(hands: &mut RotateHands<'_>) -> Result<Exit, Failure> {
     let mut progress = RotationProgress::default();
     loop {
@@ -188,7 +188,7 @@ fn preview(hands: &mut RotateHands<'_>) -> Result<Exit, Failure> {
         let step = next(&world, plan.as_ref(), &progress);
         let look = match step {
             NextStep::Do(action) if changes_nothing(action) => Some(action),
-            // A plan goes on without a scan up to the sweep.
+            // An existing plan continues without a scan up to the sweep.
             _ if progress.scanned.is_none() => Some(Action::Scan { is_settled: false }),
             _ => None,
         };
@@ -220,7 +220,7 @@ fn show_preview(
         _ => unfinished.and_then(|plan| plan.key),
     };
     let stale = progress.scanned.map_or(0, |scanned| scanned.stale);
-    // Before the promotion nothing is stale yet, and afterwards everything is.
+    // Before the promotion no value is stale yet; after it, every value is.
     let is_before = unfinished.map_or(key_id.is_none(), |plan| plan.phase == Phase::Prepare);
     let report = PlanReport {
         format: "claviger/rotate-plan/v1",
@@ -244,7 +244,7 @@ fn show_preview(
     stop.map_or(Ok(Exit::Done), Err)
 }
 
-/// Names the keys that were made by hand, which a rotation does not use.
+/// Returns a note about keys that were made by hand, which a rotation does not use.
 fn pending(hands: &RotateHands<'_>) -> Option<String> {
     let is_pending = |key: &&Key| key.state() == State::Pending;
     let pending = hands.opened.keyring.keys().filter(is_pending).map(|key| key.id().to_string());
@@ -253,12 +253,13 @@ fn pending(hands: &RotateHands<'_>) -> Option<String> {
     Some(format!("  leave {} pending, as made by hand; to use it instead of a new key: {promote}", all_of(&pending)))
 }
 
-/// Whether a listed backup holds the key. One that is not made yet is in none.
+/// Whether a listed backup holds the key. A key that does not exist yet is in no backup.
 fn has_backup(world: &ClusterNow, key: Option<KeyId>) -> bool {
     key.and_then(|key| world.record.key(key)).is_some_and(|key| key.is_backed_up)
 }
 
-/// Returns how many values are encrypted now. All of them have to be rewritten after a new key was promoted.
+/// Returns the number of values that are encrypted now. All of them have to be rewritten after the promotion of a new
+/// key.
 fn under_primary(hands: &RotateHands<'_>) -> u64 {
     let rows = hands.census.iter().flat_map(|census| &census.report.groups);
     let is_ours = |row: &&crate::scan::report::GroupRow| row.key_id.is_some() && row.resource != "events";

@@ -21,7 +21,7 @@ use super::{
     words::counted,
 };
 
-/// How many objects a message names.
+/// The greatest number of objects that a message names.
 const NAMED: usize = 3;
 
 /// What a rotation has seen last.
@@ -77,8 +77,8 @@ fn left_in_need(objects: u64) -> String {
     }
 }
 
-/// Names the values whose provider the EncryptionConfiguration does not list. Other values that cannot be read need
-/// another remedy, which a scan shows.
+/// Returns the failure that names the values whose provider the EncryptionConfiguration does not list. Other values
+/// that cannot be read need another remedy, which a scan shows.
 fn unreadable(given: &Given, objects: u64, census: Option<&Census>) -> Failure {
     let rows = census.iter().flat_map(|census| &census.report.groups);
     let is_unlisted = |row: &&GroupRow| row.objects > 0 && row.found.contains(&FindingKind::NoProvider);
@@ -100,7 +100,7 @@ fn unreadable(given: &Given, objects: u64, census: Option<&Census>) -> Failure {
     Failure::new(Exit::Found, &message, hint)
 }
 
-/// Names some of the objects that were not re-encrypted, with the reasons. Returns `None` if there are none.
+/// Returns some of the objects that were not re-encrypted, with reasons. Returns `None` if there are no such objects.
 pub(super) fn examples(failures: Option<&FailureList>) -> Option<String> {
     let named = failures.map(FailureList::named).unwrap_or_default().iter().take(NAMED);
     let named: Vec<String> = named.map(|failure| format!("{} ({})", failure.key, failure.reason)).collect();
@@ -127,7 +127,8 @@ fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
     Failure::new(Exit::Found, &message, hint)
 }
 
-/// Returns the failure of a rotation whose plugin does not do its part. `silence` says why it did not answer at last.
+/// Returns the failure of a rotation that has waited in vain for the plugin. `silence` is the reason why the plugin did
+/// not answer the last question.
 pub(super) fn silent(given: &Given, gate: WaitGate, silence: Option<&ProbeError>) -> Failure {
     let waited = match gate {
         WaitGate::Publish => "the plugin did not serve the new key within 10 minutes",
@@ -184,7 +185,7 @@ pub(super) fn swept(given: &Given, failure: &SweepFailure, api: &str) -> Failure
     Failure::new(exit, &message, given.repeat_in(hint).into_owned())
 }
 
-/// Returns the failure of a rotation after which a clean scan proves nothing.
+/// Returns the failure of a rotation whose last scan is clean but proves nothing.
 pub(super) fn unproven(verified: &Verified) -> Failure {
     let words: Vec<&str> = verified.report.shortfalls.iter().map(|shortfall| shortfall.as_str()).collect();
     let words = if words.is_empty() { "something was written during the scan".to_owned() } else { words.join(", ") };
@@ -199,8 +200,8 @@ pub(super) fn unprovable(reason: &str) -> Failure {
     Failure::new(Exit::Damaged, &message, hint.to_owned())
 }
 
-/// Returns the failure of a rotation that cannot write a backup to `dir`. If it is missing, the hint says where it was
-/// looked for.
+/// Returns the failure of a rotation that cannot write a backup to `dir`. If `dir` is missing, the hint says where it
+/// was looked for.
 pub(super) fn no_backup(dir: &Path, error: &impl Display) -> Failure {
     let other = format!("name {OTHER_DISK}");
     let missing = dir.metadata().err();
@@ -223,7 +224,7 @@ pub(super) fn lost_too(dir: &Path, is_state_dir: bool) -> Failure {
     Failure::new(Exit::Refused, &message, format!("name {OTHER_DISK}"))
 }
 
-/// Which directory a backup is written into.
+/// The hint about the directory in which a backup is written.
 const OTHER_DISK: &str = "a directory on another disk: claviger rotate --backup-dir DIR";
 
 pub(super) fn no_recipient() -> Failure {
@@ -238,7 +239,7 @@ pub(super) fn to_plaintext(resource: &str) -> Failure {
     Failure::new(Exit::Refused, &message, "put the provider that encrypts first".to_owned())
 }
 
-/// Returns the failure if the provider is listed but not first: nothing would be written under a new key.
+/// Returns the failure if the provider is listed but not first: no value would be written under a new key.
 pub(super) fn only_read(given: &Given, provider: &str) -> Failure {
     let message = format!(
         "the EncryptionConfiguration lists the provider {provider} after another one, which writes, so nothing would be under a new key"
@@ -260,7 +261,7 @@ pub(super) fn unused(provider: &str) -> Failure {
     Failure::new(Exit::Refused, &message, hint.to_owned())
 }
 
-/// Returns the failure of a rotation whose plan is not the one on the disk any more.
+/// Returns the failure of a rotation whose plan was replaced on the disk.
 pub(super) fn overtaken(given: &Given) -> Failure {
     let message = "another command has replaced or ended the plan of this rotation";
     let hint = format!("see how the keyring is: {}", given.command("claviger status"));
@@ -282,7 +283,8 @@ pub(super) fn lacking(given: &Given, keys: &[String]) -> Failure {
     Failure::new(Exit::Damaged, &message, hint)
 }
 
-/// Returns the failure of a rotation that would wait for the plugin. `silence` says why the plugin does not answer.
+/// Returns the failure of a rotation that would wait for the plugin in vain. `silence` is the reason why the plugin
+/// does not answer.
 pub(super) fn no_plugin(given: &Given, silence: Option<&ProbeError>) -> Failure {
     let unserved =
         "the plugin does not serve this keyring as it is now, or does not report to this user what it serves";

@@ -21,7 +21,7 @@ struct EventLine<'a> {
     event: &'a RotateEvent,
 }
 
-/// Prints an event.
+/// Prints the event, for people or as JSON.
 ///
 /// # Errors
 /// When standard output is closed or full.
@@ -33,7 +33,7 @@ pub(super) fn tell(event: &RotateEvent, global: &Global) -> Result<(), OutputErr
     }
 }
 
-/// Returns the line about an event, after the name of its phase.
+/// Returns the line for the event, which is printed after the name of the phase.
 fn line(event: &RotateEvent) -> String {
     let (phase, text) = match event {
         RotateEvent::Scanned { stale: 0, unreadable: 0, skipped, .. } => {
@@ -132,12 +132,12 @@ fn settling(nodes: &str, seconds: Option<u64>) -> String {
     }
 }
 
-/// Returns `1 object`, `2 objects`.
+/// Returns a number with its noun: `1 object`, `2 objects`.
 pub(super) fn counted(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{} {what}s", Count(count)) }
 }
 
-/// Returns the beginning of an id, which is enough for people.
+/// Returns the beginning of an id, which is long enough for people.
 pub(super) fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }

@@ -46,7 +46,7 @@ impl FileArgs {
         Ok(())
     }
 
-    /// Whether a file will contain the SHA-256 of the snapshot.
+    /// Whether one of the files will contain the SHA-256 of the snapshot.
     pub(super) fn want_digest(&self) -> bool {
         #[cfg(feature = "html")]
         return self.html.is_some();
@@ -54,7 +54,7 @@ impl FileArgs {
         false
     }
 
-    /// Writes the files.
+    /// Writes the files that were asked for.
     ///
     /// # Errors
     /// When one of them cannot be written.

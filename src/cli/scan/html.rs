@@ -14,7 +14,7 @@ use super::{
     text::compared_with,
 };
 
-/// Returns the page.
+/// Returns the HTML page.
 pub(super) fn page(report: &ScanReport, hints: &[String]) -> String {
     let body = html! {
         (facts(report))
@@ -136,7 +136,7 @@ fn older(history: &OlderValues) -> Markup {
     }
 }
 
-/// How many objects of each kind of finding are named.
+/// The greatest number of objects that are named for each kind of finding.
 const NAMED: usize = 50;
 
 fn table(report: &ScanReport) -> Markup {

@@ -9,7 +9,7 @@ use crate::{
 
 use super::super::output::OutputError;
 
-/// How many bytes are collected before they are written.
+/// The number of bytes that are collected before they are written.
 const BUFFER: usize = 1 << 16;
 
 /// Prints live objects as a scan finds them. If writing fails, the scan continues, and [`Listing::finish`] returns the
@@ -21,7 +21,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Prints one object.
+    /// Prints the line of one object.
     pub(super) fn print(&mut self, listed: &ListedObject<'_>) {
         if self.failed.is_some() {
             return;
@@ -44,7 +44,7 @@ impl Listing {
         self.buffer.clear();
     }
 
-    /// Writes the rest.
+    /// Writes the remaining bytes.
     ///
     /// # Errors
     /// When anything could not be written.

@@ -10,20 +10,20 @@ use super::super::{
     scanning::SNAPSHOT,
 };
 
-/// At most this many names are in one note.
+/// The greatest number of names in one note.
 const NAMED: usize = 5;
 
-/// kine calls every cluster 0.
+/// The number that kine reports for every cluster.
 const KINE: &str = "0";
 
-/// Returns the notes about a report. `etcdctl` is how etcdctl is called for the etcd that was scanned.
+/// Returns the notes about a report. `etcdctl` is the command line of etcdctl for the etcd that was scanned.
 pub(super) fn notes(report: &ScanReport, coverage: Option<&Coverage>, given: &Given, etcdctl: &str) -> Vec<String> {
     let idle = coverage.and_then(|coverage| idle(report, coverage));
     [outside(report), uncovered(report), idle, history(report, given, etcdctl)].into_iter().flatten().collect()
 }
 
-/// Names the entries that cover nothing in etcd. A name may be misspelt, which kube-apiserver accepts. If the report
-/// lacks something, an entry may cover that.
+/// Returns a note about the entries that cover nothing in etcd. A name may be misspelt, which kube-apiserver accepts.
+/// If the report is incomplete, an entry may cover the missing part.
 fn idle(report: &ScanReport, coverage: &Coverage) -> Option<String> {
     let idle = coverage.idle(report.groups.iter().map(|row| row.resource.as_str()));
     let more = idle.len().saturating_sub(NAMED);
@@ -60,7 +60,7 @@ fn uncovered(report: &ScanReport) -> Option<String> {
 fn history(report: &ScanReport, given: &Given, etcdctl: &str) -> Option<String> {
     let source = &report.source;
     match source.kind {
-        // A free page is in the file until etcd writes over it.
+        // A free page stays in the file until etcd overwrites it.
         SourceKind::Snapshot => source.compacted.map(|_| {
             "free pages of the file may still contain values that etcd has compacted away; `etcdctl defrag` before the next \
              snapshot removes them"

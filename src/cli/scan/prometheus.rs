@@ -43,8 +43,8 @@ pub(super) fn text(report: &ScanReport) -> Result<String, Failure> {
             provider: escape::line(&row.provider),
             key_id: row.key_id.as_deref().map(escape::line).unwrap_or_default(),
         };
-        // Rows that differ only in the commitment have the same labels, so they are added up. Characters that nobody
-        // sees are escaped, and the encoder escapes the backslash again, as the format demands.
+        // Rows that differ only in the commitment have the same labels, so they are added up. Invisible characters are
+        // escaped, and the encoder escapes the backslash again, as the format demands.
         objects.get_or_create(&labels).inc_by(row.objects);
         seeds.get_or_create(&labels).inc_by(row.seeds);
         if let Some(count) = row.older_values {

@@ -89,7 +89,7 @@ pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failu
     let settings =
         Settings { provider_name: args.provider_name, encryption_config, feature_gates, ..state_dir.settings() };
     let has_state_dir = settings.state_dir.is_some();
-    // Otherwise the etcd of this node may have nothing to do with the snapshot.
+    // Otherwise the etcd of this node may be unrelated to the snapshot.
     let is_of_this_cluster = snapshot.is_none() || keyring.is_some() || has_state_dir || etcd.names_api_server();
     let config = global.config(etcd.put_into(settings))?;
     args.files.check()?;
@@ -121,7 +121,7 @@ pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failu
     })
 }
 
-/// Scans, and returns the report, what to do next, and which providers there are.
+/// Scans, and returns the report, the hints, and the providers that were found.
 fn report(
     input: ScanInput,
     digest: bool,
@@ -143,7 +143,7 @@ fn report(
     Ok((report, hints, seen))
 }
 
-/// Shows the report on standard error, because with `--list` standard output has the objects.
+/// Prints the report on standard error, because with `--list` standard output has the objects.
 fn show_beside_list(report: &ScanReport, hints: &[String], global: &Global) {
     output::aside(&report.headline(), global);
     report.reasons.iter().for_each(|reason| output::aside(&format!("! {reason}"), global));

@@ -13,7 +13,7 @@ use super::super::{
     scanning::{findings, table, terminal_width},
 };
 
-/// Returns what follows the first sentence. `all` shows every resource, and `quiet` omits notes and hints.
+/// Returns the page below the headline. `all` shows every resource, and `quiet` omits notes and hints.
 pub(super) fn page(report: &ScanReport, hints: &[String], all: bool, quiet: bool) -> String {
     let mut parts = vec![output::fields(&facts(report)), table(report, (!all).then_some("--all"), terminal_width())];
     parts.extend(report.reasons.iter().map(|reason| format!("! {}", escape::line(&reason.to_string()))));
@@ -58,7 +58,7 @@ fn facts(report: &ScanReport) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// Says what the values were compared with.
+/// Returns the words for the inputs that the values were compared with.
 pub(super) fn compared_with(given: &ComparedWith) -> String {
     let keys = match &given.keyring {
         Some(file) => format!("the keys of {file}"),

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{config::Config, keyring::key_id::KeyId, probe::ProbeAnswer};
 
-/// How long a plugin takes at most to look at a keyring that was changed. It looks four times a second.
+/// The longest time that a plugin needs to notice a change of the keyring. It looks four times a second.
 const CATCH_UP: Duration = Duration::from_millis(1500);
 
 /// Checks that the plugin of this node announces the primary key, if a plugin answers. Only warns if a flag says where
@@ -35,7 +35,7 @@ pub(in crate::cli) fn check_announced(config: &Config, keys: &ScanKeys, global: 
     }
 }
 
-/// Returns what a scan says if the plugin of this node announces another key than the primary one.
+/// Returns the note of a scan if the plugin of this node announces another key than the primary one.
 ///
 /// # Errors
 /// When this process cannot ask at all.
@@ -43,7 +43,7 @@ pub(in crate::cli) fn note_unannounced(config: &Config, keys: &ScanKeys) -> Resu
     Ok(unannounced(config, keys)?.map(|Unannounced { message, hint }| format!("{message}; {hint}")))
 }
 
-/// What is wrong if the plugin announces another key.
+/// The error if the plugin announces another key than the primary one.
 struct Unannounced {
     message: String,
     hint: String,
@@ -75,8 +75,8 @@ fn unannounced(config: &Config, keys: &ScanKeys) -> Result<Option<Unannounced>, 
     Ok(Some(Unannounced { message, hint }))
 }
 
-/// Returns the key that the plugin announces instead of `primary`, also after it had the time to look at a keyring that
-/// was changed. Returns `None` if no plugin of claviger answers.
+/// Returns the key that the plugin announces instead of `primary`, even after it had the time to notice a change of the
+/// keyring. Returns `None` if no plugin of claviger answers.
 fn other_announced(config: &Config, primary: KeyId) -> Result<Option<(KeyId, ProbeAnswer)>, Failure> {
     let runtime = event_loop()?;
     let ask = || {

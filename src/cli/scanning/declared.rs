@@ -17,10 +17,10 @@ use super::super::{
     files::{read_text, wrong},
 };
 
-/// An EncryptionConfiguration that was read.
+/// An EncryptionConfiguration that was read from its file.
 pub(in crate::cli) struct ReadConfig {
     pub(in crate::cli) path: PathBuf,
-    /// The SHA-256 of its text.
+    /// The SHA-256 of the file's text.
     pub(in crate::cli) sha256: Digest,
     pub(in crate::cli) coverage: Coverage,
 }
@@ -57,12 +57,12 @@ pub(in crate::cli) fn unconfigured() -> Failure {
     Failure::new(Exit::Usage, &message, hint.to_owned())
 }
 
-/// Says what was not understood in the flags of kube-apiserver.
+/// Returns the note about a flag of kube-apiserver that was not understood.
 pub(in crate::cli) fn not_understood(declared: &Declared, doubt: &FlagDoubt) -> String {
     format!("in {}: {doubt}", declared.found_in.as_deref().unwrap_or("the flags of kube-apiserver"))
 }
 
-/// Says where the EncryptionConfiguration is named that cannot be used.
+/// Adds to `failure` where the EncryptionConfiguration that cannot be used is named.
 fn named_by(declared: &Declared, failure: Failure) -> Failure {
     let place = declared.found_in.as_deref().unwrap_or("the flags of kube-apiserver");
     failure.about(&format!("the EncryptionConfiguration that {place} names"))

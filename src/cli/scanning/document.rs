@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::style::STYLE;
 use crate::telemetry::escape;
 
-/// Returns the page, without characters that a reader does not see or that change the direction of a line.
+/// Returns the HTML page, without characters that are invisible or change the direction of a line.
 pub(in crate::cli) fn document(headline: &str, is_good: bool, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)

@@ -4,8 +4,8 @@ use crate::etcd::Servers;
 
 use super::super::given::quoted;
 
-/// Returns how etcdctl is called for this etcd, with one endpoint, because a snapshot is taken of one member. If it is
-/// not known where the etcd of a snapshot is, the operator has to say it.
+/// Returns the command line of etcdctl for this etcd, with one endpoint, because a snapshot is taken of one member. If
+/// the etcd is not known, the command contains a placeholder.
 pub(in crate::cli) fn etcdctl(servers: Option<&Servers>) -> String {
     let Some(Servers { urls, cafile, certfile, keyfile }) = servers else {
         return "etcdctl --endpoints URL".to_owned();

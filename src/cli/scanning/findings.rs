@@ -9,20 +9,20 @@ use crate::{
     telemetry::escape,
 };
 
-/// How many objects of each kind of finding are named.
+/// The greatest number of objects that are named for each kind of finding.
 const NAMED: usize = 5;
 
-/// What it means that older values can be read.
+/// The meaning of older values in plaintext.
 pub(in crate::cli) const OLDER: &str = "anyone with this file can read these values, which objects had before";
 
-/// Returns a paragraph for each kind of finding, the worst first, and one for older values. `list` is what names all
-/// objects.
+/// Returns a paragraph for each kind of finding, the worst first, and one for older values. `list` is the command that
+/// names all objects.
 pub(in crate::cli) fn findings(report: &ScanReport, list: &str) -> Vec<String> {
     let older = report.history.as_ref().and_then(|history| older(history, list));
     FindingKind::ALL.into_iter().filter_map(|kind| named(report, kind, list)).chain(older).collect()
 }
 
-/// Names the first older values that can be read. `list` is what names all of them.
+/// Names the first older values in plaintext. `list` is the command that names all of them.
 fn older(history: &OlderValues, list: &str) -> Option<String> {
     let mut lines = vec![format!("older values ({}): {OLDER}", Count(history.readable))];
     let values = history.findings.iter().take(NAMED);
@@ -31,7 +31,7 @@ fn older(history: &OlderValues, list: &str) -> Option<String> {
     (history.readable > 0).then(|| lines.join("\n"))
 }
 
-/// Describes one kind of finding, with the first objects that have it. `list` is what names all of them.
+/// Describes one kind of finding, with the first objects that have it. `list` is the command that names all of them.
 fn named(report: &ScanReport, kind: FindingKind, list: &str) -> Option<String> {
     let count = *report.found.get(&kind)?;
     let mut lines = vec![format!("{} ({}): {}", kind.as_str(), Count(count), meaning(kind))];
@@ -41,7 +41,7 @@ fn named(report: &ScanReport, kind: FindingKind, list: &str) -> Option<String> {
     Some(lines.join("\n"))
 }
 
-/// Says how many of `count` are not named, and what names them.
+/// Returns how many of `count` objects are not named, and the command that names them.
 fn more(count: u64, list: &str) -> Option<String> {
     let more = count.saturating_sub(NAMED as u64);
     (more > 0).then(|| format!("  and {} more: {list} names all", Count(more)))
@@ -58,7 +58,7 @@ fn name(finding: &Finding) -> String {
     }
 }
 
-/// Returns what a kind of finding means.
+/// Returns the meaning of a kind of finding.
 pub(in crate::cli) fn meaning(kind: FindingKind) -> &'static str {
     match kind {
         FindingKind::Damaged => "these values or pages are damaged",

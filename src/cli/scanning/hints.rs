@@ -15,23 +15,23 @@ use crate::{
 
 use super::super::given::{Given, quoted};
 
-/// At most this many keys or providers are named in one hint.
+/// The greatest number of keys or providers that are named in one hint.
 const NAMED: usize = 3;
 
-/// The same scan of a snapshot that does not exist yet.
+/// The command for the same scan of a new snapshot.
 pub(in crate::cli) const SNAPSHOT: &str = "claviger scan --snapshot FILE";
 
-/// What hints need to know besides the report.
+/// The inputs of hints besides the report.
 pub(in crate::cli) struct HintContext<'a> {
     pub(in crate::cli) given: &'a Given,
     /// The verb that is run again after the hint was followed.
     pub(in crate::cli) verb: &'static str,
-    /// How etcdctl is called for the etcd that was scanned.
+    /// The command line of etcdctl for the etcd that was scanned.
     pub(in crate::cli) etcdctl: &'a str,
     /// The primary key, and when it became primary.
     pub(in crate::cli) promoted: Option<(KeyId, Time)>,
     pub(in crate::cli) now: Time,
-    /// How long the API servers may take.
+    /// The time limits of the API servers.
     pub(in crate::cli) timeouts: Timeouts,
 }
 
@@ -40,7 +40,7 @@ pub(in crate::cli) fn is_recent(promoted: Time, now: Time, timeouts: Timeouts) -
     now.seconds().saturating_sub(promoted.seconds()) < timeouts.quiet().as_secs()
 }
 
-/// Returns the hints about a report. If the prefix is wrong, everything else has to wait.
+/// Returns the hints about a report. If the prefix is wrong, only that hint is returned.
 pub(in crate::cli) fn hints(report: &ScanReport, context: &HintContext<'_>) -> Vec<String> {
     if let Some(reason) = report.reasons.iter().find(|reason| reason.is_wrong_prefix()) {
         return vec![prefix(reason, context)];
@@ -87,7 +87,7 @@ fn prefix(reason: &Incomplete, context: &HintContext<'_>) -> String {
     format!("scan below the API server's prefix: {}", ways.join("; "))
 }
 
-/// Returns what to do about one kind of finding, if the report has it.
+/// Returns the hint about one kind of finding, if the report has it.
 pub(in crate::cli) fn hint_about(kind: FindingKind, report: &ScanReport, context: &HintContext<'_>) -> Option<String> {
     if !report.found.contains_key(&kind) {
         return None;
@@ -98,7 +98,7 @@ pub(in crate::cli) fn hint_about(kind: FindingKind, report: &ScanReport, context
         FindingKind::PlaintextAlthoughCovered | FindingKind::NotFirstProvider => {
             Some(reencrypt(&rows, report, context))
         }
-        // The hint about `identity` says what has to come first.
+        // The hint about `identity` says what has to be done first.
         FindingKind::Plaintext if report.identity_first => None,
         FindingKind::Plaintext if report.given.encryption_config => Some(format!(
             "to encrypt them, give the API server the EncryptionConfiguration that this prints: {}",
@@ -109,7 +109,8 @@ pub(in crate::cli) fn hint_about(kind: FindingKind, report: &ScanReport, context
             context.given.command("claviger scan --encryption-config FILE")
         )),
         FindingKind::NoProvider => {
-            // An EncryptionConfiguration has the name of a KMS v2 plugin without the prefix that is stored.
+            // The stored prefix of a KMS v2 provider contains `kms:v2:`, which its name in an EncryptionConfiguration
+            // does not.
             let name = |row: &&'_ GroupRow| row.provider.strip_prefix("kms:v2:").unwrap_or(&row.provider).to_owned();
             let names: Vec<String> = rows.iter().map(name).collect();
             let providers = named(names.iter().map(String::as_str));
@@ -144,8 +145,8 @@ fn damaged(report: &ScanReport) -> Option<String> {
     })
 }
 
-/// Says how to re-encrypt objects under the provider and key that the API server uses now. Events are not written
-/// again, because that would renew their lifetime.
+/// Returns the hint to re-encrypt objects under the provider and key that the API server uses now. Events are not
+/// rewritten, because that would renew their lifetime.
 fn reencrypt(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
     const EXPIRE: &str = "events expire by themselves, an hour after they were written, unless --event-ttl is another";
     let names = distinct(rows.iter().map(|row| row.resource.as_str()).filter(|name| is_plain(name)));
@@ -170,8 +171,8 @@ fn reencrypt_all(_: &[&str], _: &[&GroupRow], _: &ScanReport, context: &HintCont
     format!("re-encrypt them: {}", context.given.command("claviger reencrypt"))
 }
 
-/// Says how to re-encrypt the objects of a resource. An object that the API server cannot read makes kubectl fail for
-/// all of its resource.
+/// Returns the hint to re-encrypt the objects of resources by kubectl. If the API server cannot read one object,
+/// kubectl fails for the whole resource.
 #[cfg(not(feature = "reencrypt"))]
 fn reencrypt_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport, _: &HintContext<'_>) -> String {
     let resources = names.join(",");
@@ -183,7 +184,7 @@ fn reencrypt_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport, _: &Hi
 
 fn stale(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
     let reencrypt = reencrypt(rows, report, context);
-    // Nothing that an API server writes now changes a snapshot.
+    // A later write by an API server does not change a snapshot.
     let is_live = report.source.kind != SourceKind::Snapshot;
     let recent = context.promoted.filter(|(_, time)| is_live && is_recent(*time, context.now, context.timeouts));
     let Some((key_id, time)) = recent else { return reencrypt };
@@ -218,14 +219,14 @@ fn distinct<'r>(names: impl Iterator<Item = &'r str>) -> Vec<&'r str> {
     names
 }
 
-/// Returns ` a, b` for a few names, and nothing if there are none.
+/// Returns ` a, b` for a few names, and an empty text for none.
 fn named<'r>(names: impl Iterator<Item = &'r str>) -> String {
     let names = distinct(names);
     let more = if names.len() > NAMED { " and others" } else { "" };
     if names.is_empty() { String::new() } else { format!(" {}{more}", names[..names.len().min(NAMED)].join(", ")) }
 }
 
-/// Whether a name is safe in a command that someone copies into a shell.
+/// Whether a name is safe in a command that an operator pastes into a shell.
 pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('-')

@@ -17,21 +17,21 @@ use super::{
     keys::ScanKeys,
 };
 
-/// What a scan needs.
+/// The inputs of a scan.
 pub(in crate::cli) struct ScanInput {
-    /// The places to read, at least one. The first one has the main etcd's objects.
+    /// The places to scan, at least one. The first one is the main etcd.
     pub(in crate::cli) places: Vec<ScanPlace>,
     /// The main etcd, if it is known.
     pub(in crate::cli) etcd: Option<Servers>,
-    /// Where the flags of kube-apiserver were found.
+    /// The place where the flags of kube-apiserver were found.
     pub(in crate::cli) flags: Option<String>,
     pub(in crate::cli) prefix: String,
     pub(in crate::cli) judge: Judge,
-    /// The keys that values are compared with. The judge has taken their states.
+    /// The keys that values are compared with. The judge knows their states.
     pub(in crate::cli) keys: ScanKeys,
-    /// How long the API servers may take.
+    /// The time limits of the API servers.
     pub(in crate::cli) timeouts: Timeouts,
-    /// What the operator should know about the input.
+    /// Notes for the operator about the inputs.
     pub(in crate::cli) notes: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ impl ScanInput {
         // A snapshot may belong to another cluster than this node, so its manifest is not read by default.
         let declared = Declared::read_for(&config.cluster, snapshot.is_some())?;
         let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
-        // Whatever is wrong with the file is said, even if it is not known where etcd is.
+        // A fault of the file is reported even if it is not known where etcd is.
         let read = ReadConfig::read(config, &declared)?;
         let places = match snapshot {
             Some(file) => {

@@ -22,10 +22,10 @@ use super::super::{
     given::quoted,
 };
 
-/// The name of the keyring in a state directory.
+/// The name of the keyring's file in a state directory.
 const KEYRING: &str = "keyring";
 
-/// Returns what a key in this state is good for. A destroyed key has no state.
+/// Returns the use of a key in this state. A destroyed key has no state.
 pub(in crate::cli) fn key_use(state: Option<State>) -> KeyUse {
     match state {
         Some(State::Primary) => KeyUse::Primary,
@@ -35,27 +35,27 @@ pub(in crate::cli) fn key_use(state: Option<State>) -> KeyUse {
     }
 }
 
-/// What the flags say about keys.
+/// The flags that decide which keys values are compared with.
 pub(in crate::cli) struct KeyFlags {
-    /// `--keyring`
+    /// The value of `--keyring`.
     pub(in crate::cli) keyring: Option<PathBuf>,
-    /// `--primary`
+    /// The value of `--primary`.
     pub(in crate::cli) primary: Option<KeyId>,
-    /// Whether there is `--state-dir`.
+    /// Whether `--state-dir` is given.
     pub(in crate::cli) has_state_dir: bool,
-    /// Whether there is `--snapshot`.
+    /// Whether `--snapshot` is given.
     pub(in crate::cli) has_snapshot: bool,
 }
 
-/// What says which keys there are.
+/// The source of the keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::cli) enum KeySource {
     /// The keyring in the state directory.
     #[default]
     StateDir,
-    /// `--keyring`
+    /// The file that `--keyring` names.
     File,
-    /// `--primary`
+    /// The key that `--primary` names.
     Primary,
 }
 
@@ -63,20 +63,20 @@ pub(in crate::cli) enum KeySource {
 #[derive(Default)]
 pub(in crate::cli) struct ScanKeys {
     pub(in crate::cli) known: Option<KnownKeys>,
-    /// The file that names them.
+    /// The file from which the keys were read.
     pub(in crate::cli) file: Option<PathBuf>,
-    /// What says which keys there are.
+    /// The source from which the keys come.
     pub(in crate::cli) source: KeySource,
-    /// The primary key.
+    /// The primary key, if it is known.
     pub(in crate::cli) primary: Option<KeyId>,
-    /// The primary key of the file, and when it became primary.
+    /// The primary key of the file, and the time when it became primary.
     pub(in crate::cli) promoted: Option<(KeyId, Time)>,
-    /// Why a keyring was not used.
+    /// The reason why a keyring was not used.
     pub(in crate::cli) note: Option<String>,
 }
 
 impl ScanKeys {
-    /// Reads the keys that the flags name, or those of this node.
+    /// Reads the keys that the flags name, or the keys of this node.
     ///
     /// # Errors
     /// When a file that a flag names cannot be read or is no keyring.
@@ -99,8 +99,9 @@ impl ScanKeys {
         }
     }
 
-    /// Takes the key that `--primary` names. If the keyring of this node knows it and has another primary key, API
-    /// servers do not write under it, so everything would be stale for ever. In a snapshot, it may have been primary.
+    /// Takes the key that `--primary` names. If the keyring of this node has this key and another primary key, API
+    /// servers do not write under the named key, so every value would be stale for ever. In a snapshot, the named key
+    /// may have been primary.
     ///
     /// # Errors
     /// When it is not primary any more, or not yet, in the keyring of this node.
@@ -122,8 +123,8 @@ impl ScanKeys {
         Ok(Self { note: Some(note), ..given })
     }
 
-    /// Reads the keyring of this node, if there is one. If it cannot be read, a note says so, because nobody asked for
-    /// it.
+    /// Reads the keyring of this node, if there is one. If the keyring cannot be read, adds a note and does not fail,
+    /// because the operator did not ask for it.
     fn of_node(config: &Config, own: PathBuf, has_snapshot: bool) -> Self {
         let note = |text: String| Self { note: Some(text), ..Self::default() };
         match own.try_exists() {
@@ -146,7 +147,7 @@ impl ScanKeys {
         let primary = keys.iter().find(|key| key.state == Some(State::Primary));
         Ok(Self {
             known: Some(KnownKeys::keyring(&config.provider_name, uses)),
-            // The first key of a keyring replaced no other one.
+            // The first key of a keyring has replaced no other key.
             promoted: primary.and_then(|key| Some((key.key_id, key.promoted?))).filter(|_| keys.len() > 1),
             file: Some(file),
             source: KeySource::StateDir,
@@ -166,7 +167,8 @@ fn read_keys(path: &Path) -> Result<Vec<ListedKey>, Failure> {
     record::outline(text.as_bytes()).map_err(|error| wrong(path, &error, Some(hint)))
 }
 
-/// Parses `--primary`. A short name such as `k6` is refused, because it would match no value, and all would seem stale.
+/// Parses the value of `--primary`. A short name such as `k6` is refused, because it would match no value, and all
+/// values would seem stale.
 ///
 /// # Errors
 /// When it is not a full key_id.

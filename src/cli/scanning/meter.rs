@@ -4,7 +4,7 @@ use crate::scan::place::ScanPlace;
 
 use super::super::{Global, progress::Meter};
 
-/// The meter of one place: the parts of a file, or the objects of a live etcd.
+/// The meter of one place. It counts the parts of a file, or the objects of a live etcd.
 pub(in crate::cli) struct PlaceMeter {
     meter: Meter,
     is_file: bool,

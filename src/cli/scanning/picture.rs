@@ -9,29 +9,29 @@ use crate::scan::{
 
 use super::table::short;
 
-/// The colours of keys, in the order of the keys. People who cannot see red can distinguish them.
+/// The colours of keys, in the order of the keys. Colour-blind people can distinguish them.
 const KEYS: [&str; 6] = ["#1f6feb", "#2ca58d", "#8957e5", "#5aa9e6", "#607d3b", "#7d5ba6"];
 const UNREADABLE: &str = "#57606a";
 const READABLE: &str = "#d1242f";
 const UNCOVERED: &str = "#afb8c1";
 
-/// The size of a bar, in the picture's own units.
+/// The width of a bar, in the units of the picture.
 const WIDTH: f64 = 1000.0;
 const BAR: f64 = 22.0;
 
-/// The smallest width of a part that can be seen.
+/// The smallest width of a part that people can see.
 const SEEN: f64 = 3.0;
 
-/// What a part of a bar means.
+/// The meaning of a part of a bar.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part<'r> {
-    /// Encrypted by this provider, under this KMS v2 key if it has one.
+    /// Values that are encrypted by this provider, under this KMS v2 key if they name one.
     Key(&'r str, Option<&'r str>),
-    /// Encrypted by a provider or key that the API server cannot use.
+    /// Values that are encrypted by a provider or key that the API server cannot use.
     Unreadable,
-    /// Plaintext that should be encrypted.
+    /// Values in plaintext that should be encrypted.
     Readable,
-    /// Plaintext that no configuration says to encrypt.
+    /// Values in plaintext that no configuration covers.
     Uncovered,
 }
 
@@ -44,8 +44,8 @@ fn part(row: &GroupRow) -> Part<'_> {
     }
 }
 
-/// Draws a bar for each resource, Secrets first. All resources that are only plaintext, and need not be encrypted,
-/// share the last bar.
+/// Draws a bar for each resource, Secrets first. All resources that are only plaintext and need not be encrypted share
+/// the last bar.
 pub(in crate::cli) fn picture(report: &ScanReport) -> Markup {
     let mut keys: Vec<Part<'_>> = report.groups.iter().map(part).filter(|part| matches!(part, Part::Key(..))).collect();
     keys.sort();
@@ -65,7 +65,7 @@ pub(in crate::cli) fn picture(report: &ScanReport) -> Markup {
         })
         .partition(|bar| bar.parts.iter().all(|(part, _)| *part == Part::Uncovered));
     drawn.sort_by_key(|bar| bar.name != "secrets");
-    // A cluster has dozens of such resources.
+    // A cluster has dozens of resources that need not be encrypted.
     let others = format!("{} others", plain.len());
     let plain_objects = plain.iter().flat_map(|bar| &bar.parts).map(|(_, objects)| objects).sum();
     drawn.extend(
@@ -133,7 +133,7 @@ fn plain(part: Part<'_>) -> String {
     }
 }
 
-/// Returns the widths of a bar's parts. Even three objects of a million can be seen.
+/// Returns the widths of the parts of a bar. Even three objects of a million are wide enough to be seen.
 fn widths(objects: impl Iterator<Item = u64>) -> Vec<f64> {
     #[allow(clippy::cast_precision_loss, reason = "a picture")]
     let objects: Vec<f64> = objects.map(|objects| objects as f64).collect();

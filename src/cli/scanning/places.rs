@@ -59,7 +59,7 @@ pub(in crate::cli) fn scan_places(
     Ok((outcome, tally.finish()))
 }
 
-/// Reads one place, and shows how far it is.
+/// Reads one place, and shows the progress.
 ///
 /// # Errors
 /// When the place cannot be read.
@@ -75,7 +75,8 @@ pub(in crate::cli) fn read_place(
     place.scan(summarizer, sink, Options { digest, progress: &mut progress })
 }
 
-/// Returns the failure of a scan of `place`. If a snapshot is easier to read, the hint says how to take it there.
+/// Returns the failure of a scan of `place`. If a snapshot is easier to read, the hint contains the command that saves
+/// one.
 fn not_read(error: ScanPlaceError, place: &ScanPlace) -> Failure {
     let servers = match (&error, place) {
         (
@@ -97,7 +98,7 @@ fn not_read(error: ScanPlaceError, place: &ScanPlace) -> Failure {
         .with_hint(&format!("scan a snapshot instead: {etcdctl} snapshot save FILE && claviger scan --snapshot FILE"))
 }
 
-/// Returns the file by which the certificate of an etcd that does not answer is checked, if the connection is secured.
+/// Returns the file of the certificate authority, if an etcd over TLS does not answer.
 fn authority<'p>(error: &ScanPlaceError, place: &'p ScanPlace) -> Option<&'p Path> {
     let (ScanPlaceError::Live(LiveError::Etcd(EtcdError::Unreachable { url, .. })), ScanPlace::Etcd(servers)) =
         (error, place)

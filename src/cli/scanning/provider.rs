@@ -12,23 +12,23 @@ use super::{
 };
 use crate::{apiserver::coverage::Coverage, scan::report::ScanReport};
 
-/// At most this many providers are named.
+/// The greatest number of providers that are named.
 const NAMED: usize = 5;
 
-/// What a provider of KMS v2 stores before its name.
+/// The text before the name of a provider in the prefix of a KMS v2 value.
 const KMS_V2: &str = "kms:v2:";
 
-/// The providers of a configuration and of values.
+/// The providers in a configuration and in the values.
 pub(in crate::cli) struct SeenProviders {
-    /// By the prefixes that they store.
+    /// The prefixes that the providers store.
     stored: BTreeSet<String>,
     has_config: bool,
-    /// Whether something was not read. It may be under any provider.
+    /// Whether some values were not read. They may be under any provider.
     is_incomplete: bool,
 }
 
 impl SeenProviders {
-    /// Returns those of `coverage`, and of the objects that a scan has counted.
+    /// Returns the providers of `coverage`, and those of the objects that a scan has counted.
     pub(in crate::cli) fn of(report: &ScanReport, coverage: Option<&Coverage>) -> Self {
         let values = report.groups.iter().filter(|row| row.objects > 0).map(|row| row.provider.as_str());
         let configured = coverage.into_iter().flat_map(Coverage::providers);
@@ -44,8 +44,8 @@ impl SeenProviders {
         self.names().next().is_some()
     }
 
-    /// Returns the failure if no value and no configuration has a provider of this name. It lists the known names.
-    /// Returns `None` if something has it, or may have it.
+    /// Returns the failure if no value and no configuration has a provider with this name. It lists the known names.
+    /// Returns `None` if a value or an entry has it, or may have it.
     pub(in crate::cli) fn lack(&self, name: &str) -> Option<Failure> {
         if self.is_incomplete || self.stored.contains(&format!("{KMS_V2}{name}")) {
             return None;

@@ -1,6 +1,6 @@
 //! How the pages for auditors look.
 
-/// The style sheet of a page.
+/// The style sheet of the HTML pages.
 pub(in crate::cli) const STYLE: &str = "
 :root { --ink: #1f2328; --dim: #59636e; --line: #d1d9e0; --paper: #fff; --soft: #f6f8fa; --bad: #b3261e; --good: #1a7f37; }
 @media (prefers-color-scheme: dark) {

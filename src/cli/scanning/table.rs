@@ -16,32 +16,32 @@ use crate::{
 
 use super::super::output;
 
-/// The columns that `output::table` leaves between columns of a table.
+/// The number of columns of space that `output::table` puts between the columns of a table.
 const GAP: usize = 3;
 
-/// How much of a key_id is shown at least. That is enough to distinguish keys: `k12-0123abcd…`.
+/// The least number of characters of a key_id that are shown. That is enough to distinguish keys: `k12-0123abcd…`.
 const KEY_ID: usize = 13;
 
-/// The narrowest table. On a narrower terminal, lines wrap.
+/// The width of the narrowest table. On a narrower terminal, lines wrap.
 const NARROWEST: usize = 60;
 
-/// A narrower table has no column for seeds.
+/// The width below which a table has no column for seeds.
 const WITH_SEEDS: usize = 72;
 
-/// Returns the columns of the terminal, or `None` if standard output is not a terminal.
+/// Returns the width of the terminal in characters, or `None` if standard output is not a terminal.
 pub(in crate::cli) fn terminal_width() -> Option<usize> {
     let stdout = io::stdout();
     let width = isatty(&stdout).then(|| tcgetwinsize(&stdout).map_or(0, |size| size.ws_col))?;
-    // A terminal that does not know its size says 0.
+    // A terminal that does not know its size reports 0.
     Some(if width == 0 { 80 } else { width.into() })
 }
 
-/// Returns the table, and a line that counts the resources that it leaves out and names `more`, which shows them.
-/// Without `more`, none is left out.
+/// Returns the table, and a line that counts the omitted resources and contains the command `more`, which shows them.
+/// Without `more`, no resource is omitted.
 pub(in crate::cli) fn table(report: &ScanReport, more: Option<&str>, width: Option<usize>) -> String {
     let matters = |row: &&GroupRow| !row.is_plaintext() || !row.found.is_empty() || row.readable_older_values > 0;
     let shown: BTreeSet<&str> = report.groups.iter().filter(matters).map(|row| row.resource.as_str()).collect();
-    // All rows of a resource, or none: the last line counts the resources that are left out.
+    // Shows all rows of a resource or none: the last line counts the omitted resources.
     let is_shown = |row: &&GroupRow| more.is_none() || row.resource == "secrets" || shown.contains(&*row.resource);
     let (mut rows, hidden): (Vec<&GroupRow>, Vec<&GroupRow>) = report.groups.iter().partition(is_shown);
     // Secrets come first, because they matter most.
@@ -82,9 +82,9 @@ fn columns(rows: &[&GroupRow], has_history: bool, width: Option<usize>) -> Strin
     output::table(&head, cells)
 }
 
-/// Divides `left` columns among resource, provider and key, whose widest texts have the given widths. The least width
-/// of the key is reserved first. The provider gets at most half of the rest, or more if the resource does not need its
-/// half.
+/// Divides `left` characters of width among resource, provider and key, whose widest texts have the given widths. The
+/// least width of the key is reserved first. The provider gets at most half of the rest, or more if the resource does
+/// not need its half.
 fn fit([resource, provider, key]: [usize; 3], left: usize) -> [usize; 3] {
     let least_key = key.min(KEY_ID).max("KEY".len());
     let names = left.saturating_sub(least_key);
@@ -93,7 +93,7 @@ fn fit([resource, provider, key]: [usize; 3], left: usize) -> [usize; 3] {
     [resource, provider, key.min(left - resource - provider)]
 }
 
-/// Returns the columns of numbers, each with its head.
+/// Returns the columns of numbers, each with its heading.
 fn numbers(rows: &[&GroupRow], has_history: bool, has_seeds: bool) -> Vec<(String, Vec<String>)> {
     let number = |count: u64| Count(count).to_string();
     let mut numbers = vec![("OBJECTS", rows.iter().map(|row| number(row.objects)).collect::<Vec<_>>())];
@@ -113,7 +113,7 @@ fn right(head: &str, cells: Vec<String>) -> (String, Vec<String>) {
     (format!("{head:>width$}"), cells.into_iter().map(|cell| format!("{cell:>width$}")).collect())
 }
 
-/// Cuts a name to a width.
+/// Cuts a name to `width` characters.
 fn cut(name: &str, width: usize) -> String {
     if name.chars().count() <= width {
         return name.to_owned();
@@ -121,7 +121,7 @@ fn cut(name: &str, width: usize) -> String {
     name.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Returns as much of a key_id as distinguishes keys.
+/// Returns the beginning of a key_id that distinguishes keys.
 #[cfg(feature = "html")]
 pub(in crate::cli) fn short(key_id: Option<&str>) -> String {
     key_id.map_or_else(|| "-".to_owned(), |key_id| cut(&escape::line(key_id), KEY_ID))

@@ -7,21 +7,22 @@ use super::super::{
 };
 use crate::service::ConnectionReport;
 
-/// What a table shows of each connection.
+/// The columns that a table shows of each connection.
 #[derive(Clone, Copy)]
 struct ConnectionColumns {
     whole_key_id: bool,
     last_status: bool,
 }
 
-/// From the widest to the narrowest.
+/// The layouts, from the widest to the narrowest.
 const LAYOUTS: [ConnectionColumns; 3] = [
     ConnectionColumns { whole_key_id: true, last_status: true },
     ConnectionColumns { whole_key_id: false, last_status: true },
     ConnectionColumns { whole_key_id: false, last_status: false },
 ];
 
-/// Returns the connected API servers, in a table of at most `width` columns. `None` if there is none.
+/// Returns the connected API servers, in a table of at most `width` columns. Returns `None` if no API server is
+/// connected.
 pub(super) fn connection_table(connections: &[ConnectionReport], width: Option<usize>) -> Option<String> {
     let alive: Vec<&ConnectionReport> = connections.iter().filter(|connection| connection.is_alive()).collect();
     let table = |columns: ConnectionColumns| {
@@ -40,7 +41,7 @@ fn cells(connection: &ConnectionReport, columns: ConnectionColumns) -> Vec<Strin
     let key = |key_id: &String| if columns.whole_key_id { key_id.clone() } else { short_key_id(key_id) };
     let in_use = match (connection.in_use_s, connection.adopted) {
         (Some(seconds), _) => ago(seconds),
-        // It has its seed from before it connected.
+        // The API server got its seed over an earlier connection.
         (None, true) => "earlier".to_owned(),
         (None, false) => "not seen".to_owned(),
     };

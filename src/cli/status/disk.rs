@@ -16,7 +16,7 @@ use crate::{
     root::{Means, RootError, SlotError},
 };
 
-/// The state directory as it was opened last.
+/// The state directory, as it was last opened.
 #[derive(Default)]
 pub(super) struct Disk {
     means: Option<Means>,
@@ -24,28 +24,28 @@ pub(super) struct Disk {
     plan: Option<RotationPlan>,
 }
 
-/// Why the keyring on the disk does not open.
+/// The reason why the keyring on the disk does not open, and the loss.
 pub(super) struct DiskError {
     pub(super) failure: Failure,
     pub(super) loss: Option<Loss>,
 }
 
-/// What is lost of a state directory. Only a backup or a copy brings it back, except the mark.
+/// The lost part of a state directory. Only a backup or a copy can restore it, except for the mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// All of it. A backup can be restored there.
+    /// The whole directory is lost. A backup can be restored there.
     All,
-    /// Some of its files are missing, damaged or wrong. A backup can be merged into the others.
+    /// Some files are missing, damaged or wrong. A backup can be merged into the rest.
     Some,
-    /// The root file or the secret of its slots, without which the keyring does not open.
+    /// The root file, or the secrets of all its slots, without which the keyring does not open.
     Root,
-    /// The mark, which a plugin makes anew.
+    /// Only the mark is lost. A plugin makes a new one.
     Mark,
 }
 
 impl Disk {
-    /// Opens the keyring. Needs no slot if it was opened before and has the same root key. Also returns the plan of a
-    /// rotation that is unfinished.
+    /// Opens the keyring. Needs no slot if the keyring was opened before and has the same root key. Also returns the
+    /// plan of an unfinished rotation.
     ///
     /// # Errors
     /// When the keyring does not open, or no passphrase can be read.
@@ -60,7 +60,7 @@ impl Disk {
             Some(before) => keeper::open_again(&dir, means, before)?,
             None => keeper::open(&dir, means)?,
         };
-        // A plan that cannot be read says nothing: the next rotation replaces it.
+        // A plan that cannot be read is ignored: the next rotation replaces it.
         self.plan = keeper::load_plan(&dir, &opened).ok().flatten();
         let unfinished = self.plan.as_ref().filter(|plan| plan.is_unfinished());
         Ok((self.opened.insert(opened), unfinished))
@@ -68,7 +68,7 @@ impl Disk {
 }
 
 impl DiskError {
-    /// Returns the failure of the command while a plugin answers. The report says what to do about a loss.
+    /// Returns the failure of the command while a plugin answers. The report has the hint for a loss.
     pub(super) fn with_plugin(self) -> Failure {
         match self.loss {
             Some(_) => self.failure.with_hint(
@@ -79,7 +79,7 @@ impl DiskError {
     }
 }
 
-/// Returns what to do about a loss while a plugin serves from memory.
+/// Returns the hint for a loss while a plugin serves from memory.
 pub(super) fn next(loss: Option<Loss>, state_dir: &Path) -> Option<String> {
     let dir = quoted(state_dir);
     let restore = match loss? {
@@ -110,7 +110,7 @@ impl From<OpenError> for DiskError {
             OpenError::NotInitialised(_) | OpenError::Unfinished(_) | OpenError::StateDir(DurableError::Missing(_))
         );
         let waits_for_operator = is_a_secret_missing(&error);
-        // No backup can be merged without the root file. Without the other files, there is nothing to merge into.
+        // A backup can be merged only if the root file is there, and only into an existing keyring.
         let is_root = match &error {
             OpenError::Root { .. } => true,
             OpenError::Missing(path) => path.ends_with("root"),
@@ -136,7 +136,7 @@ impl From<Failure> for DiskError {
     }
 }
 
-/// Whether a slot may open when the operator gives the right secret.
+/// Whether a slot may open if the operator gives the right secret.
 fn is_a_secret_missing(error: &OpenError) -> bool {
     let OpenError::Root { source: RootError::NoSlotOpens(slots), .. } = error else { return false };
     slots.iter().any(|(_, error)| {

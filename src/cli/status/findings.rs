@@ -23,13 +23,13 @@ use crate::{
     service::SelfReport,
 };
 
-/// Returns everything that is wrong with the disk, with the plugin, or with the two together.
+/// Returns the findings about the disk, about the plugin, and about the two together.
 pub(super) fn findings(
     config: &Config,
     disk: Result<&Opened, &DiskError>,
     answer: &Result<ProbeAnswer, ProbeError>,
 ) -> Vec<String> {
-    // What forbids a restart comes first.
+    // The findings that forbid a restart come first.
     let mut findings = match disk {
         Ok(opened) => together(config, opened, answer),
         Err(error) => served_without_disk(config, error, answer),
@@ -71,8 +71,8 @@ fn keyring_findings(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, c
     [mark, rotation, exposed, ledger].into_iter().flatten().collect()
 }
 
-/// Returns how a plugin starts and reads the keyring here. A plugin that may hold the last copy of a key in memory is
-/// not started again.
+/// Returns the command that makes a plugin read the keyring here. If a plugin may hold the last copy of a key in
+/// memory, the command does not start it again.
 fn next_start(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, config: &Config) -> &'static str {
     let is_usual = config.state_dir == Path::new(DEFAULT_STATE_DIR);
     match answer {
@@ -94,7 +94,7 @@ fn next_start(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, config:
     }
 }
 
-/// Advice to start the plugin later, because starting it now could lose a key.
+/// The advice to start the plugin later, because starting it now could lose a key.
 const LATER: &str = "do that after the other findings are solved, and not before";
 
 /// Whether a plugin serves this very generation of the keyring, which it read from here.
@@ -103,8 +103,8 @@ fn is_served_here(report: &SelfReport, opened: &Opened, state_dir: &Path) -> boo
     is_here && serves_same(report, opened) && report.generation == opened.keyring.generation()
 }
 
-/// Asks for a rotation after a restore or a merge. If a key is missing, it asks for a merge first, which ends with the
-/// same request.
+/// Returns the finding that asks for a rotation after a restore or a merge. If a key is missing, it asks for a merge
+/// first, which ends with the same finding.
 fn rotation(opened: &Opened, report: Option<&SelfReport>, state_dir: &Path) -> String {
     let rotate = if cfg!(feature = "reencrypt") {
         "`claviger rotate --backup-dir DIR`"
@@ -129,7 +129,7 @@ fn lacks(report: &SelfReport, opened: &Opened) -> bool {
     !report.missing.is_empty() || (serves_same(report, opened) && !only_in_memory(report, &opened.keyring).is_empty())
 }
 
-/// Names the keys that others may know and that can still decrypt.
+/// Returns the finding that names the compromised keys that still decrypt.
 fn exposed(opened: &Opened) -> Option<String> {
     let exposed = opened.keyring.keys().filter(|key| key.is_compromised() && key.state().unwraps()).map(Key::id);
     let exposed: Vec<String> = exposed.map(|key_id| key_id.to_string()).collect();
@@ -145,7 +145,7 @@ fn serves_same(report: &SelfReport, opened: &Opened) -> bool {
     report.keyring.as_ref().is_some_and(|uuid| *uuid == opened.keyring.uuid().to_hex())
 }
 
-/// Names the keys that values may be under and that no listed backup holds.
+/// Returns the finding that names the keys in use that no listed backup holds.
 fn unbacked(opened: &Opened) -> Option<String> {
     let unbacked = opened.unbacked();
     let is_used = |key: &&Key| matches!(key.state(), State::Primary | State::DecryptOnly);
@@ -162,7 +162,7 @@ fn unbacked(opened: &Opened) -> Option<String> {
     })
 }
 
-/// Says how the plugin is, and compares what it serves with the keyring on the disk.
+/// Returns the findings about the plugin's answer, and about its difference from the keyring on the disk.
 fn together(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>) -> Vec<String> {
     let answer = match answer {
         Err(error @ (ProbeError::Absent | ProbeError::Refused)) => return vec![unheard(error, config)],
@@ -186,7 +186,7 @@ fn together(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, Probe
     findings
 }
 
-/// Compares what the plugin reports with the keyring on the disk. `differs` says that another key is primary.
+/// Compares the plugin's report with the keyring on the disk. `differs` is the finding that another key is primary.
 fn compared(report: &SelfReport, opened: &Opened, state_dir: &Path, differs: Option<String>) -> Vec<String> {
     let serves_from = ServesFrom::of(report, state_dir);
     if let Some(other) = report.keyring.as_ref().filter(|uuid| **uuid != opened.keyring.uuid().to_hex()) {
@@ -216,7 +216,8 @@ fn compared(report: &SelfReport, opened: &Opened, state_dir: &Path, differs: Opt
     place.into_iter().chain(not_on_disk(&lacking, opened)).collect()
 }
 
-/// Says that a plugin refuses the keyring in its own directory, because of the one that it serves.
+/// Returns the finding that the plugin refuses the keyring in its own directory, because it does not follow from the
+/// served one.
 fn not_followed(report: &SelfReport) -> String {
     let reason = report.degraded.as_deref().unwrap_or_default();
     format!(
@@ -225,7 +226,7 @@ fn not_followed(report: &SelfReport) -> String {
     )
 }
 
-/// Returns how the plugin comes to serve a keyring that it does not follow.
+/// Returns the command that makes the plugin serve a keyring that it does not follow.
 fn taken_up(opened: &Opened, state_dir: &Path) -> String {
     let restart = taken_up_by_restart(state_dir);
     if opened.wants_rotation() {
@@ -247,7 +248,7 @@ fn is_served(config: &Config) -> Result<bool, DurableError> {
     LifeLock::is_held(&config.state_dir)
 }
 
-/// Says why nobody answers at the socket. A plugin may serve from the state directory at another socket.
+/// Returns the reason why nobody answers at the socket. A plugin may serve from the state directory at another socket.
 fn unheard(error: &ProbeError, config: &Config) -> String {
     match is_served(config) {
         Ok(true) => elsewhere(config),
@@ -266,15 +267,15 @@ fn elsewhere(config: &Config) -> String {
     )
 }
 
-/// Where the plugin says what is wrong.
+/// The hint for a plugin that does not answer.
 const LOOK: &str = "; its log says why: journalctl -u claviger";
 
-/// Says why the plugin does not answer, and where to look.
+/// Returns the finding that the plugin does not answer, with the reason and a hint.
 fn silent(error: &ProbeError, state_dir: &Path) -> String {
     match error {
         ProbeError::Status(..) => format!("{error}{LOOK}"),
         ProbeError::Absent | ProbeError::Refused => {
-            // The unit serves from the usual directory, and its journal is about that plugin.
+            // The unit serves from the usual directory, and its journal is about the plugin of that directory.
             let (start, look) = if state_dir == Path::new(DEFAULT_STATE_DIR) {
                 ("systemctl start claviger, or claviger serve".to_owned(), LOOK)
             } else {
@@ -308,7 +309,7 @@ fn another_keyring(uuid: &str, serves_from: &ServesFrom, state_dir: &Path) -> St
     }
 }
 
-/// Warns of a restart that would lose keys, and names the listed backup that has them all.
+/// Returns the warning that a restart would lose keys. Names a listed backup that has all of these keys.
 fn not_on_disk(lacking: &[String], opened: &Opened) -> Option<String> {
     let has = |backup: &ListedBackup, key: &String| backup.keys().iter().any(|held| held.to_string() == *key);
     let backups = opened.backups().unwrap_or_default().iter().rev();
@@ -327,7 +328,7 @@ fn not_on_disk(lacking: &[String], opened: &Opened) -> Option<String> {
     })
 }
 
-/// Returns what to say while the plugin answers and the keyring on the disk does not open.
+/// Returns the findings if the plugin answers and the keyring on the disk does not open.
 fn served_without_disk(config: &Config, error: &DiskError, answer: &Result<ProbeAnswer, ProbeError>) -> Vec<String> {
     let Ok(answer) = answer else { return Vec::new() };
     let dir = config.state_dir.display();
@@ -355,11 +356,11 @@ fn served_without_disk(config: &Config, error: &DiskError, answer: &Result<Probe
     }
 }
 
-/// Returns what the plugin, which runs as `uid`, reports about itself.
+/// Returns the findings in the report of the plugin, which runs as the user `uid`.
 fn plugin_findings((report, uid): (&SelfReport, u32), opened: Option<&Opened>, state_dir: &Path) -> Vec<String> {
     let mut findings = Vec::new();
     let is_here = matches!(ServesFrom::of(report, state_dir), ServesFrom::Here | ServesFrom::Unknown);
-    // If the keyring here opens, the comparison with the plugin says it better.
+    // If the keyring here opens, the finding from the comparison with the plugin is more precise.
     let is_compared = report.no_successor && opened.is_some();
     let degraded = report.degraded.as_ref().filter(|_| is_here && !is_compared);
     let has_all = opened.is_some_and(|opened| serves_same(report, opened) && !lacks(report, opened));
@@ -376,8 +377,9 @@ fn plugin_findings((report, uid): (&SelfReport, u32), opened: Option<&Opened>, s
     findings
 }
 
-/// Says why a plugin that runs as `uid` serves from memory, and how to mend that. A directory that is another user's is
-/// given back to the plugin's. `has_all` says that the keyring there has every key of the plugin.
+/// Returns the finding that a plugin, which runs as the user `uid`, serves from memory, with a hint. If the directory
+/// belongs to another user, the hint gives it back to the plugin's user. `has_all` tells whether the keyring there has
+/// every key of the plugin.
 fn from_memory(reason: &str, uid: u32, state_dir: &Path, has_all: bool) -> String {
     let owner = state_dir.metadata().ok().map(|found| found.uid());
     match owner.filter(|owner| *owner != uid && uid != 0) {

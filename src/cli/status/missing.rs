@@ -10,10 +10,10 @@ use crate::{
     service::{MissingKey, SelfReport},
 };
 
-/// Returns what to do about the keys that are missing, in one finding for those that the same backup holds. `opened` is
+/// Returns the findings about missing keys, with hints. Keys that the same backup holds share one finding. `opened` is
 /// the keyring here, if it opens.
 pub(super) fn missing_keys(report: &SelfReport, opened: Option<&Opened>) -> Vec<String> {
-    // A key that the plugin holds, and for which it refuses calls, is disabled.
+    // If the plugin holds a key and refuses calls for it, the key is disabled.
     let (disabled, missing): (Vec<_>, Vec<_>) =
         report.missing.iter().partition(|key: &&MissingKey| report.keys.contains(&key.key_id));
     let mut findings: Vec<String> = disabled.into_iter().map(disabled_key).collect();
@@ -46,7 +46,7 @@ fn disabled_key(MissingKey { key_id, calls: count, last_s }: &MissingKey) -> Str
     )
 }
 
-/// Says which backup holds `keys`, which this keyring does not hold.
+/// Returns the words for the backup that holds `keys`, which this keyring does not hold.
 fn held_by(backup: Option<&ListedBackup>, keys: &[&MissingKey]) -> String {
     let it = if keys.len() == 1 { "it" } else { "them" };
     let next = match backup {

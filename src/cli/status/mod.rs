@@ -30,10 +30,10 @@ use super::{
     tables::terminal_width,
 };
 
-/// How long `--watch` waits before it updates the screen.
+/// The time between two updates of the screen with `--watch`.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// How long a plugin takes at most to look at a keyring that was changed. It looks four times a second.
+/// The longest time that a plugin needs to notice a change of the keyring. It looks four times a second.
 const CATCH_UP: Duration = Duration::from_millis(1500);
 
 /// Show the keyring, its keys, slots and recovery recipients, and whether the plugin answers
@@ -73,7 +73,7 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
     loop {
         let answer = probe_plugin(&runtime, &config);
         let opened = disk.open(&config);
-        // A slot may take seconds to open, and the plugin opens the same one when it starts.
+        // A slot may take seconds to open, and the plugin opens the same slot when it starts.
         let answer = if answer.is_err() && opened.is_ok() { probe_plugin(&runtime, &config) } else { answer };
         let is_behind = opened.as_ref().is_ok_and(|(opened, _)| is_behind(&config, opened, answer.as_ref().ok()));
         let answer = if is_behind { catch_up(&runtime, &config) } else { answer };
@@ -97,8 +97,8 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
     }
 }
 
-/// Whether the plugin may not have looked yet at the keyring on the disk: it serves an earlier generation and does not
-/// say why, or it could not read its directory, which opens now.
+/// Whether the plugin may not have noticed the keyring on the disk yet: it serves an earlier generation without a
+/// reason, or it could not read its directory, which opens now.
 fn is_behind(config: &Config, opened: &Opened, answer: Option<&ProbeAnswer>) -> bool {
     let report = answer.and_then(|answer| answer.report.as_ref());
     report.is_some_and(|report| {
@@ -109,13 +109,13 @@ fn is_behind(config: &Config, opened: &Opened, answer: Option<&ProbeAnswer>) -> 
     })
 }
 
-/// Asks the plugin again when it has had the time to look at the disk, which it does four times a second.
+/// Asks the plugin again after it had the time to look at the disk, which it does four times a second.
 fn catch_up(runtime: &Runtime, config: &Config) -> Result<ProbeAnswer, ProbeError> {
     thread::sleep(CATCH_UP);
     probe_plugin(runtime, config)
 }
 
-/// Prints the report. If it stays on the screen, it replaces what was printed before.
+/// Prints the report. With `stays`, replaces the earlier report on the screen.
 fn show(mut report: StatusReport, stays: bool, global: &Global) -> Result<(), OutputError> {
     if global.output == Format::Json {
         report.findings.iter_mut().for_each(|finding| *finding = global.given.repeat_in(finding).into_owned());

@@ -26,15 +26,15 @@ use crate::{
 #[derive(Serialize)]
 pub(super) struct StatusReport {
     format: &'static str,
-    /// `None` if the keyring does not open. Then the lists of keys, slots and recipients are empty.
+    /// The keyring on the disk. `None` if it does not open. Then the lists of keys, slots and recipients are empty.
     pub(super) keyring: Option<KeyringReport>,
-    /// Why the keyring does not open.
+    /// The reason why the keyring does not open.
     pub(super) disk_error: Option<String>,
     pub(super) keys: Vec<KeyRow>,
     pub(super) slots: Vec<SlotReport>,
     pub(super) recovery_recipients: Vec<String>,
     pub(super) backup: Option<BackupReport>,
-    /// A rotation that is unfinished.
+    /// The unfinished rotation, if there is one.
     pub(super) rotation: Option<RotationReport>,
     pub(super) plugin: PluginReport,
     pub(super) findings: Vec<String>,
@@ -52,7 +52,7 @@ pub(super) struct RotationReport {
 pub(super) struct KeyringReport {
     pub(super) uuid: String,
     pub(super) generation: u64,
-    /// `file`, or `etcd` and the prefix.
+    /// The home of the keyring: `file`, or `etcd` and the prefix.
     pub(super) home: String,
     pub(super) mark: &'static str,
     pub(super) expect: String,
@@ -66,7 +66,7 @@ impl KeyringReport {
     }
 }
 
-/// The word for a mark that this node does not have.
+/// The word for a missing mark.
 const NO_MARK: &str = "none";
 
 #[derive(Serialize)]
@@ -86,20 +86,20 @@ pub(super) struct SlotReport {
 
 #[derive(Serialize)]
 pub(super) struct BackupReport {
-    /// When the newest backup was opened.
+    /// The time when the newest backup was last opened.
     pub(super) checked: Option<String>,
-    /// When the newest backup was written to another disk.
+    /// The time when the newest backup was written to another disk.
     pub(super) written: Option<String>,
     pub(super) generation: Option<u64>,
     /// Whether the newest backup was made before the primary key was promoted. A restore of it promotes the key all the
     /// same.
     pub(super) before_promotion: bool,
-    /// The command that makes a backup.
+    /// The command that makes a backup of this keyring.
     #[serde(skip)]
     pub(super) create: &'static str,
-    /// Keys that no listed backup contains.
+    /// The keys that no listed backup contains.
     pub(super) unbacked: Vec<String>,
-    /// Why the ledger cannot be trusted.
+    /// The reason why the ledger cannot be used.
     error: Option<String>,
 }
 
@@ -112,13 +112,13 @@ pub(super) struct PluginReport {
     pub(super) instance: Option<String>,
     pub(super) keyring: Option<String>,
     pub(super) generation: Option<u64>,
-    /// The directory from which it read the keyring.
+    /// The directory from which the plugin read the keyring.
     pub(super) state_dir: Option<PathBuf>,
     degraded: Option<String>,
-    /// Whether no other plugin serves from its state directory.
+    /// Whether no other plugin serves from the state directory.
     alone: Option<bool>,
     pub(super) unwrapped: BTreeMap<String, u64>,
-    /// Keys that it serves and that the keyring on the disk does not know. `None` if that is not known.
+    /// The keys that the plugin serves and that the keyring on the disk does not know. `None` if that is not known.
     only_in_memory: Option<Vec<String>>,
     missing: Vec<MissingKey>,
     missing_others: u64,
@@ -128,7 +128,7 @@ pub(super) struct PluginReport {
 }
 
 impl StatusReport {
-    /// Reports the disk and the plugin's answer, and what is wrong with them.
+    /// Makes the report from the keyring on the disk and the plugin's answer, with the findings.
     pub(super) fn of(
         config: &Config,
         disk: Result<&Opened, &DiskError>,
@@ -218,8 +218,8 @@ fn backup(opened: &Opened, wanted: Backups) -> BackupReport {
     }
 }
 
-/// Whether a backup has the primary key, and was made before the key was promoted. If it is only known when the backup
-/// was opened, it may seem newer than it is.
+/// Whether a backup contains the primary key, and was made before the key was promoted. If only the time is known when
+/// the backup was opened, it may seem newer than it is.
 fn is_before_promotion(backup: &ListedBackup, keyring: &Keyring) -> bool {
     let primary = keyring.primary();
     let made = backup.written().or(backup.checked());

@@ -54,14 +54,14 @@ fn plugin_line(plugin: &PluginReport) -> String {
     }
 }
 
-/// Returns what the plugin has in memory.
+/// Returns the line about the keyring that the plugin serves from memory.
 fn serves_line(plugin: &PluginReport) -> Option<String> {
     let (uuid, generation) = (plugin.keyring.as_ref()?, plugin.generation?);
     let from = plugin.state_dir.as_ref().map(|path| format!(", read from {}", path.display()));
     Some(format!("{uuid}, generation {generation}{}", from.unwrap_or_default()))
 }
 
-/// Lists the layers: `keys in memfd_secret, landlock on, seccomp on`.
+/// Returns the words for the layers: `keys in memfd_secret, landlock on, seccomp on`.
 fn protection(layers: &BTreeMap<String, String>) -> String {
     let memory = layers.get(MEMORY).map(|memory| format!("keys in {memory}"));
     let others = layers.iter().filter(|(layer, _)| *layer != MEMORY).map(|(layer, state)| format!("{layer} {state}"));
@@ -91,7 +91,7 @@ fn nodes_line(nodes: &[NodeReport]) -> String {
     nodes.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
-/// Says which backup is the newest, and which keys would be lost with the disk.
+/// Returns the line about the newest backup, and the keys that would be lost with the disk.
 fn backup_line(backup: &BackupReport) -> String {
     let newest = match (backup.generation, &backup.checked, &backup.written) {
         (Some(generation), Some(checked), _) => format!("generation {generation} opened on {checked}"),

@@ -13,17 +13,17 @@ use super::super::{
     files::read_text,
 };
 
-/// The longest file that may contain a report. A page shows each group up to three times.
+/// The greatest length in bytes of a file that may contain a report. An HTML page shows each group up to three times.
 const FILE_MAX: usize = 8 * REPORT_MAX;
 
-/// What is before and after the text in a page.
+/// The HTML before and after the report's text in a page.
 pub(super) const BEFORE: &str = "<pre id=\"report\">";
 const AFTER: &str = "</pre>";
 
-/// An earlier report that is authentic.
+/// An earlier report whose HMAC is valid.
 pub(super) struct EarlierReport {
     pub(super) file: PathBuf,
-    /// The SHA-256 of its text.
+    /// The SHA-256 of the report's text.
     pub(super) sha256: Digest,
     pub(super) report: VerifyReport,
     is_page: bool,
@@ -45,7 +45,7 @@ impl EarlierReport {
         Ok(Self { file, sha256: Digest::of(text.as_bytes()), report, is_page })
     }
 
-    /// Says what was not checked.
+    /// Returns the note about the parts of a page that are not authenticated.
     pub(super) fn note(&self) -> Option<String> {
         let file = self.file.display();
         self.is_page.then(|| {
@@ -58,7 +58,7 @@ fn refused(error: &(impl Explain + std::fmt::Display), file: &Path) -> Failure {
     Failure::explained(&format!("{}: {error}", file.display()), error.explain())
 }
 
-/// Returns the text of the report in a page, or all of a file that is no page. A browser that saves a page may write
+/// Returns the report's text in an HTML page, or the whole text of another file. A browser that saves a page may write
 /// the arrows of the text in another form.
 fn text_in(file: &str) -> String {
     let in_page = file.split_once(BEFORE).and_then(|(_, rest)| rest.split_once(AFTER)).map(|(text, _)| text);

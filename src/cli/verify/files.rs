@@ -34,7 +34,7 @@ impl KeptArgs {
         self.to.iter()
     }
 
-    /// Returns the file in which the report is kept, if it is.
+    /// Returns the file in which the report is kept, if one is named.
     pub(in crate::cli) fn kept(&self) -> Option<&PathBuf> {
         self.paths().next()
     }
@@ -47,7 +47,7 @@ impl KeptArgs {
         self.paths().try_for_each(|path| check_export(path).map_err(|error| Failure::export(&error)))
     }
 
-    /// Writes the files.
+    /// Writes the files that were asked for.
     ///
     /// # Errors
     /// When one of them cannot be written.

@@ -18,23 +18,23 @@ use super::{
     verified::Verified,
 };
 
-/// What hints need to know besides the verification.
+/// The inputs of hints besides the verification.
 pub(super) struct HintInput<'a> {
     pub(super) given: &'a Given,
-    /// The main etcd.
+    /// The main etcd, if it is known.
     pub(super) etcd: Option<&'a Servers>,
-    /// The providers of the configuration and of the values.
+    /// The providers in the configuration and in the values.
     pub(super) seen: SeenProviders,
-    /// Where the report is kept.
+    /// The file in which the report is kept.
     pub(super) kept: Option<&'a Path>,
     /// Whether no API server can write under the previous key any more.
     pub(super) has_waited: bool,
     pub(super) now: Time,
-    /// How long the API servers may take.
+    /// The time limits of the API servers.
     pub(super) timeouts: Timeouts,
 }
 
-/// Returns the hints about a verification. If the prefix is wrong, everything else has to wait.
+/// Returns the hints about a verification. If the prefix is wrong, only that hint is returned.
 pub(super) fn hints(verified: &Verified, input: &HintInput<'_>) -> Vec<String> {
     let report = &verified.report;
     let promoted = verified.promoted.map(|time| (report.keyring.primary, time));
@@ -53,7 +53,7 @@ pub(super) fn hints(verified: &Verified, input: &HintInput<'_>) -> Vec<String> {
 fn shortfall(shortfall: Shortfall, provider: &str, input: &HintInput<'_>) -> Option<String> {
     let again = || input.given.command("claviger verify");
     Some(match shortfall {
-        // The hints of the scan have these.
+        // The hints of the scan cover these shortfalls.
         Shortfall::WrongPrefix | Shortfall::TooManyGroups | Shortfall::PlaintextFirst => return None,
         Shortfall::Unread => format!("read all of it: {}", again()),
         Shortfall::SeveralRevisions => {
@@ -79,7 +79,7 @@ fn shortfall(shortfall: Shortfall, provider: &str, input: &HintInput<'_>) -> Opt
     })
 }
 
-/// Says how the report of a clean cluster is kept or checked.
+/// Returns the hint to keep the report of a clean cluster, or to check it later.
 fn clean(verified: &Verified, input: &HintInput<'_>) -> String {
     let command = |text: &str| input.given.command(text);
     match input.kept {
@@ -93,7 +93,7 @@ fn clean(verified: &Verified, input: &HintInput<'_>) -> String {
     }
 }
 
-/// Warns that an API server may still write under the previous key.
+/// Returns the warning that an API server may still write under the previous key.
 fn early(verified: &Verified, input: &HintInput<'_>) -> Option<String> {
     let promoted = verified.promoted.filter(|_| !input.has_waited);
     let promoted = promoted.filter(|time| scanning::is_recent(*time, input.now, input.timeouts))?;

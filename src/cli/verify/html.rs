@@ -15,7 +15,7 @@ use super::{
     words::{self, headline},
 };
 
-/// Returns the page.
+/// Returns the HTML page.
 pub(super) fn page(verified: &Verified) -> String {
     let report = &verified.report;
     let found = findings(&verified.scan, &verified.list);

@@ -20,32 +20,32 @@ use super::super::{
     scanning::{ReadConfig, key_use, not_understood, nowhere, unconfigured},
 };
 
-/// What a verification needs.
+/// The inputs of a verification.
 pub(in crate::cli) struct VerifyInput {
-    /// The etcds to read, the main one first.
+    /// The etcds to scan, the main one first.
     pub(in crate::cli) places: Vec<ScanPlace>,
-    /// The main etcd.
+    /// The main etcd, if it is known.
     pub(in crate::cli) etcd: Option<Servers>,
     pub(in crate::cli) prefix: String,
-    /// Where the flags of kube-apiserver were found.
+    /// The place where the flags of kube-apiserver were found.
     pub(in crate::cli) flags: Option<String>,
     pub(in crate::cli) judge: Judge,
     pub(in crate::cli) subject: Subject,
-    /// How long the API servers may take.
+    /// The time limits of the API servers.
     pub(in crate::cli) timeouts: Timeouts,
-    /// What the operator should know about the input.
+    /// Notes for the operator about the inputs.
     pub(in crate::cli) notes: Vec<String>,
 }
 
 impl VerifyInput {
-    /// Reads what the flags name. `opened` is the keyring whose primary key all values have to be under.
+    /// Reads the files that the flags name. `opened` is the keyring whose primary key all values should be under.
     ///
     /// # Errors
     /// When nothing says where etcd is or what has to be encrypted, or a file has wrong contents.
     pub(in crate::cli) fn read(config: &Config, opened: &Opened) -> Result<Self, Failure> {
         let declared = Declared::read(&config.cluster)?;
         let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
-        // Whatever is wrong with the file is said, even if it is not known where etcd is.
+        // A fault of the file is reported even if it is not known where etcd is.
         let read = ReadConfig::read(config, &declared)?;
         let places = declared.places().ok_or_else(|| nowhere(&notes))?;
         let read = read.ok_or_else(unconfigured)?;
@@ -75,7 +75,7 @@ impl VerifyInput {
     }
 }
 
-/// What is not known without the flags of kube-apiserver.
+/// The note if the flags of kube-apiserver were not read.
 const OVERRIDES: &str = "the flags of kube-apiserver were not read: if its --etcd-servers-overrides keep resources in other \
                          etcds, these were not verified";
 

@@ -12,10 +12,10 @@ use crate::{
 
 use super::verified::{Since, Verified};
 
-/// How many objects of each kind of finding are named.
+/// The greatest number of objects that are named for each kind of finding.
 const NAMED: usize = 5;
 
-/// A verification as JSON.
+/// The JSON of a verification, `claviger/verify/v1`.
 #[derive(Serialize)]
 pub(super) struct VerifiedJson<'a> {
     format: &'static str,
@@ -109,7 +109,7 @@ struct ChangeJson {
     now: Option<String>,
 }
 
-/// Returns a verification as JSON.
+/// Returns the JSON of a verification.
 pub(super) fn verified(verified: &Verified) -> VerifiedJson<'_> {
     let report = &verified.report;
     let (keyring, config) = (&report.keyring, &report.encryption_config);

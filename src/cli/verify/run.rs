@@ -29,7 +29,8 @@ use super::{
     words::headline,
 };
 
-/// How often an etcd is read if it compacts during the scan, and how often all is verified if the keyring changes.
+/// How often an etcd is scanned if it compacts during the scan, and how often the whole verification is done if the
+/// keyring changes.
 const ATTEMPTS: usize = 3;
 
 /// Prove that every value in etcd that has to be is encrypted under the primary key, and report it
@@ -88,18 +89,18 @@ pub(in crate::cli) fn run(args: VerifyArgs, global: &Global) -> Result<Exit, Fai
     Ok(verified.exit())
 }
 
-/// What a verification is about, besides the cluster.
+/// The subject of a verification, besides the cluster.
 #[derive(Clone, Copy)]
 pub(in crate::cli) struct VerifyRequest<'a> {
-    /// The earlier report.
+    /// The path of the earlier report.
     pub(in crate::cli) report: Option<&'a Path>,
-    /// Where the report is kept.
+    /// The path to which the report is written.
     pub(in crate::cli) kept: Option<&'a Path>,
     /// Whether the caller has waited until no API server can write under the previous key.
     pub(in crate::cli) has_waited: bool,
 }
 
-/// Verifies, with a keyring that is the same after the scan as before it: another key may become primary meanwhile.
+/// Verifies with a keyring that is the same before and after the scan: another key may become primary during the scan.
 ///
 /// # Errors
 /// When an etcd cannot be read, or the keyring changes each time.
@@ -124,7 +125,7 @@ pub(in crate::cli) fn verify_unchanged(
     Err(Failure::new(Exit::Refused, &message, hint))
 }
 
-/// Scans, and says what the scan proves.
+/// Scans, and decides what the scan proves.
 fn verify(
     input: VerifyInput,
     opened: &Opened,
@@ -154,7 +155,8 @@ fn verify(
     Ok(verified)
 }
 
-/// Scans each etcd at one revision. If an etcd compacts that revision away during the scan, all is read again.
+/// Scans each etcd at one revision. If an etcd compacts that revision away during the scan, everything is scanned
+/// again.
 fn scan(input: &VerifyInput, global: &Global) -> Result<ScanReport, Failure> {
     let names = Names::new(&input.prefix);
     let once = || {

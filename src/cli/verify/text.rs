@@ -11,10 +11,10 @@ use super::{
     words,
 };
 
-/// How many changes are shown.
+/// The greatest number of changes that are shown.
 const CHANGES: usize = 20;
 
-/// Returns what follows the first sentence. `quiet` omits notes and hints.
+/// Returns the page below the headline. `quiet` omits notes and hints.
 pub(in crate::cli) fn page(verified: &Verified, quiet: bool) -> String {
     let mut parts =
         vec![output::fields(&facts(verified)), table(&verified.scan, Some(&verified.all), terminal_width())];
@@ -49,7 +49,7 @@ fn facts(verified: &Verified) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// Says what has changed since the earlier report.
+/// Returns the changes since the earlier report.
 fn since(since: &Since) -> String {
     let comparison = &since.comparison;
     let mut lines = vec![format!("compared with the report {}", escape::line(&words::compared(since)))];

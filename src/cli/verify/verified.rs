@@ -10,36 +10,36 @@ use crate::{
 
 use super::super::failure::Exit;
 
-/// A verification that has ended.
+/// A finished verification.
 pub(in crate::cli) struct Verified {
-    /// What the scan saw.
+    /// The report of the scan.
     pub(in crate::cli) scan: ScanReport,
-    /// What it proves.
+    /// The report of the verification: what the scan proves.
     pub(in crate::cli) report: VerifyReport,
     /// The authenticated text of the report.
     pub(in crate::cli) text: String,
-    /// When the primary key became primary, if it replaced another one.
+    /// The time when the primary key became primary, if it replaced another one.
     pub(in crate::cli) promoted: Option<Time>,
-    /// The earlier report, and what has changed since.
+    /// The earlier report, and the changes since then.
     pub(in crate::cli) since: Option<Since>,
-    /// What else the operator should know.
+    /// Notes for the operator.
     pub(in crate::cli) notes: Vec<String>,
     /// The command that shows every resource.
     pub(in crate::cli) all: String,
     /// The command that names every object.
     pub(in crate::cli) list: String,
-    /// What to do next.
+    /// The hints for the operator.
     pub(in crate::cli) hints: Vec<String>,
 }
 
-/// An earlier report, and what has changed since.
+/// An earlier report, and its comparison with this one.
 pub(in crate::cli) struct Since {
     pub(super) earlier: EarlierReport,
     pub(in crate::cli) comparison: Comparison,
 }
 
 impl Verified {
-    /// Returns the SHA-256 of the authenticated text.
+    /// Returns the SHA-256 of the report's text.
     pub(in crate::cli) fn sha256(&self) -> Digest {
         Digest::of(self.text.as_bytes())
     }
@@ -49,12 +49,12 @@ impl Verified {
         self.since.as_ref().is_some_and(|since| !since.comparison.voided.is_empty())
     }
 
-    /// Whether all is as configured.
+    /// Whether the cluster is clean and the earlier report still counts.
     pub(in crate::cli) fn is_good(&self) -> bool {
         self.exit() == Exit::Done
     }
 
-    /// Returns the exit code.
+    /// Returns the exit code of the command.
     pub(in crate::cli) fn exit(&self) -> Exit {
         match self.report.outcome() {
             VerifyOutcome::Incomplete => Exit::Damaged,

@@ -7,7 +7,7 @@ use crate::{
 
 use super::verified::{Since, Verified};
 
-/// Returns what matters most: whether the cluster is clean, and if not, why.
+/// Returns the headline: whether the cluster is clean, and if not, why.
 pub(super) fn headline(verified: &Verified) -> String {
     let report = &verified.report;
     if report.shortfalls.contains(&Shortfall::WrongPrefix) {
@@ -51,19 +51,19 @@ fn sentence(shortfall: Shortfall, report: &VerifyReport) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Says where etcd was read.
+/// Returns the words for an etcd that was read: its addresses, cluster and revision.
 pub(super) fn etcd(etcd: &ReadEtcd) -> String {
     let cluster = etcd.cluster.map_or_else(String::new, |id| format!(", cluster {id:x}"));
     format!("{}{cluster}, revision {}", etcd.addresses.join(", "), etcd.revision)
 }
 
-/// Says which report is compared, and what it found.
+/// Returns the words for the earlier report and its outcome.
 pub(super) fn compared(since: &Since) -> String {
     let report = &since.earlier.report;
     format!("{}, of {}: {}", since.earlier.file.display(), report.time, report.outcome().as_str())
 }
 
-/// Says what has changed.
+/// Returns the words for one change.
 pub(super) fn change(ReportChange { what, before, now }: &ReportChange) -> String {
     let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
     format!("{what}: {}, now {}", shown(before), shown(now))

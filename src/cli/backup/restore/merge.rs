@@ -21,7 +21,7 @@ use crate::{
     keyring::{merge::Wishes, time::Time},
 };
 
-/// Shows the merge of the backups in `args` into the keyring of `site`, and carries it out if it was accepted.
+/// Shows the merge of the given backups into the keyring of `site`, and carries it out if the operator has accepted it.
 ///
 /// # Errors
 /// When a backup does not open, the merge is refused, or a file cannot be written.
@@ -64,7 +64,7 @@ pub(super) fn run(
     Ok(output::end_change(print_merge(&site.config.state_dir, &shown, Some(&opened), global), global))
 }
 
-/// Returns the failure of a merge. A backup of another keyring may belong where a plugin serves from.
+/// Returns the failure of a merge. If the backup belongs to another keyring, a running plugin may serve that one.
 fn refused<'a>(
     error: PreviewMergeError,
     sources: impl Iterator<Item = (&'a Source, &'a PathBuf)>,

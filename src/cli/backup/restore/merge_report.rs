@@ -20,27 +20,27 @@ use super::super::super::{
 struct MergeReport<'a> {
     format: &'static str,
     state_dir: &'a Path,
-    /// What is wrong with the existing keyring.
+    /// The fault of the existing keyring, if it has one.
     doubt: Option<&'a str>,
     generation: u64,
     keys: Vec<MergedKey>,
     /// The primary key, if the merge made a new one.
     fresh: Option<String>,
-    /// Its backup.
+    /// The path of the backup of that key.
     fresh_backup: Option<&'a Path>,
-    /// The new record; null if nothing was done.
+    /// The line `expect` of the new record. `None` if nothing was done.
     expect: Option<String>,
 }
 
 #[derive(Serialize)]
 struct MergedKey {
     key_id: String,
-    /// The key's state in the keyring here, if it can be read, and then in each backup.
+    /// The state of the key in the keyring here, if it can be read, and then in each backup.
     before: Vec<Option<&'static str>>,
     after: &'static str,
     /// Whether the key will be marked as compromised.
     compromised: bool,
-    /// How many live objects in etcd or in the snapshot are under the key; null if that is not known.
+    /// The number of live objects in etcd or in the snapshot under the key. `None` if that is not known.
     objects: Option<u64>,
 }
 
@@ -61,34 +61,34 @@ pub(super) fn print_nothing_to_do(state_dir: &Path, opened: &Opened, global: &Gl
     }
 }
 
-/// A merge as it is shown.
+/// A merge, with everything that its report shows.
 pub(super) struct Shown {
     doubt: Option<String>,
     generation: u64,
     columns: Vec<(&'static str, u64)>,
     rows: Vec<MergeRow>,
     fresh: Option<KeyId>,
-    /// Where the backup with the new key is written.
+    /// The path to which the backup with the new key is written.
     to: Option<PathBuf>,
     needed: Option<Vec<NeededKey>>,
-    /// Why it is not known which keys are needed.
+    /// The reason why it is not known which keys are needed.
     unknown: Option<String>,
-    /// With what the backups were compared.
+    /// The words for the evidence that the backups were compared with.
     compared: String,
 }
 
-/// What a backup is compared with, besides what is in the state directory.
+/// The evidence with which a backup is compared, besides the state directory.
 pub(super) struct BackupEvidence {
     /// Whether --expect is given.
     pub(super) has_expect: bool,
     /// Whether the values that need keys were read.
     pub(super) has_values: bool,
-    /// The snapshot that these values are in.
+    /// The snapshot that contains these values, if they are from a snapshot.
     pub(super) snapshot: Option<PathBuf>,
 }
 
 impl BackupEvidence {
-    /// Names these, after `others`.
+    /// Returns the words for this evidence, after `others`.
     pub(super) fn sentence(&self, others: impl IntoIterator<Item = String>) -> String {
         let expect = self.has_expect.then(|| "the line of --expect".to_owned());
         let values = self.has_values.then(|| match &self.snapshot {
@@ -99,7 +99,7 @@ impl BackupEvidence {
         if all.is_empty() { "with nothing".to_owned() } else { format!("with {}", all_of(&all)) }
     }
 
-    /// Says with what the backups of a merge are compared.
+    /// Returns the words for the evidence with which the backups of a merge are compared.
     fn of_merge(&self, plan: &MergePreview) -> String {
         let is_copy = plan.columns.iter().any(|(heading, _)| *heading == keeper::KEYRING_PREV);
         let is_read = is_copy || plan.columns.iter().any(|(heading, _)| *heading == keeper::KEYRING_HERE);
@@ -130,7 +130,7 @@ impl Shown {
         Self { doubt, generation: *generation, columns, rows, fresh: *fresh, to, needed, unknown, compared }
     }
 
-    /// Returns how many objects need the key of a row, if that is known.
+    /// Returns the number of objects that need the key of a row, if that is known.
     fn objects(&self, row: &MergeRow) -> Option<u64> {
         let needed = self.needed.as_ref()?;
         let is_it = |needed: &&NeededKey| needed.commitment == row.commitment;
@@ -138,7 +138,7 @@ impl Shown {
     }
 }
 
-/// Shows what the merge will do or, given the merged keyring `opened`, what it did.
+/// Prints what the merge will do. If `opened` is given, prints what the merge did: `opened` is the merged keyring.
 pub(super) fn print_merge(
     state_dir: &Path,
     shown: &Shown,
@@ -164,7 +164,7 @@ pub(super) fn print_merge(
     }
 }
 
-/// Says what becomes of a key that one record has and another one has destroyed.
+/// Returns a line about a key that one record has and another one has destroyed.
 fn about_destroyed(row: &MergeRow, is_done: bool) -> Option<String> {
     let MergeRow { key_id, before, after, .. } = row;
     let is_destroyed = before.contains(&Some(Fate::Tomb));
@@ -208,7 +208,7 @@ fn report<'a>(state_dir: &'a Path, shown: &'a Shown, opened: Option<&Opened>) ->
     }
 }
 
-/// What takes the place of a keyring that cannot be read.
+/// The words for the record that replaces a keyring that cannot be read.
 const INSTEAD: &str = "keyring.prev in this directory, which is the keyring before its last change";
 
 fn fields(report: &MergeReport<'_>, shown: &Shown) -> String {
@@ -226,7 +226,7 @@ fn fields(report: &MergeReport<'_>, shown: &Shown) -> String {
     output::fields(&fields)
 }
 
-/// Warns that a backup that was just made may be lost together with the keyring.
+/// Returns the warning that a new backup may be lost together with the keyring.
 pub(super) fn does_not_count(file: &Path) -> String {
     let file = file.display();
     format!(
@@ -234,8 +234,7 @@ pub(super) fn does_not_count(file: &Path) -> String {
     )
 }
 
-/// What to do after a keyring was restored or merged. A merge that brings a missing key back is followed by a rotation,
-/// too.
+/// The hint after a restore or a merge. A merge that brings a missing key back is followed by a rotation, too.
 #[cfg(feature = "reencrypt")]
 pub(super) const ROTATE: &str = "see whether a key is missing: claviger status; if one is, merge the backup that has it (`claviger backup \
                                  check FILE` shows the keys of one); if none is, rotate to a new key, because it is not known what \

@@ -40,7 +40,7 @@ pub(super) fn run(mut args: RestoreArgs, global: &Global) -> Result<Exit, Failur
         let site = Site::find(Settings { state_dir, passphrase_file, ..Settings::default() }, global)?;
         merge::run(args, snapshot, &site, &config, global)
     } else {
-        // A backup that --expect names needs no proof. If etcd is given nevertheless, it is compared, too.
+        // A backup that --expect names needs no further proof. If etcd is given nevertheless, it is compared, too.
         let is_wanted = args.expect.is_none() || is_proof_given;
         let needed = || if is_wanted { needed::keys(&config, snapshot, global) } else { Ok(None) };
         set_up::run(args, &config, needed, global)

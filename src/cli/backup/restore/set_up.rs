@@ -39,18 +39,18 @@ struct RestoreReport<'a> {
     keys: usize,
     primary: String,
     expect: String,
-    /// The backup of the primary key, if that key is a new one.
+    /// The path of the backup of the primary key, if that key is new.
     fresh_backup: Option<&'a Path>,
     /// Keys that values in etcd need, and that stay disabled.
     needed_and_disabled: Vec<&'a str>,
-    /// Where a plugin that runs was looked for.
+    /// The socket at which a running plugin was looked for.
     plugin_socket: &'a str,
-    /// Whether a plugin there said which keyring it serves.
+    /// Whether a plugin there reported which keyring it serves.
     plugin_found: bool,
-    /// Says where no plugin was found.
+    /// The sentence that says where no plugin was found.
     #[serde(skip)]
     no_plugin: Option<String>,
-    /// Says how to start a plugin for the keyring.
+    /// The command that starts a plugin for the keyring.
     #[serde(skip)]
     start: String,
     /// Keys that a running plugin serves and that the backup lacks. `None` if no plugin serves this keyring.
@@ -58,7 +58,8 @@ struct RestoreReport<'a> {
     moved_aside: Option<&'a Path>,
 }
 
-/// Restores to an empty directory. `needed` finds out which keys etcd needs, if that has to be known.
+/// Restores to an empty directory. `needed` returns the keys that etcd needs, and is called only if they have to be
+/// known.
 ///
 /// # Errors
 /// When the arguments are for a merge, the backup is refused, or a file cannot be written.
@@ -104,7 +105,7 @@ pub(super) fn run(
 /// The command in hints that shows the keys of a backup.
 const CHECK: &str = "claviger backup check FILE";
 
-/// Looks for a plugin that runs, and makes sure that the keyring of the backup does not take the place of another one.
+/// Looks for a running plugin, and makes sure that the keyring of the backup does not replace another one.
 fn look_for_plugin(keyring: &Keyring, config: &Config, global: &Global) -> Result<PluginSearch, Failure> {
     let search = find_plugin(config)?;
     let risk = "if no plugin serves what you need, end the process that listens there";
@@ -123,7 +124,7 @@ fn restore(
     compared: &BackupEvidence,
     global: &Global,
 ) -> Result<Exit, Failure> {
-    // This comes before a directory is made.
+    // The proof is checked before a directory is made.
     plan.check()?;
     let dir = Dir::open_or_create(state_dir).map_err(SetUpError::File)?;
     let slot_file = plan.slot_file.clone();
@@ -143,7 +144,7 @@ fn restore(
     Ok(output::end_change(printed, global))
 }
 
-/// Reports what was restored. `plugin` serves the same keyring.
+/// Returns the report of a restore. `plugin` serves the same keyring.
 fn report<'a>(
     restored: &'a RestoredKeyring,
     state_dir: &'a Path,
@@ -170,19 +171,19 @@ fn report<'a>(
     }
 }
 
-/// What is shown of a restore, besides its report.
+/// The details of a restore that are shown besides its report.
 struct DoneRestore<'a> {
     /// The generation of the backup.
     before: u64,
-    /// The slot's key file.
+    /// The path of the slot's key file.
     slot: &'a Path,
-    /// The backup of a new key, if that backup does not count.
+    /// The path of the backup of a new key, if that backup does not count.
     uncounted: Option<&'a Path>,
-    /// With what the backup was compared.
+    /// The words for the evidence that the backup was compared with.
     compared: String,
 }
 
-/// Prints the report, and what else was done.
+/// Prints the report and the details of a restore.
 fn print(report: &RestoreReport<'_>, done: &DoneRestore<'_>, global: &Global) -> Result<(), OutputError> {
     if let Some(path) = report.moved_aside {
         output::text_line(&format!("moved the unfinished restore to {}", path.display()))?;
@@ -198,21 +199,21 @@ fn print(report: &RestoreReport<'_>, done: &DoneRestore<'_>, global: &Global) ->
     Ok(())
 }
 
-/// Says what to do now. A plugin that runs may have keys that the backup lacks, so it must not be replaced blindly.
+/// Prints the next steps. A running plugin may have keys that the backup lacks, so it must not be replaced blindly.
 fn print_next(report: &RestoreReport<'_>, plugin: Option<&LivePlugin>, global: &Global) -> Result<(), OutputError> {
     if let Some(keys) = report.only_in_memory.as_deref().filter(|keys| !keys.is_empty()) {
         output::text_line(&global.given.repeat_in(&lacks(keys)))?;
     }
     let next = match plugin {
         Some(plugin) => after(&plugin.serves_from(report.state_dir), report.state_dir),
-        // The directory of a plugin of another keyring stays where it is.
+        // A plugin that serves another keyring keeps its directory.
         None if report.plugin_found => format!("\nnext:  {}\nthen:  {ROTATE}", report.start),
         None => format!("\nnext:  {}\n{}then:  {ROTATE}", report.start, in_place(report.state_dir)),
     };
     output::advice(&next, global)
 }
 
-/// Says how a restored directory takes the place of the one from which the unit serves.
+/// Returns the commands that put a restored directory in the place of the one from which the unit serves.
 fn in_place(state_dir: &Path) -> String {
     if state_dir == Path::new(DEFAULT_STATE_DIR) {
         return String::new();
@@ -224,7 +225,7 @@ fn in_place(state_dir: &Path) -> String {
     )
 }
 
-/// Warns of the keys that the plugin serves and that the backup lacks.
+/// Returns the warning about the keys that the plugin serves and that the backup lacks.
 fn lacks(keys: &[String]) -> String {
     format!(
         "\n! this backup lacks {}, which the plugin that runs serves: do not stop or restart the plugin before you have merged a backup \
@@ -233,7 +234,7 @@ fn lacks(keys: &[String]) -> String {
     )
 }
 
-/// Returns what to do after the keyring was restored to `state_dir` while a plugin serves it.
+/// Returns the next steps after the keyring was restored to `state_dir` while a plugin serves it.
 fn after(serves_from: &ServesFrom, state_dir: &Path) -> String {
     let dir = quoted(state_dir);
     let compare = format!("compare it with this directory: claviger status --state-dir {dir}");
@@ -256,7 +257,7 @@ fn after(serves_from: &ServesFrom, state_dir: &Path) -> String {
     }
 }
 
-/// Returns how the plugin is replaced by one that serves from `state_dir`.
+/// Returns the commands that replace the plugin by one that serves from `state_dir`.
 fn restart_from(state_dir: &Path) -> String {
     let serve = format!("claviger serve --state-dir {}", quoted(state_dir));
     restart(state_dir).replace("claviger serve", &serve)

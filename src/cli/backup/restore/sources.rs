@@ -18,16 +18,16 @@ use crate::{
     keyring::record::{self, RecordError},
 };
 
-/// What was opened.
+/// The identities and files that opened the backups so far.
 pub(super) struct Opening {
     pub(super) sources: Vec<Source>,
-    /// The first file that an identity opened.
+    /// The path of the first file that an identity opened.
     pub(super) backup: Option<PathBuf>,
-    /// The recipients of the identities that were given.
+    /// The recipients of the given identities.
     pub(super) recipients: Vec<Recipient>,
 }
 
-/// Opens each file by the root keys that are here, or else by an identity, which is asked for once.
+/// Opens each file with the root keys that are here. If none fits, asks for an identity, once.
 pub(super) fn sources(
     site: &Site,
     files: &[PathBuf],
@@ -63,8 +63,8 @@ pub(super) fn sources(
     Ok(Opening { sources, backup: first, recipients })
 }
 
-/// Opens a bare record by a root key that is here. Returns `None` if only an identity can open it, and prints why,
-/// unless it is a backup or under a root key that is not here.
+/// Opens a bare record with a root key that is here. Returns `None` if only an identity can open the file. Prints the
+/// reason, unless the file is a backup or is under a root key that is not here.
 fn by_root(site: &Site, bytes: &[u8], file: &Path, global: &Global) -> Option<Source> {
     record::root_id(bytes).ok()?;
     match Source::known(&site.dir, &site.means, bytes) {

@@ -18,21 +18,21 @@ use crate::{
     scan::needs::{LockedValues, SnapshotNeeds, ValueLock},
 };
 
-/// What becomes of the objects that need one key.
+/// The answer for the objects that need one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum KeyAnswer {
     /// A keyring has the key.
     Held,
-    /// Every keyring that has the key has disabled it. It opens values when it is enabled again.
+    /// Every keyring that has the key has disabled it. The key opens values when it is enabled again.
     Disabled,
     /// No keyring has the key, and one of them has destroyed it.
     Destroyed,
     /// No keyring has the key.
     Missing,
-    /// The values name the key, and are not under it.
+    /// The values name the key, and are under another one.
     Misnamed,
-    /// The key is not claviger's.
+    /// The key does not belong to claviger.
     Foreign,
 }
 
@@ -53,18 +53,18 @@ impl KeyAnswer {
     }
 }
 
-/// The objects that need one key.
+/// The row for one needed key, and for the objects that need it.
 #[derive(Debug, Serialize)]
 pub(super) struct NeededRow {
-    /// The provider by its stored prefix. `None` if the key is claviger's, whatever its provider is called.
+    /// The provider, as its prefix names it. `None` if the key is claviger's, whatever the name of its provider is.
     pub(super) provider: Option<String>,
-    /// The KMS v2 key that the values name.
+    /// The key_id that the values name.
     pub(super) key_id: Option<String>,
     pub(super) objects: u64,
     pub(super) answer: KeyAnswer,
     /// The keyrings that have the key.
     pub(super) held_by: Vec<HolderRow>,
-    /// The keys in etcd of a few of the objects.
+    /// The keys in etcd of some of these objects.
     pub(super) samples: Vec<String>,
 }
 
@@ -75,16 +75,16 @@ pub(super) struct HolderRow {
     pub(super) state: &'static str,
 }
 
-/// A keyring that is at hand.
+/// The row for one opened keyring.
 #[derive(Debug, Serialize)]
 pub(super) struct KeyringRow {
-    /// The backup or the state directory.
+    /// The path of the backup or of the state directory.
     pub(super) file: String,
     pub(super) is_backup: bool,
     pub(super) uuid: String,
     pub(super) root_id: String,
     pub(super) generation: u64,
-    /// How many of the needed keys it has.
+    /// The number of needed keys that the keyring has.
     pub(super) holds: usize,
 }
 
@@ -96,19 +96,20 @@ pub(super) struct SnapshotAnswer {
     pub(super) sha256: String,
     pub(super) revision: u64,
     pub(super) objects: u64,
-    /// How many objects would be lost.
+    /// The number of objects that would be lost.
     pub(super) lost: u64,
-    /// How many objects do not show which key they need.
+    /// The number of objects that do not show which key they need.
     pub(super) unclear: u64,
-    /// How many objects need no key.
+    /// The number of objects that need no key.
     pub(super) plaintext: u64,
     pub(super) keys: Vec<NeededRow>,
     pub(super) keyrings: Vec<KeyringRow>,
-    /// Why the answer is only about a part of the snapshot.
+    /// The reason why the answer covers only a part of the snapshot.
     pub(super) incomplete: Option<String>,
-    /// Whether the ledger lists the snapshot. `None` if it needs no key of the keyring here, or if there is none.
+    /// Whether the ledger lists the snapshot. `None` if the snapshot needs no key of the keyring here, or if there is
+    /// no keyring here.
     pub(super) listed: Option<bool>,
-    /// Why the ledger does not list it.
+    /// The reason why the ledger does not list the snapshot.
     pub(super) not_listed_because: Option<String>,
     /// The needed keys that the keyring in the state directory has destroyed, with the backups that have them.
     #[serde(skip)]
@@ -116,7 +117,7 @@ pub(super) struct SnapshotAnswer {
 }
 
 impl SnapshotAnswer {
-    /// Answers for `snapshot`, whose values need `needs`, if only the keys of `held` are left.
+    /// Answers for `snapshot`, whose values need `needs`, if `held` are the only keyrings that are left.
     pub(super) fn of(needs: &SnapshotNeeds, held: &[HeldKeyring], snapshot: &Path) -> Self {
         let objects_of = |lock: &ValueLock| needs.by_lock.get(lock).map_or(0, |values| values.objects);
         let keys: Vec<NeededRow> = needs.by_lock.iter().filter_map(|(lock, values)| row(lock, values, held)).collect();
@@ -138,7 +139,7 @@ impl SnapshotAnswer {
         }
     }
 
-    /// Adds that the ledger does not list the snapshot, if its keys are destroyed.
+    /// Notes that the ledger does not list the snapshot, if its keys are destroyed.
     pub(super) fn with_destroyed(self) -> Self {
         if self.keys.iter().all(|row| row.answer != KeyAnswer::Destroyed) {
             return self;
@@ -147,7 +148,7 @@ impl SnapshotAnswer {
         Self { listed: Some(false), not_listed_because: reason, ..self }
     }
 
-    /// Adds whether the ledger lists the snapshot.
+    /// Notes whether the ledger lists the snapshot.
     pub(super) fn with_listed(self, listed: &Result<(), ListBackupError>) -> Self {
         Self {
             listed: Some(listed.is_ok()),
@@ -156,7 +157,7 @@ impl SnapshotAnswer {
         }
     }
 
-    /// Returns the exit code: a snapshot that cannot be read whole comes before what would be lost.
+    /// Returns the exit code. That a snapshot cannot be read whole takes precedence over lost objects.
     pub(super) fn exit(&self) -> Exit {
         match (&self.incomplete, self.lost) {
             (Some(_), _) => Exit::Damaged,
@@ -166,8 +167,7 @@ impl SnapshotAnswer {
     }
 }
 
-/// Returns the needed keys of the keyring `uuid` that a keyring with that uuid has. A destroyed key opens nothing any
-/// more, so there is nothing to keep.
+/// Returns the needed keys that the keyring `uuid` has. A destroyed key opens nothing any more, so it does not count.
 pub(super) fn needed_of(needs: &SnapshotNeeds, held: &[HeldKeyring], uuid: Uuid) -> Vec<KeyId> {
     needed_keys(needs.by_lock.keys(), held.iter().map(|held| &held.keyring).filter(|keyring| keyring.uuid() == uuid))
 }

@@ -50,7 +50,7 @@ pub(super) fn run(args: CheckArgs, global: &Global) -> Result<Exit, Failure> {
         print(&answer, global)?;
         return Ok(answer.exit());
     };
-    // The answer is right, whether or not the snapshot is listed; so it is printed in any case.
+    // The answer is right, whether or not the snapshot is listed, so it is printed in any case.
     let answer = answer.with_listed(&listed);
     let printed = print(&answer, global);
     listed.map_err(|error| not_listed(error, "the snapshot was read"))?;
@@ -58,7 +58,7 @@ pub(super) fn run(args: CheckArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(answer.exit())
 }
 
-/// Lists the snapshot in the ledger of the keyring here. Returns `None` if it needs no key of that keyring.
+/// Lists the snapshot in the ledger of the keyring here. Returns `None` if the snapshot needs no key of that keyring.
 fn list(needs: &SnapshotNeeds, at_hand: &AtHand, file: &Path) -> Option<Result<(), ListBackupError>> {
     let site = at_hand.site.as_ref()?;
     let here = at_hand.held.iter().find(|held| matches!(held.origin, KeyringOrigin::StateDir(_)))?;

@@ -27,7 +27,7 @@ pub(super) fn headline(answer: &SnapshotAnswer) -> String {
     }
 }
 
-/// Returns the tables and what would be lost, for a terminal of `width` columns.
+/// Returns the tables, and the objects that would be lost, for a terminal of `width` columns.
 pub(super) fn body(answer: &SnapshotAnswer, width: Option<usize>) -> String {
     let fields = output::fields(&[
         ("snapshot", answer.snapshot.clone()),
@@ -53,7 +53,7 @@ pub(super) fn body(answer: &SnapshotAnswer, width: Option<usize>) -> String {
     [fields].into_iter().chain(keys).chain([keyrings]).chain(incomplete).chain(lost).collect::<Vec<_>>().join("\n\n")
 }
 
-/// Says whether `key destroy` keeps the keys of the snapshot.
+/// Returns the line that says whether `key destroy` keeps the keys of the snapshot.
 fn listed(answer: &SnapshotAnswer) -> Option<String> {
     Some(match (answer.listed?, &answer.not_listed_because) {
         (true, _) if answer.keys.iter().any(|row| row.answer == KeyAnswer::Destroyed) => {
@@ -71,14 +71,14 @@ fn listed(answer: &SnapshotAnswer) -> Option<String> {
     })
 }
 
-/// How a table shows files.
+/// The form of file names in a table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FileNames {
-    /// With their paths.
+    /// Whole paths.
     Whole,
-    /// Without the directories.
+    /// File names without their directories.
     Last,
-    /// Each on a line of its own, below the rest.
+    /// Whole paths, each on a line of its own below its row.
     Stacked,
 }
 
@@ -119,7 +119,7 @@ fn key_name(row: &NeededRow) -> String {
     }
 }
 
-/// How many digits of a root-id are shown. That is enough to distinguish root keys.
+/// The number of digits of a root-id that are shown. It is enough to distinguish root keys.
 const ROOT_DIGITS: usize = 12;
 
 fn keyrings(answer: &SnapshotAnswer, names: FileNames) -> String {
@@ -141,7 +141,7 @@ fn claviger_keys(answer: &SnapshotAnswer) -> impl Iterator<Item = &NeededRow> {
     answer.keys.iter().filter(|row| row.provider.is_none() && row.answer != KeyAnswer::Misnamed)
 }
 
-/// Says which objects would be lost because of one key.
+/// Returns a line about the objects that would be lost because of one key.
 fn lost(row: &NeededRow) -> String {
     let name = key_name(row);
     let why = match row.answer {
@@ -157,7 +157,7 @@ fn lost(row: &NeededRow) -> String {
     [first].into_iter().chain(samples).chain(more).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns what the operator can do.
+/// Returns the hints for the operator.
 pub(super) fn hints(answer: &SnapshotAnswer) -> Vec<String> {
     let has = |wanted| answer.keys.iter().find(|row| row.answer == wanted);
     let mut hints = Vec::new();
@@ -187,7 +187,7 @@ pub(super) fn hints(answer: &SnapshotAnswer) -> Vec<String> {
     hints
 }
 
-/// Says how to restore the keys, if all of them are there.
+/// Returns the hint for restoring the snapshot, if every key is held.
 fn restore(answer: &SnapshotAnswer) -> Option<String> {
     let needed = claviger_keys(answer).count();
     let is_all_held = claviger_keys(answer).all(|row| !row.answer.is_lost());
