@@ -54,7 +54,7 @@ pub struct Backup {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenBackupError {
-    /// It is neither an age file nor a record.
+    /// The file is neither an age file nor a record.
     #[error("neither a backup, which is an age file, nor a keyring")]
     Foreign,
     /// None of the given identities opens the backup.

@@ -44,8 +44,8 @@ pub enum BackedUp {
     Waived,
 }
 
-/// What is known about the values in etcd that need a key. The state directory cannot answer this, because it may have
-/// been restored, cloned or rolled back.
+/// The knowledge about values in etcd that need a key. The state directory cannot provide it, because the directory may
+/// have been restored, cloned or rolled back.
 #[derive(Debug, Clone)]
 pub enum Usage {
     /// Every value in the declared etcds was scanned.
@@ -144,7 +144,7 @@ pub fn enable_key(dir: &Dir, means: &Means, key_id: KeyId) -> Result<Changed, En
 /// Destroys a key of the keyring in `dir`: removes its bytes.
 ///
 /// # Errors
-/// When the keyring does not open or does not allow the change, values, a snapshot or a backup may need the key, or a
+/// When the keyring does not open or does not allow the change, when values or a snapshot may need the key, or when a
 /// file cannot be written.
 pub fn destroy_key(dir: &Dir, means: &Means, key_id: KeyId, usage: &Usage) -> Result<Changed, DestroyKeyError> {
     let state = StateFiles::new(dir);

@@ -60,9 +60,9 @@ pub struct ListedBackup {
 /// The proof that a backup can be used, with its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proven {
-    /// It was written to another disk and read back, and the identity of its recipient was tried before.
+    /// The backup was written to another disk and read back, and the identity of one of its recipients was tried before.
     Written(Time),
-    /// It was opened with an identity and read.
+    /// The backup was opened with an identity and read.
     Checked(Time),
 }
 

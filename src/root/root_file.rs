@@ -66,16 +66,16 @@ impl OldRoot {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RootError {
-    /// It could not be read or written.
+    /// The root file could not be read or written.
     #[error(transparent)]
     File(#[from] DurableError),
-    /// The grammar is wrong, or the HMAC.
+    /// The grammar or the HMAC of the root file is wrong.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// No slot opened. The name of each slot, and why it did not.
+    /// No slot opened. Contains the name of each slot, and the reason.
     #[error("{}", reasons(.0))]
     NoSlotOpens(Vec<(String, SlotError)>),
-    /// A slot opened, and contains another root key.
+    /// A slot opened, but its root key is not that of the root file.
     #[error("slot {0}: wrong key: it opens another root key")]
     OtherRootKey(String),
     /// An earlier root key does not open, although the HMAC is right: the file was made from wrong bytes.
