@@ -1,4 +1,5 @@
-//! `claviger decrypt`
+//! `claviger decrypt`: opens the values of an etcd or a snapshot with the keys of a keyring or of backups, and writes
+//! the objects.
 //!
 //! ```text
 //! run -> args -> chosen

@@ -1,4 +1,4 @@
-//! `claviger key`.
+//! `claviger key`: lists, adds, promotes, disables, enables and destroys the keys of the keyring.
 //!
 //! ```text
 //! verbs -> list

@@ -1,4 +1,4 @@
-//! `claviger reencrypt`.
+//! `claviger reencrypt`: has the API server write every stale object again, and proves it by a scan.
 //!
 //! ```text
 //! run -> args, census, rounds, report;   report -> text, hints

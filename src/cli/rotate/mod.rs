@@ -1,4 +1,4 @@
-//! `claviger rotate`
+//! `claviger rotate`: replaces the primary key, from the new key to the verified re-encryption.
 //!
 //! ```text
 //! run -> args, hands, stops;   acts -> hands;   hands, acts -> stops, words -> report

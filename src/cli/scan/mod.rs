@@ -1,4 +1,4 @@
-//! `claviger scan`
+//! `claviger scan`: reports which objects are encrypted in etcd or in a snapshot, and under which keys.
 //!
 //! ```text
 //! run -> input -> keys;   run -> listing, notes, text;   run -> files -> prometheus, html -> text
