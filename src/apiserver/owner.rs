@@ -47,7 +47,7 @@ impl ProcessOwner {
     /// Checks that only root and this user run the process.
     ///
     /// # Errors
-    /// When another user does.
+    /// When another user runs it.
     pub(super) fn check(&self, pid: u32) -> Result<(), FlagsError> {
         foreign(&self.uids).map_or(Ok(()), |uid| Err(FlagsError::Foreign { pid, uid }))
     }

@@ -39,7 +39,7 @@ const REPEATED_BY_ITSELF: [&str; 10] =
 /// its reports at its end.
 const REPEATED_BY_ROTATION: [&str; 2] = ["html", "to"];
 
-/// Those of these flags that name a file to read. If that file is the reason of the failure, the flag is not repeated.
+/// The flags that name a file to read. A hint does not repeat such a flag if its file is the reason of the failure.
 const FILES: [&str; 10] = [
     "config",
     "passphrase-file",

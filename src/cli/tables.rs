@@ -56,7 +56,7 @@ pub(super) fn key_row(entry: &Entry) -> KeyRow {
 enum KeyLayout {
     /// Shows the times when the key was made and promoted.
     Times,
-    /// Shows only the dates of both.
+    /// Shows only the dates when the key was made and promoted.
     Dates,
     /// Shows only the date of the promotion.
     Promotion,

@@ -19,7 +19,7 @@ const BTRFS: i64 = 0x9123_683e;
 /// file system has a disk of its own.
 ///
 /// # Errors
-/// When it is not, or the system refuses to tell.
+/// When `path` is not on another disk, or the system refuses to tell.
 pub fn is_on_another_disk(path: &Path, dir: &Dir) -> Result<()> {
     let stat = fs::stat(path).map_err(io_error("inspecting", path))?;
     let kind = kind_of_file_system(path)?;

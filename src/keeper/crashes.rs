@@ -372,7 +372,7 @@ fn a_merge_after_a_rekey_that_broke_off_keeps_the_listed_backups() {
     }
 }
 
-/// Finishes a rekey that has begun, or does a new one. Both need every slot, the record, the ledger and the mark.
+/// Finishes a rekey that has begun, or does a whole new one. Both need every slot, the record, the ledger and the mark.
 fn rekey_again(scene: &Scene) -> Said {
     said(rekey(&scene.dir, &Means::default())).0
 }

@@ -22,7 +22,7 @@ pub enum Entry {
     Tomb(Tomb),
 }
 
-/// The sort key of an entry in the record: sequence number, then commitment. No two entries have the same.
+/// The sort key of an entry in the record: sequence number, then commitment. It is different for every entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EntryOrder {
     pub(super) seq: u32,

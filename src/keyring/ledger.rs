@@ -60,7 +60,8 @@ pub struct ListedBackup {
 /// The proof that a backup can be used, with its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proven {
-    /// The backup was written to another disk and read back, and the identity of one of its recipients was tried before.
+    /// The backup was written to another disk and read back, and the identity of one of its recipients was tried
+    /// before.
     Written(Time),
     /// The backup was opened with an identity and read.
     Checked(Time),

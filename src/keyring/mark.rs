@@ -134,8 +134,8 @@ impl Mark {
         Self { restored, ..self }
     }
 
-    /// Whether a rotation is due: the keyring was restored or merged, and this node has marked no newer primary key
-    /// since.
+    /// Whether a rotation is due: the keyring was restored or merged, and since then this node has marked no newer
+    /// primary key.
     pub fn wants_rotation(&self) -> bool {
         self.restored.is_some()
     }

@@ -1,4 +1,4 @@
-//! The keyring: the KEKs by version, of which exactly one is primary.
+//! The keyring: the KEKs by version. Exactly one of them is primary.
 //!
 //! ```text
 //! change, merge, restore -> ring -> key -> key_id, state

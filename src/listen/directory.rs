@@ -92,7 +92,8 @@ mod tests {
         assert_eq!(text, format!("refusing to listen: {} is not a directory", file.join("below").display()));
     }
 
-    /// Landlock lets the plugin change everything in the directory of its socket, so it must not be one of these.
+    /// Landlock lets the plugin change everything in the directory of its socket, so that is no directory
+    /// of the system.
     #[test]
     fn a_directory_of_the_system_is_refused() {
         for directory in ["/", "/etc", "/usr", "/usr/lib"] {

@@ -25,7 +25,7 @@ pub enum CountDoubt {
     TooManyConnected {
         /// How many API servers are connected.
         connected: u64,
-        /// How many there are.
+        /// The number that etcd shows, or that the operator has given.
         count: u64,
     },
     /// The operator says that no API server runs, and etcd shows some.

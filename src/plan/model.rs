@@ -85,7 +85,7 @@ struct ModelCluster {
     crashes: u8,
 }
 
-/// An event, of which the model checker tries every order.
+/// An event of the model. The model checker tries every order of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum ModelEvent {
     /// A step of time passes: 90 s.

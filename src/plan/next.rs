@@ -23,7 +23,7 @@ pub fn next(world: &ClusterNow, plan: Option<&RotationPlan>, progress: &Rotation
     next_by(Rules::default(), world, plan, progress)
 }
 
-/// Decides the next step by `rules`, of which a test can leave one out.
+/// Decides the next step by `rules`. A test can leave out one of the rules.
 pub(super) fn next_by(
     rules: Rules,
     world: &ClusterNow,

@@ -46,7 +46,7 @@ pub enum Unsettled {
     /// The plugins of these nodes do not serve the present record.
     #[error("the plugin on {} does not serve the keyring as it is now", .0.join(", "))]
     NotServed(Vec<String>),
-    /// The primary key has been served for less than the quiet time. Contains the rest.
+    /// The primary key has been served for less than the quiet time. Contains the time that is left.
     #[error("an API server that is not connected now may still write under another key, for {} s more", seconds(*.0))]
     Quiet(Duration),
     /// The plugins of these nodes have no live connection of an API server.
@@ -101,7 +101,7 @@ pub struct KeyScan {
     pub record: Digest,
     /// The number of live values under the key.
     pub objects: u64,
-    /// Whether no API server could write under the key any more when the scan began.
+    /// Whether API servers had stopped writing under the key for certain before the scan began.
     pub is_proof: bool,
 }
 
@@ -138,7 +138,7 @@ pub fn retire(world: &ClusterNow, progress: &RetireProgress) -> RetireStep {
     retire_by(Rules::default(), world, progress)
 }
 
-/// Decides the next step by `rules`, of which a test can leave one out.
+/// Decides the next step by `rules`. A test can leave out one of the rules.
 pub(super) fn retire_by(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> RetireStep {
     decide(rules, world, progress).map_or_else(|step| step, |()| RetireStep::Retire)
 }

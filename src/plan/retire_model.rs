@@ -55,7 +55,8 @@ fn primary(record: u8) -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct LateWrite {
     key: u32,
-    /// Whether the API server was paused since. Then the write ends as soon as the API server runs again.
+    /// Whether the API server was paused after it began the write. Then the write ends as soon as the API server runs
+    /// again.
     is_stuck: bool,
 }
 
@@ -120,7 +121,7 @@ impl RetirePair {
 struct Older {
     /// Whether a value at one of these revisions needs key 1.
     needs_first: bool,
-    /// Whether a value at one of them after the noted revision needs key 1.
+    /// Whether a value at a revision after the noted one needs key 1.
     needs_first_since: bool,
     noted: Noted,
 }

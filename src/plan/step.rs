@@ -29,7 +29,7 @@ pub enum Action {
     Begin(Aim),
     /// Make the key of the plan, as a pending key.
     Add,
-    /// Note in the plan that its key is this one.
+    /// Note in the plan that this key becomes primary.
     Take(KeyId),
     /// Write a backup that holds this key.
     BackUp(KeyId),

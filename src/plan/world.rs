@@ -122,7 +122,7 @@ pub struct ConnectionNow {
     pub process: Option<i32>,
     /// The key that the last Status announced.
     pub announced: Option<KeyId>,
-    /// For how long every Status has announced that key, with no gap and no Encrypt between.
+    /// For how long every Status has announced the key in `announced`, with no gap and no Encrypt between.
     pub steady: Duration,
     /// Whether the API server has called lately. A paused API server has not.
     pub is_alive: bool,

@@ -24,8 +24,9 @@ const MANY_WAITING: f64 = 16.0;
 /// How long the least latency counts. An API server may become slower for good.
 const MEMORY: Duration = Duration::from_secs(30);
 
-/// How long no request begins after a busy answer: if the answer does not say, and at most.
+/// The longest pause before new requests after a busy answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The pause before new requests after a busy answer that names no time.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How late a request may begin without delaying the requests after it. Timers are late by about a millisecond.

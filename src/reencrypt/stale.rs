@@ -43,7 +43,7 @@ pub fn is_rewritable(group: &Group, judge: &Judge) -> bool {
 pub struct StaleScan<'a> {
     /// Every etcd that the API server uses.
     pub places: &'a [Servers],
-    /// Judges whether a value is as it has to be.
+    /// Decides whether a value is stale.
     pub judge: &'a Judge,
     /// The number of objects in a batch.
     pub batch: usize,

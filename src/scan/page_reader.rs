@@ -216,7 +216,7 @@ enum Streamed {
     Endless,
 }
 
-/// Returns how many keys make about one page, according to the length of these.
+/// Returns how many keys make about one page, if they are as long as those of `entries`.
 fn next_limit(entries: &[KeyValue]) -> u32 {
     let bytes: usize = entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum();
     let each = (bytes / entries.len().max(1)).max(1);

@@ -143,7 +143,7 @@ pub struct OlderValues {
     /// The number of older values in plaintext that should be encrypted: Secrets, and the resources that the
     /// EncryptionConfiguration covers.
     pub readable: u64,
-    /// Up to 1,000 of the readable ones, in the order of their keys.
+    /// Up to 1,000 of the values that `readable` counts, in the order of their keys.
     pub findings: Vec<ReadableValue>,
 }
 

@@ -52,7 +52,7 @@ pub(super) struct Adoption {
     status: Moment,
     /// The time of the first Status that announced this key.
     first: Moment,
-    /// The time of the first Encrypt after that which was answered with this key.
+    /// The time of the first Encrypt that was answered with this key, after `first`.
     used: Moment,
     /// The time of the Status by which the key counts as adopted.
     adopted: Moment,

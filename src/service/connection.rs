@@ -50,8 +50,8 @@ impl Connection {
         Self { service, adoption }
     }
 
-    /// Waits for the keyring while the plugin is starting. Later calls are refused at once while the keyring is not
-    /// open.
+    /// Waits for the keyring shortly after the start of the process. Later it returns at once, and calls are refused
+    /// while the keyring is not open.
     pub async fn wait_until_unsealed(&self) {
         self.service.wait_until_unsealed().await;
     }

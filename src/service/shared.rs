@@ -125,7 +125,7 @@ impl Service {
         self.published.current()
     }
 
-    /// Waits for the keyring while the plugin is starting. After that time it does not wait.
+    /// Waits for the keyring until `PATIENCE` after the start of the process. Later it returns at once.
     pub(super) async fn wait_until_unsealed(&self) {
         if let Some(until) = self.patient_until.filter(|_| self.current().is_none()) {
             // The call itself finds out whether the keyring was opened in time.

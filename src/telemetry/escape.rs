@@ -24,8 +24,7 @@ pub fn page(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns a JSON text in which such characters are escaped as JSON does. Outside of strings, JSON has no such
-/// characters.
+/// Returns a JSON text in which harmful characters are escaped as JSON does. Outside of strings, JSON has none.
 pub fn json(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, one| {
         if one == '\n' || is_harmless(one) {

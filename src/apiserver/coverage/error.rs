@@ -12,7 +12,7 @@ pub enum CoverageError {
     Syntax {
         /// The line and the column, if they are known.
         at: Option<(u64, u64)>,
-        /// The fault at that place.
+        /// The fault.
         fault: SyntaxFault,
     },
     /// The kind or the version is wrong. The message does not repeat them, because in a wrong file they may be

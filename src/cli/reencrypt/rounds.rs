@@ -45,7 +45,7 @@ pub(in crate::cli) struct Sweeping<'a> {
 }
 
 impl Sweeping<'_> {
-    /// Sweeps until a scan finds nothing more to do. `census` is that of the scan before the first sweep.
+    /// Sweeps until a scan finds nothing more to rewrite. `census` has the counts of the scan before the first sweep.
     ///
     /// # Errors
     /// When an etcd cannot be read.

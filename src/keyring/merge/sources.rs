@@ -29,9 +29,9 @@ pub struct Wishes {
 /// Which part of a record counts in a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
-    /// All of it. The record is under the root key, or the operator named exactly this record.
+    /// The whole record. It is under the root key, or the operator named exactly this record.
     Whole,
-    /// Only the bytes of its keys. The record is under an earlier root key.
+    /// Only the bytes of the keys in the record. It is under an earlier root key.
     KeyBytes,
 }
 

@@ -24,7 +24,7 @@ use super::{
     window::length,
 };
 
-/// A greatest depth that no tree exceeds whose pages fit into an address space.
+/// The greatest depth of a tree. The pages of a deeper tree would not fit into an address space.
 const DEPTH_MAX: usize = 32;
 
 /// A database file. Several readers can read its pages at the same time.

@@ -64,7 +64,7 @@ pub enum NeedsDoubt {
     /// Values may be in an etcd that was not found.
     #[error("flags of kube-apiserver: {0}")]
     Flags(FlagDoubt),
-    /// Every API server makes namespaces, so these values are not an API server's.
+    /// There are no namespaces below the prefix. Every API server makes some, so it is not the prefix of an API server.
     #[error("there are no namespaces, so this is not the etcd and the prefix of an API server")]
     NoNamespaces,
 }

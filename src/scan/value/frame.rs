@@ -88,8 +88,8 @@ mod tests {
         ] {
             assert!(!framed.fits(&other), "{other:?}");
         }
-        // These have no frame: damaged values, values with two fields of data or with the data elsewhere, and values of
-        // another provider.
+        // These values have no frame: damaged values, values with two fields of data or with the data elsewhere, and
+        // values of another provider.
         let twice = [&one[..], b"\x0a\x1c", &[7; 28]].concat();
         assert_eq!(classify(&twice).damage, Some(ValueDamage::Data));
         let twice = [&one[..], b"\x0a\x3c", &[7; 60]].concat();
