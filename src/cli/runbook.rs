@@ -1,4 +1,4 @@
-//! `claviger runbook`: `docs/runbook.md`, for a node that has only the program.
+//! `claviger runbook`: prints `docs/runbook.md` or its chapters, for a node that has only the program.
 
 use clap::Args;
 

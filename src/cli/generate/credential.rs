@@ -1,4 +1,4 @@
-//! `claviger generate systemd-credential`
+//! `claviger generate systemd-credential`: prints a systemd drop-in that gives the unit the credential of a slot.
 
 use clap::Args;
 use serde::Serialize;

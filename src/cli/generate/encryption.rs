@@ -1,4 +1,4 @@
-//! `claviger generate encryption-configuration`
+//! `claviger generate encryption-configuration`: prints an EncryptionConfiguration with this plugin as a provider.
 
 use clap::Args;
 use serde::Serialize;

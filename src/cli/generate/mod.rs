@@ -1,4 +1,4 @@
-//! `claviger generate`
+//! `claviger generate`: prints files for kube-apiserver, kubectl and systemd.
 
 mod credential;
 mod encryption;

@@ -1,4 +1,5 @@
-//! `claviger generate reencrypt-rbac`
+//! `claviger generate reencrypt-rbac`: prints a service account, a role and its binding, with the rights that
+//! re-encryption needs.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +16,13 @@ use super::{
     yaml,
 };
 
-/// The name of the account and of its role.
+/// The name of the service account and of its role.
 const NAME: &str = "claviger-reencrypt";
 
-/// The namespace of the account.
+/// The namespace of the service account.
 const NAMESPACE: &str = "kube-system";
 
-/// What the document is, for the administrator who applies it.
+/// The comment at the top of the YAML, for the administrator who applies it.
 const HEADER: &str = "\
 # What `claviger reencrypt` and `claviger rotate` need in the API server: the right to patch the resources that are encrypted.
 # They send empty patches, and ask for metadata as the answer. Another client with this right can ask for the whole object,
@@ -135,7 +136,7 @@ fn objects(resources: &[String]) -> [RbacObject; 3] {
     ]
 }
 
-/// Returns one rule for each API group. Without a dot, a resource is one of the core group, whose name is empty.
+/// Returns one rule for each API group. A resource without a dot is in the core group, whose name is empty.
 fn rules(resources: &[String]) -> Vec<RbacRule> {
     let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for resource in resources {

@@ -1,12 +1,12 @@
-//! Resources, as the EncryptionConfiguration names them.
+//! Parses the name of a resource, and refuses names that kube-apiserver does not know in an EncryptionConfiguration.
 
 /// Why a resource is refused.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ResourceError {
-    /// It has characters that no resource has.
+    /// The name has characters that no resource has.
     #[error("expected a resource such as secrets, configmaps or widgets.example.com")]
     Form,
-    /// It is a list of several.
+    /// The text names several resources.
     #[error("expected one resource: give --resource once for each")]
     Several,
     /// kube-apiserver would start with this name, and encrypt nothing.
@@ -14,7 +14,8 @@ pub(super) enum ResourceError {
     OtherName(String),
 }
 
-/// Kubernetes' own resources with their groups, and their other names, which kubectl takes and kube-apiserver does not.
+/// Kubernetes' own resources with their groups, and their other names. kubectl takes the other names; kube-apiserver
+/// does not.
 const OTHER_NAMES: [(&str, &[&str]); 28] = [
     ("secrets", &["secret"]),
     ("configmaps", &["configmap", "cm"]),
@@ -61,7 +62,7 @@ pub(super) fn resource(text: &str) -> Result<String, ResourceError> {
         .iter()
         .find(|(right, others)| others.contains(&name) || group.is_empty() && bare(right).as_deref() == Some(name));
     match known {
-        // Without its group, a name is one of the core group.
+        // A name without a group is a resource of the core group.
         Some((right, _)) if group.is_empty() && *right != name => Err(ResourceError::OtherName((*right).to_owned())),
         Some((right, _)) if *right != name => {
             Err(ResourceError::OtherName(format!("{}{group}", bare(right).unwrap_or_default())))
@@ -73,14 +74,14 @@ pub(super) fn resource(text: &str) -> Result<String, ResourceError> {
     }
 }
 
-/// Returns the name with its group of a resource of Kubernetes' own that is not in the core group.
+/// Returns the name with the group, if the name is a resource of Kubernetes outside the core group.
 #[cfg(feature = "scan")]
 fn grouped(name: &str) -> Option<String> {
     let resource = crate::scan::names::resource(name);
     resource.group.as_deref().is_some_and(|group| !group.is_empty()).then(|| resource.to_string())
 }
 
-/// Returns nothing: without the scanner, only the resources that have other names are known.
+/// Returns `None`: without the scanner, only the resources in [`OTHER_NAMES`] are known.
 #[cfg(not(feature = "scan"))]
 fn grouped(_: &str) -> Option<String> {
     None

@@ -45,7 +45,7 @@ impl ScanInput {
         snapshot: Option<PathBuf>,
         mut keys: ScanKeys,
     ) -> Result<Self, Failure> {
-        // A snapshot may belong to another cluster than this node, so its manifest is not read by default.
+        // A snapshot may belong to another cluster than this node, so the manifest of this node is not read by default.
         let declared = Declared::read_for(&config.cluster, snapshot.is_some())?;
         let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
         // A fault of the file is reported even if it is not known where etcd is.
