@@ -1,7 +1,7 @@
 //! A rotation because others may know the keys.
 
 use super::{
-    call, events, keys, rotate,
+    LIMIT, call, events, impatient, keys, rotate,
     stopped::{allow_updates, refuse_updates},
 };
 use crate::{
@@ -71,5 +71,31 @@ fn a_compromise_takes_over_a_rotation_that_cannot_end_and_does_not_end_before_no
     let ended = rotate(&mut rig, "--without-backup --api-servers 1", 0);
     has_all(&ended, &["The rotation to k3-", " are compromised, and disabled. ", "Restart every API server"]);
     assert_eq!(states(&rig), ["disabled", "disabled", "primary"]);
+    rig.is_clean();
+}
+
+#[test]
+fn a_compromise_ends_after_half_an_hour_if_an_api_server_does_not_settle_and_goes_on_later() {
+    let mut rig = Rig::new();
+    rig.create_secrets("old", 3);
+    let line = "--compromise --without-backup --api-servers 1";
+    let program = impatient(&rig);
+    let late = rig.cluster_call("rotate --socket [DIR]/run/kms.sock", line).by(&program, LIMIT).run();
+    late.ends_with(6);
+    let pid = rig.api.process().unwrap().id();
+    has_all(
+        &late,
+        &[
+            "error: no compromised key is disabled yet: after 30 min, ",
+            &format!("process {pid} of user "),
+            " heard of k2-",
+            "hint:  see how each API server is: claviger status",
+            "then go on: claviger rotate",
+        ],
+    );
+    assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
+    let ended = rotate(&mut rig, "--without-backup --api-servers 1", 0);
+    has_all(&ended, &["The rotation to k2-", " is compromised, and disabled. "]);
+    assert_eq!(keys(&rig), [(1, "disabled".to_owned()), (2, "primary".to_owned())]);
     rig.is_clean();
 }

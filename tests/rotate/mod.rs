@@ -11,7 +11,7 @@ mod resumed;
 mod stopped;
 mod whole;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use crate::{
     cli::sandbox::{Answer, CLAVIGER, Call},
@@ -25,6 +25,15 @@ const LIMIT: Duration = Duration::from_mins(3);
 pub(crate) fn hurried() -> PathBuf {
     let program = PathBuf::from(CLAVIGER).with_file_name("examples").join("hurried");
     assert!(program.exists(), "build it first: cargo build --example hurried");
+    program
+}
+
+/// Returns the program on whose clock an API server that runs takes far too long to settle: a copy of the same one.
+fn impatient(rig: &Rig) -> PathBuf {
+    let program = rig.sandbox.path("impatient");
+    if !program.exists() {
+        assert!(Command::new("cp").args([&hurried(), &program]).status().unwrap().success());
+    }
     program
 }
 

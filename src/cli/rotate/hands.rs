@@ -11,10 +11,11 @@ use crate::{
     crypto::canary::Canary,
     keeper::{self, LoadPlanError, Opened},
     keyring::{Key, key_id::KeyId},
-    plan::{Action, ClusterNow, NodeNow, PlanId, RotationPlan, RotationProgress, Ticks, Wait},
+    plan::{Action, ClusterNow, NodeNow, PlanId, RotationPlan, RotationProgress, Ticks, Timeouts, Unsettled, Wait},
     probe::ProbeError,
     reencrypt::FailureList,
     rotate::{Acted, Hands, RotationClock, now},
+    service::ConnectionReport,
     text::base64_array,
 };
 
@@ -32,11 +33,16 @@ use super::{
     },
     report::{RotateEvent, WaitGate},
     stops::{self, LastSeen},
+    unsettled::never_settled,
     words::tell,
 };
 
 /// How long a rotation waits for a plugin.
 const PATIENCE: Duration = Duration::from_mins(10);
+
+/// How long a rotation waits for connected API servers to settle, unless their timeouts are longer. One that runs
+/// settles within five minutes.
+const SETTLE_PATIENCE: Duration = Duration::from_mins(30);
 
 /// The time between two looks at a plugin.
 const LOOK: Duration = Duration::from_millis(500);
@@ -91,6 +97,12 @@ pub(super) struct RotateHands<'a> {
     pub(super) failures: Option<FailureList>,
     /// The wait that has begun, if the rotation waits.
     waiting: Option<Waiting>,
+    /// Since when API servers are not settled, without the time in which the machine was suspended.
+    unsettled_since: Option<Duration>,
+    /// The timeouts of the API servers.
+    timeouts: Timeouts,
+    /// The connections that the plugin named in its last answer.
+    connections: Vec<ConnectionReport>,
     /// The reason why the plugin did not answer the last question. `None` if it did.
     pub(super) silence: Option<ProbeError>,
     /// The verification that proves the end of the rotation.
@@ -123,6 +135,9 @@ impl<'a> RotateHands<'a> {
             census: None,
             failures: None,
             waiting: None,
+            unsettled_since: None,
+            timeouts: Timeouts::default(),
+            connections: Vec::new(),
             silence: None,
             verified: None,
             is_interrupted: false,
@@ -242,9 +257,31 @@ impl<'a> RotateHands<'a> {
             }
         };
         self.silence = None;
+        self.connections = answer.report.iter().flat_map(|report| report.connections.iter().cloned()).collect();
         let opened = answer.report.as_ref().and_then(|report| base64_array(report.canary.as_deref()?));
         let has_opened = opened.is_some_and(|opened| canary.is_answered_by(&opened));
         Ok(node_now(&answer, has_opened.then_some(key), self.clock))
+    }
+}
+
+impl RotateHands<'_> {
+    /// Checks that API servers have not been unsettled for too long.
+    fn check_patience(&mut self, unsettled: &Unsettled) -> Result<(), Failure> {
+        let now = self.clock.running();
+        let since = *self.unsettled_since.get_or_insert(now);
+        let patience = SETTLE_PATIENCE.max(self.timeouts.quiet() + self.timeouts.settled());
+        // As long as API servers need on this clock.
+        if now.saturating_sub(since) <= self.clock.measured(patience) {
+            return Ok(());
+        }
+        let primary = self.primary().to_string();
+        let is_unsettled = |connection: &&ConnectionReport| {
+            let steady = self.clock.measured(Duration::from_secs(connection.steady_s.unwrap_or(0)));
+            connection.status_s.is_some()
+                && (connection.key_id.as_ref() != Some(&primary) || steady < self.timeouts.settled())
+        };
+        let connections = self.connections.iter().filter(is_unsettled);
+        Err(never_settled(&self.global.given, patience, unsettled, connections))
     }
 }
 
@@ -258,6 +295,7 @@ impl Hands for RotateHands<'_> {
         let record = record_now(&self.opened);
         let key = self.unfinished().and_then(|plan| plan.key).unwrap_or_else(|| self.primary());
         let timeouts = self.input()?.timeouts;
+        self.timeouts = timeouts;
         let nodes = vec![self.node(key)?];
         let world = ClusterNow {
             now: self.now(),
@@ -273,6 +311,9 @@ impl Hands for RotateHands<'_> {
 
     fn act(&mut self, action: Action, progress: &mut RotationProgress) -> Result<Acted, Failure> {
         self.waiting = None;
+        if matches!(action, Action::Disable(_)) {
+            self.unsettled_since = None;
+        }
         match action {
             Action::Scan { is_settled } => self.scan(is_settled, progress)?,
             Action::Count => self.count(progress)?,
@@ -311,6 +352,9 @@ impl Hands for RotateHands<'_> {
         let since = before.as_ref().map_or(now, |before| before.since);
         if has_nodes && now > since.after(PATIENCE) {
             return Err(stops::silent(&self.global.given, gate, self.silence.as_ref()));
+        }
+        if let Wait::Settle(unsettled) = wait {
+            self.check_patience(unsettled)?;
         }
         let last_line = before.map(|before| before.last_line).filter(|last| now < last.after(LINES));
         let is_due = last_line.is_none();

@@ -1,7 +1,7 @@
 //! `claviger rotate`: replaces the primary key, from the new key to the verified re-encryption.
 //!
 //! ```text
-//! run -> args, hands, stops;   acts -> hands;   hands, acts -> stops, words -> report
+//! run -> args, hands, stops;   acts -> hands;   hands -> unsettled;   hands, acts -> stops, words -> report
 //! ```
 //!
 //! The planner decides, and `hands` does what it says: `acts` has a function for each step.
@@ -13,6 +13,7 @@ mod remains;
 mod report;
 mod run;
 mod stops;
+mod unsettled;
 mod words;
 
 pub(super) use self::{args::RotateArgs, run::run};
