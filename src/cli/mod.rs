@@ -6,7 +6,7 @@
 //! | `arguments` `given` `help` `runtime` `interrupt` | shared: the arguments, the flags that hints repeat, the help, the event loop, Ctrl-C |
 //! | `site` `files` `identities` `passphrase` `backup_file` `at_hand` `rotation` | shared: what a command opens and reads |
 //! | `probe` `live` `adoption` `socket` `world` | shared: the plugin that runs beside a command |
-//! | `etcd` `needed` `scanning` `progress` `unscanned` | shared: where etcd is, which keys its values need, and how a scan is run and shown |
+//! | `etcd` `named` `needed` `scanning` `progress` `unscanned` | shared: where etcd is, which objects a flag names, which keys its values need, and how a scan is run and shown |
 //! | `output` `tables` `failure` | shared: what a command prints |
 //!
 //! No verb imports another verb, with two exceptions: `rotate` is made of `reencrypt` and `verify`, and `recovery` runs
@@ -33,6 +33,8 @@ mod init;
 mod interrupt;
 mod key;
 mod live;
+#[cfg(any(feature = "recover", feature = "reencrypt"))]
+mod named;
 #[cfg(feature = "scan")]
 mod needed;
 mod output;

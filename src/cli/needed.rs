@@ -4,6 +4,7 @@
 //! cannot be read, the answer is "unknown", because a value in that part may need any key.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,7 +17,7 @@ use crate::{
     keeper::{NeededKey, Needing, Opened, ReadSnapshot, ScannedNeeds, Usage, UsageDoubt},
     keyring::{Key, unused::EtcdRevision},
     scan::{
-        needs::{Need, NeededKeys, NeedsError, ScannedEtcd, SnapshotNeeds, read_needs, read_snapshot},
+        needs::{LeftValue, Need, NeededKeys, NeedsError, ScannedEtcd, SnapshotNeeds, read_needs, read_snapshot},
         place::ScanPlace,
     },
     text::hex_array,
@@ -61,27 +62,35 @@ pub(super) struct KeyUsage {
     pub(super) usage: Usage,
     /// The etcds that were scanned.
     pub(super) etcds: Vec<ScannedEtcd>,
+    /// The values that are left by name. The usage does not count them.
+    pub(super) left: Vec<LeftValue>,
 }
 
 impl KeyUsage {
     fn unknown(doubt: UsageDoubt) -> Self {
-        Self { usage: Usage::Unknown(doubt), etcds: Vec::new() }
+        Self { usage: Usage::Unknown(doubt), etcds: Vec::new(), left: Vec::new() }
     }
 }
 
-/// Counts the values that need `key`, in every declared etcd.
+/// Counts the values that need `key`, in every declared etcd, without those in `left`.
 ///
 /// # Errors
 /// When the API server's manifest exists and cannot be read.
-pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global) -> Result<KeyUsage, Failure> {
+pub(super) fn usage(
+    config: &Config,
+    opened: &Opened,
+    key: &Key,
+    left: &BTreeSet<Vec<u8>>,
+    global: &Global,
+) -> Result<KeyUsage, Failure> {
     let declared = Declared::read(&config.cluster)?;
     let Some(places) = declared.places() else {
         return Ok(KeyUsage::unknown(UsageDoubt::NotDeclared));
     };
-    match read(&places, &declared, global) {
+    match read(&places, &declared, left, global) {
         Ok(needs) => {
             let usage = usage_of(&needs, key, opened.digest);
-            Ok(KeyUsage { usage, etcds: needs.etcds().to_vec() })
+            Ok(KeyUsage { usage, etcds: needs.etcds().to_vec(), left: needs.left().to_vec() })
         }
         Err(error) => Ok(KeyUsage::unknown(UsageDoubt::Incomplete(Arc::new(error)))),
     }
@@ -125,7 +134,7 @@ pub(super) fn keys(
     }
     let declared = Declared::read(&config.cluster)?;
     let Some(places) = declared.places() else { return Ok(None) };
-    let keys = whole_needs(&read(&places, &declared, global)?)?;
+    let keys = whole_needs(&read(&places, &declared, &BTreeSet::new(), global)?)?;
     Ok(Some(ScannedNeeds { keys, snapshot: None }))
 }
 
@@ -174,7 +183,12 @@ pub(super) fn snapshot_prefix(config: &Config) -> Result<String, Failure> {
     Ok(Declared::read_for_snapshot(&config.cluster)?.prefix)
 }
 
-fn read(places: &[ScanPlace], declared: &Declared, global: &Global) -> Result<NeededKeys, NeedsError> {
+fn read(
+    places: &[ScanPlace],
+    declared: &Declared,
+    left: &BTreeSet<Vec<u8>>,
+    global: &Global,
+) -> Result<NeededKeys, NeedsError> {
     let mut last: Option<(ScanPlace, PlaceMeter)> = None;
     let mut progress = |place: &ScanPlace, done, of| {
         let (_, meter) = match last.take() {
@@ -183,7 +197,7 @@ fn read(places: &[ScanPlace], declared: &Declared, global: &Global) -> Result<Ne
         };
         meter.show(done, of);
     };
-    let mut needs = read_needs(places, &declared.prefix, &mut progress)?;
+    let mut needs = read_needs(places, &declared.prefix, left, &mut progress)?;
     needs.add_doubts_about_flags(&declared.doubts);
     Ok(needs)
 }

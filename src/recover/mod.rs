@@ -31,6 +31,4 @@ use recovery::Recovered;
 pub use recovery::{OpenedPart, RecoveryJob, RecoverySink, recover};
 pub use render::{Form, OpenedObject, RecoverError, UnopenedObject};
 pub use selection::Selection;
-pub use value::OpenValueError;
-#[cfg(any(test, fuzzing))]
-pub use value::ValueOpener;
+pub use value::{OpenValueError, ValueOpener};

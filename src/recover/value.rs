@@ -82,6 +82,20 @@ pub enum OpenValueError {
     NotAuthentic,
 }
 
+impl OpenValueError {
+    /// Whether no key opens the value in any version of claviger or Kubernetes, except a key of another plugin or of
+    /// another keyring: its bytes are what is wrong. A value of a form that this version does not know may open
+    /// elsewhere.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::NotHeld(_) | Self::OtherPlugin(_) | Self::NotAuthentic => true,
+            Self::OtherProvider(_) | Self::OtherLocalKey(_) => false,
+            Self::Damaged(damage) => *damage != ValueDamage::Seed,
+            Self::Seed(error) => !matches!(error, UnwrapError::Version(_) | UnwrapError::Suite(_)),
+        }
+    }
+}
+
 impl<'k> ValueOpener<'k> {
     /// Makes an opener that uses `keys`.
     pub fn new(keys: &'k ValueKeys) -> Self {
@@ -166,5 +180,34 @@ impl<'k> ValueOpener<'k> {
             }
         }
         Err(classified.damage.map_or(error, Into::into))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_wrong_with_the_bytes_of_a_value_is_final() {
+        let name = || "a".to_owned();
+        for error in [
+            OpenValueError::NotHeld(name()),
+            OpenValueError::OtherPlugin(name()),
+            OpenValueError::NotAuthentic,
+            OpenValueError::Damaged(ValueDamage::Message),
+            OpenValueError::Seed(UnwrapError::OtherKey),
+            OpenValueError::Seed(UnwrapError::Length(3)),
+        ] {
+            assert!(error.is_final(), "{error}");
+        }
+        for error in [
+            OpenValueError::OtherProvider(name()),
+            OpenValueError::OtherLocalKey(name()),
+            OpenValueError::Damaged(ValueDamage::Seed),
+            OpenValueError::Seed(UnwrapError::Version(2)),
+            OpenValueError::Seed(UnwrapError::Suite(2)),
+        ] {
+            assert!(!error.is_final(), "{error}");
+        }
     }
 }

@@ -37,6 +37,43 @@ fn compact(rig: &Rig, refused: &Answer) {
     rig.etcd.run_etcdctl(&["compact", revision]).unwrap();
 }
 
+const BROKEN: &str = "/registry/secrets/default/broken";
+const READABLE: &str = "/registry/secrets/default/old-0001";
+
+/// Checks that only a value that no key opens is left by name. `old` is a value of [`READABLE`] under the first key.
+fn leaves_what_nobody_can_read(rig: &mut Rig, old: &[u8]) {
+    let new = rig.etcd.get(READABLE).unwrap().unwrap();
+    let mut broken = old.to_vec();
+    *broken.last_chunk_mut::<40>().unwrap() = [0; 40];
+    // The last bytes are the type of the seed and the seed itself.
+    broken[old.len() - 2..].copy_from_slice(&old[old.len() - 2..]);
+    rig.etcd.put(BROKEN, &broken).unwrap();
+    rig.etcd.put(READABLE, old).unwrap();
+    let needed = give_up(rig, "disable", "");
+    needed.ends_with(3);
+    has_all(&needed, &["2 objects need it, for example /registry/secrets/default/broken", "--leave ETCD_KEY"]);
+    let leave = format!("--leave {BROKEN} --leave {READABLE}");
+    let readable = give_up(rig, "disable", &leave);
+    readable.ends_with(3);
+    has_all(&readable, &[&format!("error: --leave {READABLE}: this object can be read, so it still needs its key")]);
+    rig.etcd.put(READABLE, &new).unwrap();
+    let unneeded = give_up(rig, "disable", &leave);
+    unneeded.ends_with(2);
+    has_all(&unneeded, &[&format!("error: --leave {READABLE}: no scanned object with this key needs k1-")]);
+    let without_scan = give_up(rig, "disable", &format!("--leave {BROKEN} --risk-unreadable-secrets"));
+    without_scan.ends_with(2);
+    assert_eq!(keys(rig)[0], (1, "decrypt-only".to_owned()));
+
+    let disabled = give_up(rig, "disable", &format!("--wait --leave {BROKEN}"));
+    disabled.ends_with(0);
+    has_all(&disabled, &[&format!("warning: {BROKEN} stays in etcd as it is, and no key of this keyring opens it")]);
+    assert_eq!(keys(rig)[0], (1, "disabled".to_owned()));
+    let needed = give_up(rig, "destroy", "");
+    needed.ends_with(3);
+    has_all(&needed, &["not destroying key k1-", &format!("1 object needs it, for example {BROKEN}")]);
+    rig.etcd.run_etcdctl(&["del", BROKEN]).unwrap();
+}
+
 /// Checks that the disabled key is destroyed only after etcd has compacted the revisions at which values needed it.
 fn destroys_after_compaction(rig: &mut Rig) {
     // Clients can still list objects at a revision at which values needed the key. The plugin has not taken up the
@@ -65,6 +102,7 @@ fn destroys_after_compaction(rig: &mut Rig) {
 fn the_old_key_is_disabled_and_destroyed_when_no_api_server_can_write_under_it() {
     let mut rig = Rig::new();
     rig.create_secrets("old", 3);
+    let old = rig.etcd.get(READABLE).unwrap().unwrap();
     // While values are under the key, no wait helps.
     let next = rig.sandbox.run("key add --state-dir [DIR]/state --output json").json();
     let next = next["key"]["key_id"].as_str().unwrap().to_owned();
@@ -109,9 +147,7 @@ fn the_old_key_is_disabled_and_destroyed_when_no_api_server_can_write_under_it()
     );
     assert_eq!(keys(&rig)[0], (1, "decrypt-only".to_owned()));
 
-    let disabled = give_up(&mut rig, "disable", "--wait");
-    disabled.ends_with(0);
-    assert_eq!(keys(&rig)[0], (1, "disabled".to_owned()));
+    leaves_what_nobody_can_read(&mut rig, &old);
     destroys_after_compaction(&mut rig);
     // An API server that knows no seed from before reads everything.
     rig.api.restart().unwrap();

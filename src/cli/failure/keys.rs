@@ -46,7 +46,7 @@ impl Explain for DisableKeyError {
         match self {
             Self::Begin(error) => error.explain(),
             Self::Refused(error) => error.explain(),
-            Self::Needed { .. } => refused(WRITE_AGAIN),
+            Self::Needed { key_id, .. } => refused(&write_again(&format!("claviger key disable {key_id}"))),
             Self::Unproven { key_id, reason } => refused(&format!(
                 "{}; --risk-unreadable-secrets skips this check, and `claviger key enable {key_id}` undoes it",
                 find_out(&format!("claviger key disable {key_id}"), reason)
@@ -73,7 +73,7 @@ impl Explain for DestroyKeyError {
             Self::Refused(error) => error.explain(),
             Self::LedgerLost { .. } | Self::Forgotten { .. } => refused(LISTED_ONCE),
             Self::InSnapshot { id, .. } => refused(&in_snapshot(*id)),
-            Self::Needed { .. } => refused(WRITE_AGAIN),
+            Self::Needed { key_id, .. } => refused(&write_again(&format!("claviger key destroy {key_id}"))),
             Self::Unproven { key_id, reason } => refused(&format!(
                 "{}; --risk-losing-secrets skips this check, and what is under the key is then lost for ever",
                 find_out(&format!("claviger key destroy {key_id}"), reason)
@@ -166,7 +166,12 @@ impl Explain for ChangeRecipientError {
     }
 }
 
-/// The hint for objects that are under a key.
+/// Returns the hint for objects that are under a key. `command` is the one to repeat.
+fn write_again(command: &str) -> String {
+    let leave = format!("; to leave an object that no key opens: {command} --leave ETCD_KEY");
+    format!("{WRITE_AGAIN}{}", if cfg!(feature = "recover") { &leave } else { "" })
+}
+
 const WRITE_AGAIN: &str = if cfg!(feature = "reencrypt") {
     "to see which objects: claviger scan; to re-encrypt them: claviger reencrypt"
 } else {

@@ -3,12 +3,17 @@
 //! ```text
 //! verbs -> list
 //!       -> add, promote -> name, change
-//!       -> give_up -> change, retire -> retiring
+//!       -> give_up -> change, retire -> left, retiring
 //! ```
 
 mod add;
 mod change;
 mod give_up;
+#[cfg(feature = "recover")]
+mod left;
+#[cfg(all(feature = "scan", not(feature = "recover")))]
+#[path = "no_left.rs"]
+mod left;
 mod list;
 mod name;
 mod promote;

@@ -25,6 +25,7 @@ use super::{
         scanning::{ReadConfig, nowhere},
         world::{node_now, record_now, silent_node},
     },
+    left::{LeaveArgs, warn_of},
     retiring::Retiring,
 };
 use crate::{
@@ -39,7 +40,10 @@ use crate::{
     },
     probe::{ProbeAnswer, ProbeError},
     rotate::{RotationClock, now},
-    scan::{compaction::has_compacted, needs::ScannedEtcd},
+    scan::{
+        compaction::has_compacted,
+        needs::{LeftValue, ScannedEtcd},
+    },
 };
 
 /// How long a command waits in all, unless the timeouts of the API server are longer. With the default timeouts, a
@@ -69,6 +73,8 @@ pub(super) struct GateArgs {
     /// Wait until no API server can write under the key any more, instead of refusing
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    leave: LeaveArgs,
 }
 
 /// Finds out whether values need the key. Returns the [`Usage`] from which the keyring decides.
@@ -94,7 +100,11 @@ pub(super) fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -
             RetireStep::Note if run.opened.snapshots().is_err() => return Ok(run.usage),
             RetireStep::Note => run.note()?,
             // The keyring reports which value or snapshot needs the key.
-            RetireStep::Retire | RetireStep::Needed(_) => return Ok(run.usage),
+            RetireStep::Needed(_) => return Ok(run.usage),
+            RetireStep::Retire => {
+                warn_of(&run.left, retiring.global);
+                return Ok(run.usage);
+            }
             RetireStep::Listed(_) => return Ok(Usage::Unknown(UsageDoubt::SnapshotForgotten)),
             RetireStep::Refuse(doubt) => return Ok(Usage::Unknown(UsageDoubt::Count(doubt))),
             RetireStep::Wait(unsettled) if run.may_be_taking_up(&world) => run.pause(&unsettled)?,
@@ -107,7 +117,7 @@ pub(super) fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -
 struct Run<'a> {
     retiring: &'a Retiring<'a>,
     opened: Opened,
-    api_servers: Option<u64>,
+    gates: &'a GateArgs,
     timeouts: Timeouts,
     /// The prefix of all keys of the API server in etcd.
     prefix: String,
@@ -126,10 +136,12 @@ struct Run<'a> {
     usage: Usage,
     /// The etcds that the last scan read.
     etcds: Vec<ScannedEtcd>,
+    /// The values that the last scan found and that are left by name.
+    left: Vec<LeftValue>,
 }
 
 impl<'a> Run<'a> {
-    fn new(retiring: &'a Retiring<'a>, opened: Opened, gates: &GateArgs) -> Result<Self, Failure> {
+    fn new(retiring: &'a Retiring<'a>, opened: Opened, gates: &'a GateArgs) -> Result<Self, Failure> {
         let config = &retiring.site.config;
         let declared = Declared::read(&config.cluster)?;
         // Without API servers, it does not matter how long they may take.
@@ -146,7 +158,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             retiring,
             opened,
-            api_servers: gates.api_servers,
+            gates,
             timeouts: declared.timeouts(read.as_ref().map(|read| &read.coverage)),
             prefix: declared.prefix.clone(),
             runtime: event_loop()?,
@@ -158,6 +170,7 @@ impl<'a> Run<'a> {
             progress,
             usage: Usage::Unknown(UsageDoubt::NotRead),
             etcds: Vec::new(),
+            left: Vec::new(),
         })
     }
 
@@ -226,8 +239,14 @@ impl<'a> Run<'a> {
             self.progress.scanned = None;
             return Ok(());
         };
-        let needed::KeyUsage { usage, etcds } = needed::usage(&site.config, &self.opened, key, global)?;
-        (self.usage, self.etcds) = (usage, etcds);
+        let leave = &self.gates.leave;
+        let names = leave.names(&self.prefix);
+        let needed::KeyUsage { usage, etcds, left } = needed::usage(&site.config, &self.opened, key, &names, global)?;
+        // An etcd that cannot be read is the better reason to refuse.
+        if matches!(usage, Usage::Scanned { .. }) {
+            leave.check(&self.prefix, &self.opened.keyring, key, &left)?;
+        }
+        (self.usage, self.etcds, self.left) = (usage, etcds, left);
         self.progress.scanned = match &self.usage {
             Usage::Scanned { needing, record, .. } => {
                 Some(KeyScan { record: *record, objects: needing.objects, is_proof })
@@ -238,7 +257,7 @@ impl<'a> Run<'a> {
     }
 
     fn count(&mut self) -> Result<(), Failure> {
-        let count = if let Some(count) = self.api_servers.filter(|count| *count > 0) {
+        let count = if let Some(count) = self.gates.api_servers.filter(|count| *count > 0) {
             count
         } else {
             output::aside(output::COUNTING, self.retiring.global);

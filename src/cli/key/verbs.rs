@@ -130,6 +130,7 @@ Example:
         /// Disable the key without reading etcd. Values under it cannot be read until it is enabled again
         #[arg(long)]
         #[cfg_attr(feature = "scan", arg(conflicts_with_all = ["wait", "api_servers"]))]
+        #[cfg_attr(feature = "recover", arg(conflicts_with = "leave"))]
         risk_unreadable_secrets: bool,
     },
     /// Bring a disabled key back, so that it unwraps again
@@ -176,6 +177,7 @@ Example:
         /// Destroy the key without reading etcd. Values under it are lost for ever
         #[arg(long)]
         #[cfg_attr(feature = "scan", arg(conflicts_with_all = ["wait", "api_servers"]))]
+        #[cfg_attr(feature = "recover", arg(conflicts_with = "leave"))]
         risk_losing_secrets: bool,
     },
 }

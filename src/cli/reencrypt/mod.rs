@@ -16,5 +16,5 @@ pub(super) use self::{
     args::{KubeArgs, Rate, ReencryptArgs, rate},
     census::Census,
     rounds::{Rounds, Sweeping},
-    run::{named_keys, run},
+    run::run,
 };

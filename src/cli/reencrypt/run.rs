@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     ffi::OsString,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -15,7 +14,7 @@ use crate::{
     config::{Config, Settings},
     durable::{Dir, DurableError, Privacy},
     keyring::time::Time,
-    scan::{judge::FindingKind, names::Names},
+    scan::judge::FindingKind,
 };
 
 use super::{
@@ -23,6 +22,7 @@ use super::{
         Format, Global,
         failure::{Exit, Failure},
         interrupt::Interrupt,
+        named::{named_key, named_keys},
         output::{self, OutputError, audit_to_stderr},
         runtime::event_loop,
         scanning::{
@@ -156,17 +156,6 @@ fn to_plaintext(resource: &str) -> Failure {
     Failure::new(Exit::Refused, &message, hint.to_owned())
 }
 
-/// Returns the key in etcd, with the prefix, of an object that is left by name.
-fn named_key(name: &OsString, prefix: &str) -> Vec<u8> {
-    let (name, prefix) = (name.as_bytes(), Names::new(prefix).prefix().to_vec());
-    if name.starts_with(b"/") { name.to_vec() } else { [&prefix, name].concat() }
-}
-
-/// Returns the keys in etcd of the objects that `--leave` names.
-pub(in crate::cli) fn named_keys(leave: &[OsString], prefix: &str) -> BTreeSet<Vec<u8>> {
-    leave.iter().map(|name| named_key(name, prefix)).collect()
-}
-
 /// Checks that each object that is left by name was found. `left` are the keys that were found. Some of them may not be
 /// text.
 fn check_left(leave: &[OsString], left: &BTreeSet<Vec<u8>>, prefix: &str) -> Result<(), Failure> {
@@ -214,15 +203,12 @@ fn show(report: &ReencryptReport, of_scan: ScanAdvice, global: &Global) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
     use super::*;
 
     #[test]
-    fn an_object_is_left_by_its_key_in_etcd_or_by_what_follows_the_prefix() {
-        let key = |name: &str| named_key(&OsString::from(name), "/registry");
-        assert_eq!(key("secrets/default/db"), b"/registry/secrets/default/db");
-        assert_eq!(key("/registry/secrets/default/db"), b"/registry/secrets/default/db");
+    fn an_object_that_is_left_is_one_that_was_found() {
         let binary = [b"/registry/secrets/x/\xff".to_vec()].into();
         let leave = |bytes: &[u8]| vec![OsStr::from_bytes(bytes).to_os_string()];
         let checked = |bytes: &[u8]| {

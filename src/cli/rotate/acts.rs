@@ -25,9 +25,10 @@ use super::{
     super::{
         backup_file::whole,
         failure::{Exit, Failure},
+        named::named_keys,
         needed, output,
         probe::find_plugin,
-        reencrypt::{Census, Rounds, Sweeping, named_keys},
+        reencrypt::{Census, Rounds, Sweeping},
         scanning::nowhere,
         verify::{VerifyInput, VerifyRequest, verify_unchanged},
     },
@@ -166,7 +167,7 @@ impl RotateHands<'_> {
     pub(super) fn disable(&mut self, key: KeyId) -> Result<(), Failure> {
         self.check_provable()?;
         let Some(found) = self.opened.keyring.keys().find(|one| one.id() == key) else { return Ok(()) };
-        let usage = needed::usage(&self.site.config, &self.opened, found, self.global)?.usage;
+        let usage = needed::usage(&self.site.config, &self.opened, found, &BTreeSet::new(), self.global)?.usage;
         keeper::disable_key(&self.site.dir, &self.site.means, key, &usage)?;
         self.tell(&RotateEvent::Disabled { key_id: key.to_string() })
     }

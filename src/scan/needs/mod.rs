@@ -2,7 +2,7 @@
 //! keyring.
 //!
 //! ```text
-//! read -> needed -> locked
+//! read -> needed, left -> locked
 //! ```
 //!
 //! Each place is read by the same scanner that `claviger scan` uses, and the figures of all places are added up. A
@@ -14,10 +14,12 @@
 //! Nothing here can prove that a key opens a value. Invariant: a key that a live value needs is in [`NeededKeys`], or
 //! [`NeededKeys::check_complete`] says why it may be missing there.
 
+mod left;
 mod locked;
 mod needed;
 mod read;
 
+pub use left::LeftValue;
 pub use locked::{LockedValues, ValueLock};
 pub use needed::{Need, NeededKeys, ScannedEtcd};
 pub use read::{NeedsError, SnapshotNeeds, read_needs, read_snapshot};

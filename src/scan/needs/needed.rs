@@ -13,6 +13,7 @@ use super::{
         tally::{Counts, GroupCount},
         value::commitment_half,
     },
+    left::LeftValue,
     locked::may_need_any_key,
 };
 use crate::{apiserver::FlagDoubt, crypto::Commitment, etcd::Servers};
@@ -107,6 +108,8 @@ pub struct NeededKeys {
     pub(super) doubts: Vec<NeedsDoubt>,
     /// The live etcds that were read.
     etcds: Vec<ScannedEtcd>,
+    /// The values that are left by name, and not counted.
+    pub(super) left: Vec<LeftValue>,
     /// Whether etcd has namespaces. Every API server makes some, so without them the prefix is not an API server's.
     has_namespaces: bool,
 }
@@ -134,6 +137,11 @@ impl NeededKeys {
     /// Returns the live etcds that were read.
     pub fn etcds(&self) -> &[ScannedEtcd] {
         &self.etcds
+    }
+
+    /// Returns the values that are left by name. The other figures do not contain them.
+    pub fn left(&self) -> &[LeftValue] {
+        &self.left
     }
 
     /// Checks that the list contains every key that the live values need.

@@ -1,6 +1,9 @@
 //! Reads places, and adds up which keys their values need.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use super::{
     super::{
@@ -13,6 +16,7 @@ use super::{
         summarizer::Summarizer,
         tally::{Counts, Tally},
     },
+    left::{LeavingTally, LeftValue},
     locked::{LockedValues, ValueLock, by_lock},
     needed::{NeededKeys, NeedsDoubt, NeedsDoubts},
 };
@@ -34,15 +38,21 @@ pub enum NeedsError {
 }
 
 /// Reads all `places`, and adds up what their live values below `prefix` need. A value that is in two places counts
-/// twice.
+/// twice. Values whose keys in etcd are in `left` do not count, and are kept.
 ///
 /// # Errors
 /// When one of the places cannot be read at all. If only a part of a place cannot be read, that is a doubt, and no
 /// error.
-pub fn read_needs(places: &[ScanPlace], prefix: &str, progress: PlaceProgress<'_>) -> Result<NeededKeys, NeedsError> {
+pub fn read_needs(
+    places: &[ScanPlace],
+    prefix: &str,
+    left: &BTreeSet<Vec<u8>>,
+    progress: PlaceProgress<'_>,
+) -> Result<NeededKeys, NeedsError> {
     let (mut needed, names) = (NeededKeys::default(), Names::new(prefix));
     for place in places {
-        let (outcome, counts) = count(place, &names, false, progress)?;
+        let (outcome, counts, left) = count_but(place, &names, left, progress)?;
+        needed.left.extend(left);
         needed.add(place, &outcome, counts, &String::from_utf8_lossy(names.prefix()));
     }
     if places.is_empty() {
@@ -87,6 +97,25 @@ pub fn read_snapshot(file: &Path, prefix: &str, progress: Progress<'_>) -> Resul
     let (by_lock, mut needed) = (by_lock(&counts), NeededKeys::default());
     needed.add(&place, &outcome, counts, &String::from_utf8_lossy(names.prefix()));
     Ok(SnapshotNeeds { source: outcome.source, by_lock, needed })
+}
+
+/// Counts the values of one place but those in `names_left`, which it returns.
+fn count_but(
+    place: &ScanPlace,
+    names: &Names,
+    names_left: &BTreeSet<Vec<u8>>,
+    progress: PlaceProgress<'_>,
+) -> Result<(ScanOutcome, Counts, Vec<LeftValue>), NeedsError> {
+    if names_left.is_empty() {
+        let (outcome, counts) = count(place, names, false, progress)?;
+        return Ok((outcome, counts, Vec::new()));
+    }
+    let (summarizer, judge) = (Summarizer::seeded(names.clone())?, Judge::default());
+    let (tally, groups) = (Tally::new(&judge, summarizer.groups(), None), summarizer.groups());
+    let mut sink = LeavingTally { tally, names: names_left, groups, left: Vec::new() };
+    let mut progress = |done, of| progress(place, done, of);
+    let outcome = place.scan(&summarizer, &mut sink, Options { digest: false, progress: &mut progress })?;
+    Ok((outcome, sink.tally.finish(), sink.left))
 }
 
 /// Counts the values of one place. `digest` tells whether the SHA-256 of a file is computed.
@@ -187,7 +216,7 @@ mod tests {
     }
 
     fn read(places: &[ScanPlace], prefix: &str) -> NeededKeys {
-        read_needs(places, prefix, &mut |_, _, _| {}).unwrap()
+        read_needs(places, prefix, &BTreeSet::new(), &mut |_, _, _| {}).unwrap()
     }
 
     /// Returns the keys that a snapshot with these changes needs below `/registry`.
@@ -235,8 +264,10 @@ mod tests {
         ]));
         let mut seen = Vec::new();
         let places = [snapshot(first.path()), snapshot(second.path())];
-        let needs =
-            read_needs(&places, "registry/", &mut |place, done, of| seen.push((place.clone(), done == of))).unwrap();
+        let needs = read_needs(&places, "registry/", &BTreeSet::new(), &mut |place, done, of| {
+            seen.push((place.clone(), done == of));
+        })
+        .unwrap();
 
         assert_eq!(needs.of(&one), Some(&need(&[&key_id(1, &one)], 3, "/registry/configmaps/a/old")));
         assert_eq!(needs.of(&two), Some(&need(&[&key_id(2, &two)], 2, "/registry/secrets/a/new")));
@@ -246,6 +277,33 @@ mod tests {
         for place in places {
             assert!(seen.contains(&(place.clone(), true)), "the end of {place:?} is reported");
         }
+    }
+
+    #[test]
+    fn values_that_are_left_by_name_do_not_count_and_are_kept() {
+        let (one, two) = (commitment(1), commitment(2));
+        let (key, value) = ("/registry/secrets/a/left", under("claviger", 1, &one));
+        let file = file(&database(&[
+            ("/registry/namespaces/default", Some(b"{}".to_vec())),
+            (key, Some(value.clone())),
+            ("/registry/secrets/a/other", Some(under("claviger", 1, &one))),
+            ("/registry/secrets/a/unclear", Some(b"k8s:enc:kms:v2:claviger:x".to_vec())),
+            ("/registry/secrets/a/plain", Some(b"{}".to_vec())),
+        ]));
+        let names = [key, "/registry/secrets/a/plain", "/registry/secrets/a/unclear", "/registry/secrets/a/none"];
+        let left: BTreeSet<Vec<u8>> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let needs = read_needs(&[snapshot(file.path())], "/registry", &left, &mut |_, _, _| {}).unwrap();
+        assert_eq!(needs.of(&one), Some(&need(&[&key_id(1, &one)], 1, "/registry/secrets/a/other")));
+        assert!(needs.check_complete().is_ok(), "the unclear value is left");
+        let mut found = needs.left().to_vec();
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(found.iter().map(|left| String::from_utf8_lossy(&left.key)).collect::<Vec<_>>(), names[..3]);
+        assert_eq!(found[0].value, value);
+        let may_need =
+            |key: &Commitment, name: &str| -> Vec<bool> { found.iter().map(|left| left.may_need(key, name)).collect() };
+        assert_eq!(may_need(&one, &key_id(1, &one)), [true, false, true]);
+        assert_eq!(may_need(&two, &key_id(2, &two)), [false, false, true]);
+        assert_eq!(may_need(&two, &key_id(1, &one)), [true, false, true], "the name counts, too");
     }
 
     #[test]
@@ -400,7 +458,7 @@ mod tests {
         let text = file(b"not a database");
         let error = |place| {
             let places = [snapshot(whole.path()), place];
-            read_needs(&places, "/registry", &mut |_, _, _| {}).unwrap_err().to_string()
+            read_needs(&places, "/registry", &BTreeSet::new(), &mut |_, _, _| {}).unwrap_err().to_string()
         };
         let missing = error(ScanPlace::Snapshot("/nowhere/etcd.db".into()));
         assert_eq!(missing, "/nowhere/etcd.db: opening failed: No such file or directory (os error 2)");
