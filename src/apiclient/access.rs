@@ -64,7 +64,7 @@ pub enum AccessError {
     Untrusted {
         /// The path of the kubeconfig.
         path: PathBuf,
-        /// The user or group who may write it.
+        /// The user or group that may write the kubeconfig.
         reason: Untrusted,
     },
     /// The token in the kubeconfig cannot be sent.

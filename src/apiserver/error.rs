@@ -64,11 +64,11 @@ pub enum FlagsError {
 /// The kind of file that does not start kube-apiserver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoApiServer {
-    /// No container of the pod runs it.
+    /// No container of the pod runs kube-apiserver.
     Pod,
-    /// No command of the systemd unit runs it.
+    /// No command of the systemd unit runs kube-apiserver.
     Unit,
-    /// No line of the log of k3s or RKE2 shows its start.
+    /// No line of the log of k3s or RKE2 shows the start of kube-apiserver.
     Log,
 }
 

@@ -37,7 +37,7 @@ pub struct ApiServerFlags {
 pub struct Override {
     /// The name in the flag, without slashes around it: `events`, `apps/deployments`.
     pub resource: String,
-    /// The addresses of that etcd, at least one.
+    /// The addresses of the etcd with this resource, at least one.
     pub urls: Vec<String>,
 }
 

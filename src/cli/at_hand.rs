@@ -66,7 +66,7 @@ pub(super) struct AtHand {
 pub(super) enum StateDirUse {
     /// If a flag names the directory.
     IfNamed,
-    /// If a flag names the directory, or if there is a keyring in it.
+    /// If a flag names the directory, or the directory contains a keyring.
     IfThere,
 }
 

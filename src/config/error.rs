@@ -77,7 +77,7 @@ pub enum ConfigError {
     Untrusted {
         /// The path of the file.
         path: PathBuf,
-        /// The user or group who may write it.
+        /// The user or group that may write the file.
         reason: Untrusted,
     },
     /// The file contains a relative path.

@@ -11,8 +11,8 @@ use crate::{
     telemetry::{advice, event},
 };
 
-/// Gives up the system calls that a started daemon does not need, and logs what is in force. `files` is the outcome of
-/// restricting them.
+/// Gives up the system calls that a started daemon does not need, and logs which layers of protection are in force.
+/// `files` is the outcome of restricting the files of this process.
 pub(super) fn protect(config: &Config, files: &Result<Option<Restricted>, FilesError>) -> Layers {
     let landlock = match files {
         Ok(restricted) => restricted.as_ref().map_or(LayerState::Off, |restricted| restricted.state),

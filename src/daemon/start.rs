@@ -36,7 +36,8 @@ const FOLLOW_WITHIN: Duration = Duration::from_secs(3);
 /// answers the calls in flight for up to 5 s, and then releases its state directory.
 const ENDED_WITHIN: Duration = Duration::from_secs(6);
 
-/// Serves until a signal ends it, or until another plugin has taken over. `files` is the outcome of restricting them.
+/// Serves until a signal ends the daemon, or until another plugin has taken over. `files` is the outcome of restricting
+/// the files of this process.
 ///
 /// # Errors
 /// When the socket cannot be opened, the keyring does not open, or another daemon serves from the state directory.

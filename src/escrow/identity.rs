@@ -71,7 +71,7 @@ pub struct SealError {
 /// Why an age file did not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unopened {
-    /// None of the identities opens it.
+    /// None of the identities opens the age file.
     NoIdentity,
     /// The age file was changed, or its end is missing.
     Damaged,

@@ -91,7 +91,7 @@ pub enum EtcdError {
         url: String,
         /// The number of keys that came.
         sent: u64,
-        /// The time, in seconds, that this client waited for them.
+        /// The time, in seconds, in which the keys came.
         seconds: u64,
     },
     /// An answer is larger than this client accepts.

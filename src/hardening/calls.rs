@@ -77,7 +77,7 @@ pub struct OwnFacts {
     pub is_root: bool,
     /// The primary group of the process.
     pub group: u32,
-    /// The group that may open its socket.
+    /// The group that may open the socket of the daemon.
     pub socket_group: Option<u32>,
     /// The user and the group that own the state directory.
     pub owner: Option<(u32, u32)>,

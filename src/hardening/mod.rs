@@ -54,7 +54,7 @@ mod tests {
     /// cannot be undone.
     const INSIDE: &str = "CLAVIGER_TEST_INSIDE";
 
-    /// Runs this test again as a process that is confined to `directory`, and fails if it fails there.
+    /// Runs this test again as a process that is confined to `directory`, and fails if the process fails.
     fn inside(test: &str, directory: &Path) {
         let mut command = Command::new(env::current_exe().unwrap());
         let test = format!("hardening::tests::{test}");

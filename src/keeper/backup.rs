@@ -31,7 +31,7 @@ use crate::{
 pub struct Made {
     /// The bytes of the age file.
     pub bytes: Vec<u8>,
-    /// The recipients, whose identities can open it.
+    /// The recipients, whose identities can open the backup.
     pub recipients: Vec<String>,
     /// The keyring that the backup contains, as it was opened.
     pub opened: Opened,

@@ -166,9 +166,9 @@ pub(super) enum InUse {
 /// The live objects in etcd that need a key.
 #[derive(Debug, Clone)]
 pub struct Needing {
-    /// The number of these objects.
+    /// The number of objects that need the key.
     pub objects: u64,
-    /// The key in etcd of one of these objects.
+    /// The key in etcd of one object that needs the key.
     pub example: Option<String>,
 }
 

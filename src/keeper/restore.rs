@@ -62,7 +62,7 @@ pub struct NeededKey {
     pub commitment: Commitment,
     /// The number of live objects that need the key.
     pub objects: u64,
-    /// The key in etcd of one of these objects.
+    /// The key in etcd of one object that needs the key.
     pub example: String,
 }
 

@@ -35,7 +35,7 @@ impl Phase {
     /// All phases, in the order of a rotation.
     pub const ALL: [Self; 4] = [Self::Prepare, Self::Promote, Self::Sweep, Self::Done];
 
-    /// Returns the word that files and JSON have for it.
+    /// Returns the word for the phase in files and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Prepare => "prepare",
@@ -85,9 +85,9 @@ pub struct RotationPlan {
 /// The record at which a rotation begins.
 #[derive(Debug, Clone, Copy)]
 pub struct BeganAt {
-    /// Its SHA-256.
+    /// The SHA-256 of the record.
     pub record: Digest,
-    /// The greatest number that a key has there.
+    /// The greatest sequence number of a key in the record, tombs included.
     pub newest: u32,
 }
 

@@ -77,7 +77,7 @@ pub struct KeyNow {
 pub struct RecordNow {
     /// The SHA-256 of the served record.
     pub digest: Digest,
-    /// The SHA-256 of each record before it, the newest first.
+    /// The SHA-256 of each predecessor of the record, the newest first.
     pub past: Vec<Digest>,
     /// The keys of the keyring that are not destroyed.
     pub keys: Vec<KeyNow>,
@@ -149,7 +149,7 @@ pub struct NodeNow {
     pub is_skipped: bool,
     /// The keyring that the plugin serves. `None` if the plugin does not say.
     pub serves: Option<ServedNow>,
-    /// The connections of API servers to its plugin.
+    /// The connections of API servers to the plugin of this node.
     pub connections: Vec<ConnectionNow>,
 }
 

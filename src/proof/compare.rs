@@ -65,7 +65,7 @@ pub enum Voided {
     OlderValues {
         /// The resource of the values.
         resource: String,
-        /// The revision at which the least recently written of these values was written.
+        /// The least revision at which one of the values was written.
         revision: u64,
         /// The revision in the earlier report.
         before: u64,

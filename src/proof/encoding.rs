@@ -51,7 +51,7 @@ pub enum ReadReportError {
         /// The uuid of the keyring here.
         expected: Uuid,
     },
-    /// A root key from before a rekey authenticates it. Somebody who kept that key could have made the report.
+    /// A root key from before a rekey authenticates the report. Somebody who kept that key could have made the report.
     #[error("the report is under a root key from before a rekey: anyone who kept that key could have made it")]
     EarlierRootKey,
     /// The report is under a root key that this keyring never had.

@@ -52,7 +52,7 @@ pub struct ReadEtcd {
 pub struct MovedResource {
     /// The name of the resource, as the flag of kube-apiserver has it.
     pub resource: String,
-    /// The addresses of that etcd.
+    /// The addresses of the etcd with this resource.
     pub addresses: Vec<String>,
 }
 

@@ -75,7 +75,7 @@ impl FailureList {
         self.counts.values().sum()
     }
 
-    /// Returns the first [`NAMED`] of these objects.
+    /// Returns the first [`NAMED`] objects that were not rewritten.
     pub fn named(&self) -> &[NamedFailure] {
         &self.named
     }

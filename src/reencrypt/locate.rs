@@ -19,7 +19,7 @@ pub(super) struct ObjectFinder {
 
 /// The place of an object in the API.
 pub(super) enum Located {
-    /// The object is here.
+    /// The API has the object at this place.
     Object(ObjectRef),
     /// The API has no such object.
     Nowhere(NotInApi),

@@ -150,7 +150,7 @@ struct PageTaker<'s, S> {
     order: KeyOrder,
     /// The number of keys that were taken.
     keys: u64,
-    /// The number of these keys that are objects.
+    /// The number of taken keys that are objects.
     objects: u64,
 }
 

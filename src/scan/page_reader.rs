@@ -36,7 +36,7 @@ pub(super) struct AnsweredPage {
     /// The revision at which the keys were read.
     pub(super) revision: u64,
     pub(super) cluster_id: u64,
-    /// The number of keys that etcd has from the first of these keys on.
+    /// The number of keys that etcd has from the first key of the page on.
     pub(super) left: u64,
 }
 

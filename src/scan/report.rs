@@ -47,7 +47,7 @@ pub struct GroupRow {
     pub encodings: BTreeMap<&'static str, u64>,
     /// The first keys of live objects, in alphabetical order.
     pub samples: Vec<String>,
-    /// The findings that hold for all of these values.
+    /// The findings that hold for all values of this row.
     pub found: Vec<FindingKind>,
     /// Whether the values are plaintext that no entry of the EncryptionConfiguration covers.
     #[serde(skip)]

@@ -86,9 +86,9 @@ pub struct ListedObject<'a> {
     pub key: &'a [u8],
     /// The group of the value.
     pub group: &'a Group,
-    /// The worst thing that is wrong with it, if it is live.
+    /// The worst finding about the object, if the object is live.
     pub finding: Option<FindingKind>,
-    /// Whether it is an older value, and not live.
+    /// Whether the value is an older one, and not live.
     pub is_older: bool,
     /// The revision at which the value was written.
     pub mod_revision: u64,

@@ -108,20 +108,20 @@ pub struct ConnectionReport {
     pub status_s: Option<u64>,
     /// The key_id that the last Status announced.
     pub key_id: Option<String>,
-    /// Whether the API server has adopted that key.
+    /// Whether the API server has adopted the key `key_id`.
     pub adopted: bool,
-    /// Seconds since the first Status that announced that key.
+    /// Seconds since the first Status that announced the key `key_id`.
     #[serde(default)]
     pub announced_s: Option<u64>,
-    /// Seconds since the first Encrypt that was answered with that key. `None` also if the API server got its seed
-    /// under that key over an earlier connection.
+    /// Seconds since the first Encrypt that was answered with the key `key_id`. `None` also if the API server got its
+    /// seed under the key over an earlier connection.
     #[serde(default)]
     pub in_use_s: Option<u64>,
-    /// Seconds since the API server adopted that key.
+    /// Seconds since the API server adopted the key `key_id`.
     #[serde(default)]
     pub adopted_s: Option<u64>,
-    /// Seconds from the first to the last Status of the current unbroken run of that key. An Encrypt or a gap of 90 s
-    /// ends a run. `None` between runs.
+    /// Seconds from the first to the last Status of the current unbroken run that announces the key `key_id`. An Encrypt
+    /// or a gap of 90 s ends a run. `None` between runs.
     #[serde(default)]
     pub steady_s: Option<u64>,
 }

@@ -34,7 +34,7 @@ impl<'a> FileStore<'a> {
     }
 }
 
-/// Returns the SHA-256 of the file.
+/// Returns the version of a record: its SHA-256.
 fn version_of(record: &[u8]) -> RecordVersion {
     RecordVersion(Digest::of(record).0.to_vec())
 }

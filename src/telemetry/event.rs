@@ -16,7 +16,7 @@ pub const TRUSTED_ON_FIRST_USE: &str = "no mark yet, trusting the keyring that w
 pub const MARK_ADVANCED: &str = "mark advanced";
 /// The event could not be written to the audit log. The plugin serves the keyring nevertheless.
 pub const NOT_AUDITED: &str = "unsealed without a line in the audit log";
-/// The primary key did not unwrap what it had just wrapped. API servers hear it from Status.
+/// The primary key did not unwrap what it had just wrapped. Status announces the failure to API servers.
 pub const SELF_TEST_FAILED: &str = "the self-test of wrapping and unwrapping failed";
 /// The plugin received SIGHUP, so it reads the keyring again.
 pub const RELOADING: &str = "reading the keyring again";

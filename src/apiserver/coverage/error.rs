@@ -72,7 +72,7 @@ pub enum BrokenRule {
     MaskedBefore {
         /// The name of the resource.
         resource: String,
-        /// The wildcard that covers it.
+        /// The wildcard that covers the resource.
         mask: String,
     },
     /// The name of a resource is refused.

@@ -65,7 +65,7 @@ pub(in crate::cli) struct Census {
     pub(in crate::cli) events: u64,
     /// The keys of the objects that are left by name and are not as configured.
     pub(in crate::cli) left: BTreeSet<Vec<u8>>,
-    /// The number of these objects that the API server could rewrite.
+    /// The number of objects in `left` that the API server could rewrite.
     left_stale: u64,
     /// The obstacles to the end of a rotation, without the objects that are left by name.
     pub(in crate::cli) obstacles: Obstacles,

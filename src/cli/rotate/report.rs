@@ -10,7 +10,7 @@ pub(super) enum RotateEvent {
     Scanned {
         /// The number of objects that are not under the primary key, or are in plaintext and have to be encrypted.
         stale: u64,
-        /// The number of these objects that are under another key of the keyring.
+        /// The number of objects in `stale` that are under another key of the keyring.
         under_other_keys: u64,
         /// The number of objects that no key opens, or whose value is damaged.
         unreadable: u64,

@@ -27,7 +27,7 @@ pub enum MergeError {
     Named {
         /// The keys that the operator named.
         keys: Vec<KeyId>,
-        /// Why the flag is not allowed for these keys.
+        /// Why the flag is not allowed for the named keys.
         reason: NamedWrongly,
     },
     /// A record has a greater number than any honest one.

@@ -45,9 +45,9 @@ pub enum ValueLock {
 /// The live values that need the same key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockedValues {
-    /// The number of these values.
+    /// The number of values.
     pub objects: u64,
-    /// The first of their keys in etcd, in alphabetical order.
+    /// The first keys in etcd of the values, in alphabetical order.
     pub samples: Vec<String>,
 }
 

@@ -30,9 +30,9 @@ pub(super) const NAMES_MAX: usize = 16;
 pub struct Need {
     /// The key_ids that the values have for the key, sorted: usually one, and at most 16.
     pub key_ids: Vec<String>,
-    /// The number of these values.
+    /// The number of live values that need the key.
     pub objects: u64,
-    /// The first of their keys in etcd, in alphabetical order.
+    /// The key in etcd of one value, the first in alphabetical order.
     pub sample: String,
 }
 
@@ -57,7 +57,7 @@ pub enum NeedsDoubt {
     /// Values in one place may have been missed, or may need any key.
     #[error("{place}: {reason}")]
     Place {
-        /// The place with these values.
+        /// The place.
         place: ScanPlace,
         /// The reason for the doubt.
         reason: PlaceDoubt,
@@ -80,9 +80,9 @@ pub enum PlaceDoubt {
     /// Some values do not show which key they need.
     #[error("{} damaged or of a newer kind, and may need any key, for example {example}", values_are(*objects))]
     Unclear {
-        /// The number of these values.
+        /// The number of unclear values.
         objects: u64,
-        /// The key in etcd of one of these values.
+        /// The key in etcd of one unclear value.
         example: String,
     },
     /// The values name too many keys, because somebody invented names.

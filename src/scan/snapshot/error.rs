@@ -8,7 +8,7 @@ use super::super::bolt::BoltError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// The system cannot open it.
+    /// The system cannot open the file.
     #[error("opening failed: {0}")]
     Open(#[source] io::Error),
     /// The path leads to a directory, a pipe or a device.

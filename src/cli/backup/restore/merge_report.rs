@@ -26,7 +26,7 @@ struct MergeReport<'a> {
     keys: Vec<MergedKey>,
     /// The primary key, if the merge made a new one.
     fresh: Option<String>,
-    /// The path of the backup of that key.
+    /// The path of the backup that holds the new primary key.
     fresh_backup: Option<&'a Path>,
     /// The line `expect` of the new record. `None` if nothing was done.
     expect: Option<String>,
@@ -83,7 +83,7 @@ pub(super) struct BackupEvidence {
     pub(super) has_expect: bool,
     /// Whether the values that need keys were read.
     pub(super) has_values: bool,
-    /// The snapshot that contains these values, if they are from a snapshot.
+    /// The snapshot that the values were read from. `None` if they are from a live etcd.
     pub(super) snapshot: Option<PathBuf>,
 }
 
