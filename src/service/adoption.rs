@@ -120,8 +120,8 @@ pub struct ConnectionReport {
     /// Seconds since the API server adopted the key `key_id`.
     #[serde(default)]
     pub adopted_s: Option<u64>,
-    /// Seconds from the first to the last Status of the current unbroken run that announces the key `key_id`. An Encrypt
-    /// or a gap of 90 s ends a run. `None` between runs.
+    /// Seconds from the first to the last Status of the current unbroken run that announces the key `key_id`. An
+    /// Encrypt or a gap of 90 s ends a run. `None` between runs.
     #[serde(default)]
     pub steady_s: Option<u64>,
 }
