@@ -26,14 +26,14 @@ const LIMIT: Duration = Duration::from_secs(30);
 const SERVE: &str = "--state-dir [DIR]/state --socket [DIR]/run/kms.sock";
 const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock --backups none";
 
-/// Returns what `GET path` is answered at `address`, a port or a path: the code and the body.
+/// Sends `GET path` to `address`, a port or a path. Returns the status code and the body of the answer.
 pub(crate) fn get(address: &str, path: &str) -> io::Result<(u16, String)> {
     let answer = request(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok((head[9..12].parse().unwrap(), body.to_owned()))
 }
 
-/// Returns what a scrape shows.
+/// Returns the text of a scrape.
 pub(crate) fn scrape(address: &str) -> String {
     let (code, body) = get(address, "/metrics").unwrap();
     assert_eq!(code, 200, "{body}");
@@ -66,7 +66,7 @@ pub(crate) fn names(scrape: &str) -> BTreeSet<&str> {
     scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect()
 }
 
-/// Returns the port that a log names, once it does.
+/// Waits until a log names the port, and returns the port.
 fn port(daemon: &Daemon) -> String {
     daemon.wait_for("serving metrics");
     logged(&daemon.log(), "serving metrics").remove(0)["address"].as_str().unwrap().to_owned()
@@ -78,7 +78,7 @@ fn logged(log: &str, message: &str) -> Vec<serde_json::Value> {
     lines.filter(|line: &serde_json::Value| line["message"] == message).collect()
 }
 
-/// Returns a set-up sandbox, a daemon that serves metrics on a port of its own choice, and that port.
+/// Returns a sandbox with a keyring, a daemon that serves metrics on a port of its own choice, and that port.
 fn serving() -> (Sandbox, Daemon, String) {
     let sandbox = Sandbox::initialised();
     let daemon = sandbox.serve(&format!("{SERVE} --metrics-listen 127.0.0.1:0"));
@@ -91,7 +91,7 @@ fn shows(scrape: &str, line: &str) {
     assert!(scrape.lines().any(|shown| shown == line), "no line {line} in\n{scrape}");
 }
 
-/// Waits until `done`; what counts may follow what a client sees by a moment.
+/// Waits until `done` returns true. The counters may change a moment after a client has its answer.
 #[track_caller]
 fn wait_until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -180,7 +180,7 @@ fn calls_and_connections_are_counted() {
 fn what_is_sealed_is_alive_and_not_ready() {
     let run = Run::new().unwrap();
     let plugin = Plugin::init(&run, BINARY, "claviger").unwrap();
-    // Without a mark, opening has one to write, and waits for the lock: unsealing takes as long as we hold it.
+    // Without a mark, unsealing has to write one, and waits for the lock. So the test decides how long it takes.
     fs::remove_file(plugin.state_dir().join("mark")).unwrap();
     let lock = fs::File::open(plugin.state_dir().join("lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
@@ -260,7 +260,7 @@ fn a_socket_that_cannot_be_had_ends_nothing() {
     sandbox.run(STATUS).ends_with(0);
 }
 
-/// Peers that begin a request and never end it, that never read what they are answered, and that never stop asking.
+/// Some peers begin a request and never end it, some never read the answer, and some never stop asking.
 #[test]
 fn hostile_peers_take_nothing_from_the_calls_and_not_the_metrics_for_long() {
     let (sandbox, _daemon, address) = serving();
@@ -276,7 +276,7 @@ fn hostile_peers_take_nothing_from_the_calls_and_not_the_metrics_for_long() {
     shows(&scrape(&address), "claviger_sealed 0");
     for peer in &mut slow {
         let mut answer = String::new();
-        // Closed, with or without an answer; in no case the metrics.
+        // The connection is closed, with or without an answer, and never with the metrics.
         _ = peer.read_to_string(&mut answer);
         assert!(!answer.contains("claviger_sealed"), "{answer}");
     }

@@ -16,12 +16,12 @@ use crate::{
     secrets::{Keys, Secrets},
 };
 
-/// The order is that of the tables.
+/// A contender of the benchmark, in the order of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
     Limit,
     Claviger,
-    /// The same, as YAML.
+    /// `claviger decrypt`, which writes the objects as YAML.
     ClavigerYaml,
     GoDecrypt,
 }
@@ -38,7 +38,7 @@ impl Contender {
         }
     }
 
-    /// Runs it once. Nobody keeps what it writes.
+    /// Runs the contender once. Its output is discarded.
     pub(crate) fn measure(self, run: &Run, keys: &Keys, secrets: &Secrets, watch: bool) -> Result<Sample> {
         self.run_to(run, keys, secrets, Path::new(measured::NOWHERE), watch)
     }

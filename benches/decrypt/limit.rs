@@ -6,7 +6,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use crate::harness::error::{Context, Error, Result};
 
-/// Bytes that are read and encrypted at once.
+/// The number of bytes that are read and encrypted at once.
 const BLOCK: usize = 256 << 10;
 
 /// Reads the file, and encrypts its bytes, each block once, on all cores. Encrypting and decrypting take the same time.

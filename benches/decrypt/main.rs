@@ -28,7 +28,7 @@ use harness::{
 use report::Report;
 use secrets::{Keys, Secrets};
 
-/// What `build.rs` makes of `proto/kms-v2.proto`.
+/// The code that `build.rs` makes of `proto/kms-v2.proto`.
 #[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic, reason = "generated")]
 mod v2 {
     tonic::include_proto!("v2");
@@ -51,15 +51,15 @@ struct Options {
     json: Option<PathBuf>,
     #[command(flatten)]
     inner: Inner,
-    /// What cargo adds.
+    /// The flag that cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// The arguments of this program when it is only a part of what is measured.
+/// The arguments of this program when the benchmark runs it as a contender.
 #[derive(clap::Args)]
 struct Inner {
-    /// Be the limit for this file.
+    /// Reads this file and encrypts its bytes, as the limit.
     #[arg(long, hide = true)]
     limit: Option<PathBuf>,
     #[arg(long, hide = true)]

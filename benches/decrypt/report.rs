@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 
 use crate::{contender::Contender, measured::Sample};
 
-/// With at least this many objects, start-up cost is negligible.
+/// The number of objects from which on the cost of starting is negligible.
 const MANY: u32 = 1_000_000;
 
-/// Everything that was measured.
+/// All figures of a run of the benchmark.
 pub(crate) struct Report {
     machine: String,
     rows: Vec<Row>,
 }
 
-/// One contender on one database.
+/// The figures of one contender on one database.
 struct Row {
     objects: u32,
     contender: Contender,
-    /// In ascending order.
+    /// The times of the rounds in seconds, in ascending order.
     seconds: Vec<f64>,
     cpu_seconds: f64,
     resident_kib: u32,
@@ -108,7 +108,7 @@ impl Report {
         row.map_or(f64::NAN, Row::median)
     }
 
-    /// Set for a million.
+    /// Returns each goal with whether it is reached. The goals hold for a million objects.
     fn goals(&self) -> Vec<(String, bool)> {
         let of_claviger = |row: &&Row| row.contender == Contender::Claviger && row.objects >= MANY;
         let goals = self.rows.iter().filter(of_claviger).flat_map(|row| {

@@ -25,7 +25,7 @@ use crate::{
     v2::{EncryptRequest, key_management_service_client::KeyManagementServiceClient},
 };
 
-/// As many as go-generate uses.
+/// The number of seeds: as many as go-generate uses.
 const SEEDS: u8 = 8;
 
 const WRITTEN_WITHIN: Duration = Duration::from_mins(10);
@@ -36,7 +36,7 @@ pub(crate) struct Keys {
     pub(crate) seeds: PathBuf,
 }
 
-/// A database file. It is removed when this is dropped.
+/// A database file. It is removed when the value is dropped.
 pub(crate) struct Secrets {
     pub(crate) file: PathBuf,
 }
@@ -91,7 +91,7 @@ impl Secrets {
 
 impl Drop for Secrets {
     fn drop(&mut self) {
-        // What stays goes with the directory of the run.
+        // If this fails, the file is removed with the directory of the run.
         let _ = fs::remove_file(&self.file);
     }
 }

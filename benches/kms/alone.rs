@@ -10,7 +10,7 @@ const ROUNDS: usize = 11;
 const CALLS: u32 = 20_000;
 const KEY_ID: &str = "k1-00000000000000000000000000000000";
 
-/// Nanoseconds of one call, the median of some rounds: wrap, unwrap.
+/// Returns the nanoseconds that one wrap and one unwrap take: the medians of some rounds.
 pub(crate) fn wrap_and_unwrap() -> Option<(f64, f64)> {
     let kek = Kek::generate(&mut SysRng, Uuid([1; 16])).ok()?;
     let seed = Seed::new(vec![7; 32]).ok()?;

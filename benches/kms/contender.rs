@@ -19,10 +19,10 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// The layers of protection that valgrind, which runs inside of the process, cannot live with.
+/// The flags that switch off layers of protection. valgrind runs inside of the process, and does not work with them.
 const NOT_UNDER_VALGRIND: [&str; 3] = ["--without=seccomp", "--without=landlock", "--without=memfd-secret"];
 
-/// The order is that of the tables.
+/// A contender of the benchmark, in the order of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Contender {
     Claviger,
@@ -30,7 +30,7 @@ pub(crate) enum Contender {
     Go,
 }
 
-/// How many instructions were executed, and how often memory was allocated.
+/// The number of executed instructions and of allocations.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counted {
     pub(crate) instructions: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Stable {
     plugin: Plugin,
 }
 
-/// A contender that answers.
+/// A running contender that answers calls.
 pub(crate) struct Server {
     process: Process,
     pub(crate) socket: PathBuf,
@@ -77,7 +77,7 @@ impl Stable {
         Ok(server)
     }
 
-    /// Starts it and returns without waiting, so that the start itself can be measured.
+    /// Starts the contender and returns without waiting, so that the start itself can be measured.
     pub(crate) fn launch(&self, contender: Contender) -> Result<Server> {
         let socket = self.socket(contender)?;
         let process = self.run.start(contender.name(), self.command(contender, &socket)?)?;
@@ -86,7 +86,7 @@ impl Stable {
 
     fn socket(&self, contender: Contender) -> Result<PathBuf> {
         let socket = self.run.socket(&format!("{contender:?}.sock"))?;
-        // What the last one left.
+        // Removes the socket that the last contender left.
         let _ = fs::remove_file(&socket);
         Ok(socket)
     }
@@ -111,7 +111,7 @@ impl Stable {
         })
     }
 
-    /// Returns what so many calls cost, counted by valgrind.
+    /// Returns the cost of `calls` calls, counted by valgrind.
     pub(crate) fn count(&self, contender: Contender, method: &'static str, calls: u64) -> Result<Counted> {
         let socket = self.socket(contender)?;
         let inner = self.command(contender, &socket)?;
@@ -130,7 +130,7 @@ impl Stable {
     }
 }
 
-/// Returns the sums of a file in callgrind's format; its names are given once, and then by their number.
+/// Returns the sums of a file in callgrind's format. The format gives a name once, and then its number.
 fn read_callgrind(text: &str) -> Counted {
     let (mut instructions, mut allocations) = (0, 0);
     let (mut allocators, mut allocates) = (Vec::new(), false);
@@ -158,7 +158,7 @@ fn is_allocator(callee: &str, known: &mut Vec<String>) -> bool {
 }
 
 impl Server {
-    /// Nanoseconds that its threads have run, in user and in system mode.
+    /// Returns the time that the threads of the contender have run, in user and in system mode.
     pub(crate) fn cpu_time(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).into_iter().flatten().flatten();
         let on_cpu = tasks.filter_map(|task| {
@@ -168,7 +168,7 @@ impl Server {
         Duration::from_nanos(on_cpu.sum())
     }
 
-    /// Resident memory in KiB.
+    /// Returns the resident memory in KiB.
     pub(crate) fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();

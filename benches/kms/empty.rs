@@ -16,7 +16,7 @@ use crate::api::{
 
 const KEY_ID: &str = "k1-00000000000000000000000000000000";
 
-/// As long as a seed that claviger wrapped.
+/// The ciphertext in every answer, as long as a seed that claviger wrapped.
 const CIPHERTEXT: [u8; 108] = [7; 108];
 
 struct Empty;
@@ -38,7 +38,7 @@ impl KeyManagementService for Empty {
     }
 }
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 pub(crate) fn serve(socket: &Path) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -27,34 +27,34 @@ use crate::{
     },
 };
 
-/// As long as a UID of an API server.
+/// The UID of a call, as long as that of an API server.
 const UID: &str = "11111111-2222-3333-4444-555555555555";
 
-/// Longer than any number of calls takes.
+/// A time limit longer than any number of calls takes.
 const FOREVER: Duration = Duration::from_hours(1);
 
 type Answered<T> = std::result::Result<T, Status>;
 
-/// When to stop.
+/// The condition that ends the calls.
 pub(crate) enum End {
     After(Duration),
-    /// Of all callers together.
+    /// After so many calls of all callers together.
     Calls(u64),
 }
 
-/// What the callers of one client saw; times in microseconds.
+/// The figures of the callers of one client. Times are in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
-    /// Those that were measured.
+    /// The number of measured calls.
     pub(crate) calls: u64,
-    /// Those, and what it took to prepare them and to look after them.
+    /// The number of all answered calls: the measured ones, and those before and after them.
     pub(crate) answered: u64,
     pub(crate) seconds: f64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
 }
 
-/// Calls from grpc-go over one connection.
+/// Calls with grpc-go over one connection.
 ///
 /// Each caller keeps one seed: it opens at the end what it has kept, which is no part of what is measured.
 pub(crate) fn from_go(socket: &Path, method: &str, callers: usize, end: &End) -> Result<Seen> {
@@ -82,7 +82,7 @@ pub(crate) fn from_go(socket: &Path, method: &str, callers: usize, end: &End) ->
     })
 }
 
-/// Calls from tonic over one connection, on one thread.
+/// Calls with tonic over one connection, on one thread.
 pub(crate) fn from_rust(socket: &Path, method: &'static str, callers: usize, end: &End) -> Result<Seen> {
     let runtime = Builder::new_current_thread().enable_all().build().during(|| "starting a runtime".to_owned())?;
     let called = runtime.block_on(call(socket, method, callers, end));
@@ -95,7 +95,7 @@ pub(crate) fn from_rust(socket: &Path, method: &'static str, callers: usize, end
 
 type Client = KeyManagementServiceClient<Channel>;
 
-/// Returns how long each call took, and all of them together in seconds.
+/// Returns the time of each call, and the time of all of them together in seconds.
 async fn call(socket: &Path, method: &'static str, callers: usize, end: &End) -> Answered<(Vec<Duration>, f64)> {
     let mut client = connect(socket).await.map_err(|error| Status::unavailable(error.to_string()))?;
     let EncryptResponse { ciphertext, key_id, annotations } = client.encrypt(seed()).await?.into_inner();
@@ -143,7 +143,7 @@ fn seed() -> EncryptRequest {
     EncryptRequest { plaintext: vec![7; 32], uid: UID.to_owned() }
 }
 
-/// Whether somebody answers Status there.
+/// Whether somebody answers Status at the socket.
 pub(crate) fn is_answered(socket: &Path) -> bool {
     if Blocking::connect(socket).is_err() {
         return false;

@@ -34,13 +34,13 @@ use harness::error::{Context, Error, Result};
 use load::End;
 use report::{Cell, Report};
 
-/// What `build.rs` makes of `proto/kms-v2.proto`.
+/// The code that `build.rs` makes of `proto/kms-v2.proto`.
 #[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic, reason = "generated")]
 mod api {
     tonic::include_proto!("v2");
 }
 
-/// As claviger has it, for the empty service, which is served by this very program.
+/// claviger's allocator, for the empty service, which this program serves itself.
 #[global_allocator]
 static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_alloc::ZeroAlloc(std::alloc::System);
 
@@ -66,7 +66,7 @@ struct Options {
     json: Option<PathBuf>,
     #[arg(long, hide = true)]
     serve_empty: Option<PathBuf>,
-    /// What cargo adds.
+    /// The flag that cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -116,7 +116,7 @@ fn measure(options: &mut Options) -> Result<()> {
     }
 }
 
-/// Throughput, latency and processor time of each method, from both clients.
+/// Measures throughput, latency and processor time of each method, with both clients.
 fn calls(options: &Options, stable: &Stable, report: &mut Report) -> Result<()> {
     let end = End::After(Duration::from_secs_f64(options.seconds));
     let mut rounds: BTreeMap<_, Vec<Cell>> = BTreeMap::new();
@@ -146,7 +146,8 @@ fn places() -> impl Iterator<Item = (&'static str, &'static str, usize)> {
     methods.flat_map(|(method, callers)| ["grpc-go", "tonic"].map(|client| (client, method, callers)))
 }
 
-/// Counts instructions, which noise does not change: the difference between a life and one with more calls.
+/// Counts instructions, which noise does not change: the difference between a run of the server and one with more
+/// calls.
 fn instructions(options: &Options, stable: &Stable, report: &mut Report) -> Result<()> {
     if Command::new("valgrind").arg("--version").output().is_err() {
         eprintln!("skipped: this machine has no valgrind");
@@ -192,7 +193,7 @@ fn start(options: &Options, stable: &Stable, report: &mut Report) -> Result<()> 
     Ok(())
 }
 
-/// Resident memory before and after many calls.
+/// Measures resident memory before and after many calls.
 fn memory(options: &Options, stable: &Stable, report: &mut Report) -> Result<()> {
     let calls = if options.quick { 10_000 } else { 1_000_000 };
     for contender in Contender::ALL {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{contender::Contender, load::Seen};
 
-/// One contender in one place.
+/// The figures of one contender in one place.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Cell {
     calls_per_second: f64,
@@ -17,10 +17,10 @@ pub(crate) struct Cell {
     cpu_us_per_call: f64,
 }
 
-/// Where a contender was measured: client, method, callers.
+/// The place of a measurement: client, method, number of callers.
 type Place = (&'static str, &'static str, usize);
 
-/// Everything that was measured.
+/// All figures of a run of the benchmark.
 #[derive(Debug)]
 pub(crate) struct Report {
     machine: String,
@@ -45,7 +45,7 @@ struct Figure {
     at_most: Option<f64>,
 }
 
-/// A ratio that was set as a goal.
+/// A ratio, and the goal for it.
 #[derive(Debug, Serialize)]
 struct Goal {
     what: &'static str,
@@ -68,7 +68,7 @@ impl Cell {
         }
     }
 
-    /// Of each figure by itself.
+    /// Returns the median of each figure.
     pub(crate) fn median(cells: &[Self]) -> Self {
         let median = |figure: fn(&Self) -> f64| {
             let mut figures: Vec<f64> = cells.iter().map(figure).collect();
@@ -215,7 +215,7 @@ impl Report {
         table
     }
 
-    /// Returns the goals with grpc-go, which is what a kube-apiserver calls with, and with tonic.
+    /// Returns the goals with grpc-go, with which kube-apiserver calls, and with tonic.
     fn goals(&self) -> Vec<Goal> {
         self.calls.iter().flat_map(|(place, cells)| goals(*place, cells)).collect()
     }

@@ -27,7 +27,7 @@ use harness::{
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// For one contender, on a slow machine.
+/// The time limit for one contender, on a slow machine.
 const LIMIT: Duration = Duration::from_mins(10);
 
 /// Measures `claviger reencrypt` beside kubectl and plain updates
@@ -42,19 +42,19 @@ struct Options {
     /// Few Secrets and one round: whether it runs, not how fast it is
     #[arg(long)]
     quick: bool,
-    /// What cargo adds.
+    /// The flag that cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// Something that has the API server write every Secret again.
+/// A program that has the API server write every Secret again.
 #[derive(Clone, Copy)]
 enum Contender {
     /// `claviger reencrypt` without a limit of the rate.
     Claviger,
     /// `kubectl get -o json | kubectl replace`, as Kubernetes' documentation has it.
     Kubectl,
-    /// Plain updates by so many at once, which keep the API server busy.
+    /// Plain updates, as many at once as the number says, which keep the API server busy.
     Updates(u16),
 }
 
@@ -114,7 +114,7 @@ struct Cluster {
     config: PathBuf,
     keys: u32,
     secrets: u32,
-    // Is dropped last: it ends the processes.
+    // Dropped last, because it ends the processes.
     _run: Run,
 }
 
@@ -142,7 +142,7 @@ impl Cluster {
         self.api.restart()
     }
 
-    /// Returns how many seconds it took.
+    /// Returns how many seconds the contender took.
     fn run_contender(&self, contender: Contender) -> Result<f64> {
         let begin = Instant::now();
         match contender {
@@ -187,7 +187,7 @@ fn client(kubeconfig: &Path, arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// Returns a number as reports have it.
+/// Returns a number with commas, as in reports.
 fn with_commas(number: u32) -> String {
     let digits = number.to_string();
     let (head, tail) = digits.split_at(digits.len().saturating_sub(3));

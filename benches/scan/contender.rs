@@ -21,15 +21,15 @@ use crate::{
     measured::{self, Sample, measure},
 };
 
-/// Where kube-apiserver keeps everything.
+/// The prefix of all keys of kube-apiserver.
 const PREFIX: &str = "/registry/";
 
-/// The order is that of the tables.
+/// A contender of the benchmark, in the order of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Contender {
     Cat,
     Claviger,
-    /// The same on a file with a digest, which it checks.
+    /// `claviger scan` on a file with a digest, which it checks.
     ClavigerDigest,
     GoScan,
     Etcdutl,
@@ -38,7 +38,7 @@ pub(crate) enum Contender {
     WithValues,
 }
 
-/// Where they find what they read.
+/// The files and servers that the contenders read.
 pub(crate) struct Target<'a> {
     pub(crate) database: &'a Database,
     pub(crate) etcd: Option<&'a mut Etcd>,
@@ -66,7 +66,7 @@ impl Contender {
         Self::OF_ETCD.contains(&self)
     }
 
-    /// Runs it once, and checks what it has counted.
+    /// Runs the contender once, and checks its counts.
     pub(crate) fn measure(self, run: &Run, target: &mut Target<'_>, watch: bool) -> Result<Sample> {
         let stdout = if self.is_checked() { run.path("stdout") } else { PathBuf::from(measured::NOWHERE) };
         let line = self.line(target)?;
@@ -111,7 +111,7 @@ impl Contender {
         })
     }
 
-    /// Whether its output can be kept: that of `cat` and of `etcdctl get` is the database.
+    /// Whether the output is kept and checked. The output of `cat` and of `etcdctl get` is the whole database.
     fn is_checked(self) -> bool {
         !matches!(self, Self::Cat | Self::WithValues)
     }
@@ -159,7 +159,7 @@ impl Contender {
         live.retain(|_, objects: &mut u64| *objects > 0);
         equal("live objects", &live, &expected.providers)?;
         equal("seeds", &seeds, &expected.seeds)?;
-        // Of a live etcd, it says nothing of older revisions.
+        // The report about a live etcd has no counts of older values.
         let has_older = report.groups.iter().all(|group| group.older_values.is_some());
         equal("whether older revisions were counted", &has_older, &!self.is_live())?;
         if has_older {
@@ -177,7 +177,7 @@ impl Target<'_> {
     }
 }
 
-/// The public interface of `claviger scan --output json`, as far as it is checked.
+/// The checked part of the public interface of `claviger scan --output json`.
 #[derive(Deserialize)]
 struct ScanReport {
     format: String,
@@ -196,7 +196,7 @@ struct Group {
 }
 
 impl Group {
-    /// Returns it as go-generate and go-scan call it.
+    /// Returns the name of the group in go-generate and go-scan.
     fn class(&self) -> String {
         match (self.provider.as_str(), &self.key_id) {
             ("identity", _) => "k8s\0".to_owned(),

@@ -18,13 +18,13 @@ use crate::harness::{
     processes::Run,
 };
 
-/// Ten million revisions take two minutes.
+/// The time limit for writing a database. Ten million revisions take two minutes.
 const WRITTEN_WITHIN: Duration = Duration::from_mins(10);
 
-/// The length of the SHA-256 at the end of a snapshot.
+/// The length in bytes of the SHA-256 at the end of a snapshot.
 const DIGEST: u64 = 32;
 
-/// How many objects, and how often each was written.
+/// The number of objects, and of revisions of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shape {
     revisions_of_each: u32,
@@ -68,7 +68,8 @@ impl fmt::Display for Shape {
     }
 }
 
-/// What go-generate says is in a database: how many objects, and how many revisions, under each provider and key.
+/// The contents of a database according to go-generate: the number of objects and of revisions under each provider and
+/// key.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Expected {
     pub(crate) objects: u64,
@@ -78,7 +79,7 @@ pub(crate) struct Expected {
     pub(crate) seeds: u64,
 }
 
-/// One database in two files that differ in the digest at the end; both are removed when it is dropped.
+/// One database in two files, of which one has a digest at its end. Both are removed when the value is dropped.
 pub(crate) struct Database {
     pub(crate) shape: Shape,
     pub(crate) plain: PathBuf,
@@ -103,13 +104,13 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // What stays goes with the directory of the run.
+        // If this fails, the file is removed with the directory of the run.
         let _ = fs::remove_file(&self.plain);
         let _ = fs::remove_file(&self.with_digest);
     }
 }
 
-/// Also writes them to the disk, which would otherwise happen while somebody is measured.
+/// Copies a file without its digest, and syncs both. Otherwise the disk would be busy during a measurement.
 fn copy_without_digest(from: &Path, to: &Path) -> std::io::Result<()> {
     let length = fs::copy(from, to)?;
     let copy = fs::File::options().write(true).open(to)?;

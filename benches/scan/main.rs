@@ -48,12 +48,12 @@ struct Options {
     json: Option<PathBuf>,
     #[command(flatten)]
     inner: Inner,
-    /// What cargo adds.
+    /// The flag that cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// The arguments of this program when it is only the parent of what is measured.
+/// The arguments of this program when the benchmark runs it as the parent of a contender.
 #[derive(clap::Args)]
 struct Inner {
     #[arg(long, hide = true)]
@@ -115,20 +115,20 @@ fn shapes(options: &Options) -> Result<Vec<Shape>> {
     plain.chain(options.history.iter().map(|text| text.parse())).collect()
 }
 
-/// Returns all that read a file.
+/// Measures all contenders that read a file.
 fn files(options: &Options, run: &Run, database: &Database, report: &mut Report) -> Result<()> {
     eprintln!("measuring {}, as a file", database.shape);
     rounds(options, run, &Contender::OF_FILES, &mut Target { database, etcd: None }, report)
 }
 
-/// Returns all that ask a server.
+/// Measures all contenders that ask a server.
 fn etcd(options: &Options, run: &Run, database: &Database, report: &mut Report) -> Result<()> {
     eprintln!("measuring {}, in a live etcd", database.shape);
     let mut etcd = Etcd::start_from_snapshot(run, &database.with_digest)?;
     let data = etcd.database(0);
     rounds(options, run, &Contender::OF_ETCD, &mut Target { database, etcd: Some(&mut etcd) }, report)?;
     etcd.stop(0)?;
-    // The directory of the run goes at the end of the last one; this file alone may be gigabytes.
+    // The directory of the run is removed only at the end. This file alone may have gigabytes.
     fs::remove_file(&data).during(|| format!("removing {}", data.display()))
 }
 

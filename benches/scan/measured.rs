@@ -26,28 +26,28 @@ use crate::harness::{
     processes::Run,
 };
 
-/// Where output goes that nobody checks.
+/// The file for output that nobody checks.
 pub(crate) const NOWHERE: &str = "/dev/null";
 
-/// More than any of them takes.
+/// A time limit longer than any contender takes.
 const LIMIT: Duration = Duration::from_mins(20);
 
-/// Between two looks at the memory.
+/// The time between two looks at the memory.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// What a program took from its start to its end.
+/// The resources that a program used from its start to its end.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Sample {
-    /// None if a signal ended it.
+    /// The exit code. `None` if a signal ended the program.
     pub(crate) exit: Option<i32>,
     pub(crate) seconds: f64,
-    /// Of all its threads, user and system.
+    /// The processor time of all threads, in user and in system mode.
     pub(crate) cpu_seconds: f64,
-    /// At its peak, with the pages of mapped files.
+    /// The greatest resident memory, with the pages of mapped files.
     pub(crate) resident_kib: u32,
-    /// At its peak, without them; only where the memory was watched.
+    /// The greatest resident memory without the pages of mapped files. `None` if the memory was not watched.
     pub(crate) anonymous_kib: Option<u32>,
-    /// Of the etcd that was asked.
+    /// The processor time of the etcd that was asked. `None` without an etcd.
     pub(crate) server_seconds: Option<f64>,
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn measure(run: &Run, name: &str, line: &[OsString], stdout: &Path, w
     }
     let written = fs::read(&sample).during(|| format!("reading {}", sample.display()))?;
     let sample: Sample = serde_json::from_slice(&written).during(|| format!("reading {}", sample.display()))?;
-    // 1 is claviger's exit code if it found something; its report says what.
+    // claviger exits with 1 if it found something. Its report says what it found.
     match sample.exit {
         Some(0 | 1) => Ok(sample),
         Some(exit) => Err(parent.failure(&format!("ended with {exit}"))),
@@ -103,15 +103,16 @@ fn run_to_end(mut command: Command, watch: bool) -> io::Result<Sample> {
     })
 }
 
-/// Waits as [`std::process::Child::wait`] does, and also returns what the child has used, which cannot be had later.
+/// Waits as [`std::process::Child::wait`] does, and also returns the resources that the child has used. They cannot be
+/// read later.
 fn wait(child: u32) -> io::Result<(ExitStatus, libc::rusage)> {
     let id = libc::pid_t::try_from(child).map_err(io::Error::other)?;
     let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::zeroed());
     loop {
-        // SAFETY: both pointers are to values of these types that live until it returns.
+        // SAFETY: both pointers are to values of these types that live until the call returns.
         let ended = unsafe { libc::wait4(id, &raw mut status, 0, usage.as_mut_ptr()) };
         if ended == id {
-            // SAFETY: zeroes are a valid one, and the call has succeeded.
+            // SAFETY: a value of zeroes is valid, and the call has succeeded.
             return Ok((ExitStatus::from_raw(status), unsafe { usage.assume_init() }));
         }
         let error = io::Error::last_os_error();
@@ -126,7 +127,7 @@ fn seconds_of(time: libc::timeval) -> f64 {
     (Duration::from_secs(whole.unwrap_or(0)) + Duration::from_micros(micros.unwrap_or(0))).as_secs_f64()
 }
 
-/// Looks until there is nothing to see: a process that has ended has no memory.
+/// Looks at the memory of a process until there is nothing to see. A process that has ended has no memory.
 fn peak_of_anonymous(id: u32) -> u32 {
     let path = format!("/proc/{id}/status");
     let mut peak = 0;
@@ -142,7 +143,7 @@ fn anonymous(status: &str) -> Option<u32> {
     line.trim().trim_end_matches(" kB").parse().ok()
 }
 
-/// Seconds that the threads of a process have run, in user and in system mode.
+/// Returns the seconds that the threads of a process have run, in user and in system mode.
 pub(crate) fn seconds_of_process(id: u32) -> f64 {
     let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
     let on_cpu = tasks.filter_map(|task| {

@@ -8,17 +8,17 @@ use serde::Serialize;
 
 use crate::{contender::Contender, database::Shape, measured::Sample};
 
-/// With at least this many objects, start-up cost is negligible.
+/// The number of objects from which on the cost of starting is negligible.
 const MANY: u32 = 1_000_000;
 
-/// Everything that was measured.
+/// All figures of a run of the benchmark.
 pub(crate) struct Report {
     machine: String,
     rounds: u16,
     rows: Vec<Row>,
 }
 
-/// One contender on one database.
+/// The figures of one contender on one database.
 #[derive(Clone, Copy)]
 struct Row {
     shape: Shape,
@@ -37,7 +37,7 @@ struct Spread {
     max: f64,
 }
 
-/// How the memory grows from one database to the next.
+/// The growth of the memory from one database to the next.
 #[derive(Serialize)]
 struct Slope {
     contender: &'static str,
@@ -46,7 +46,7 @@ struct Slope {
     bytes_per_live_key: f64,
 }
 
-/// A ratio or size that was set as a goal.
+/// A ratio or a size, and the goal for it.
 #[derive(Serialize)]
 struct Goal {
     what: &'static str,
@@ -184,7 +184,8 @@ impl Report {
         slopes
     }
 
-    /// Set for a million; below, what is the same for all sizes decides.
+    /// Returns the goals, which hold for a million objects. With fewer objects, costs that do not depend on their
+    /// number dominate.
     fn goals(&self) -> Vec<Goal> {
         let many = self.rows.iter().filter(|row| row.shape.revisions() >= MANY);
         many.flat_map(|row| self.goals_of(row)).collect()
@@ -263,7 +264,7 @@ fn times(ratio: Option<f64>) -> String {
     ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"))
 }
 
-/// Figures to the right, as they are compared by their lengths.
+/// Returns a table with the figures at the right, so that their lengths can be compared.
 fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(head);

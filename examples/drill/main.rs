@@ -25,13 +25,13 @@ use self::page::{Chapter, Part, chapters};
 
 const PAGE: &str = include_str!("../../docs/drill.md");
 
-/// The paths of the page that are on one machine only.
+/// The paths on the page that exist on one machine only.
 const PATHS: [&str; 3] = ["/var/lib/claviger", "/var/lib/etcd", "/etc/kubernetes/claviger"];
 
-/// The disks of the page, which outlive machines.
+/// The disks on the page, which outlive machines.
 const DISKS: [&str; 5] = ["usb", "safe", "alice", "bob", "carol"];
 
-/// Those that are lost with the machines.
+/// The disks that are lost with the machines.
 const LOST: [&str; 2] = ["safe", "carol"];
 
 const HELP: &str = "\
@@ -64,18 +64,18 @@ fn drill() -> Result<()> {
     Ok(())
 }
 
-/// All Secrets by namespace and name, with what they contain.
+/// The contents of all Secrets, by namespace and name.
 type Secrets = BTreeMap<String, Value>;
 
 struct Drill {
     run: Run,
     claviger: PathBuf,
     media: PathBuf,
-    /// The machine of the chapter, with how its heading calls it.
+    /// The machine of the chapter, with its name in the heading.
     machine: Option<(&'static str, Machine)>,
     /// The control plane of that machine, if it runs.
     plane: Option<(Etcd, ApiServer)>,
-    /// What was there when the machines were lost.
+    /// The Secrets before the machines were lost.
     before: Secrets,
 }
 
@@ -103,7 +103,7 @@ impl Drill {
         Ok(())
     }
 
-    /// Makes the machine `name`, if this is not it. The one before is lost with all that it has.
+    /// Makes the machine `name`, unless it is the present one. The machine before it is lost with its files.
     fn go_to(&mut self, name: &'static str) -> Result<()> {
         if self.machine.as_ref().is_some_and(|(present, _)| *present == name) {
             return Ok(());
@@ -116,7 +116,7 @@ impl Drill {
         Ok(())
     }
 
-    /// Loses the machine, its control plane, and the disks that are not somewhere else.
+    /// Loses the machine, its control plane, and the disks that are not in another place.
     fn lose(&mut self) -> Result<()> {
         if let Some((_, api)) = &self.plane {
             self.before = secrets(api)?;
@@ -130,7 +130,7 @@ impl Drill {
         lost.into_iter().try_for_each(|path| fs::remove_dir_all(&path).during(|| format!("losing {}", path.display())))
     }
 
-    /// Runs a command of the page, and shows what it says.
+    /// Runs a command of the page, and shows its output.
     fn run(&mut self, command: &str) -> Result<()> {
         let Some((_, machine)) = &self.machine else { return Err(Error::new("no heading names a machine")) };
         if command.starts_with("kubectl") && self.plane.is_none() {
@@ -149,7 +149,7 @@ impl Drill {
         Ok(())
     }
 
-    /// Compares what is there now with what was there before the loss.
+    /// Compares the Secrets with those before the loss.
     fn compare(&self) -> Result<usize> {
         let Some((_, api)) = &self.plane else { return Err(Error::new("nothing was restored")) };
         let now = secrets(api)?;
@@ -160,7 +160,7 @@ impl Drill {
     }
 }
 
-/// Starts etcd, on what was restored on this machine if anything was, and kube-apiserver with the plugin.
+/// Starts etcd, with the data that were restored on this machine if there are any, and kube-apiserver with the plugin.
 fn control_plane(machine: &Machine) -> Result<(Etcd, ApiServer)> {
     let data = machine.root().join("var/lib/etcd");
     let etcd = if data.exists() { Etcd::start_on(machine.run(), &data)? } else { Etcd::start(machine.run(), 1)? };

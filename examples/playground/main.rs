@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 }
 
 fn play() -> Result<()> {
-    // Caught from the start: whenever Ctrl-C comes, everything is ended in order.
+    // Signals are caught from the start, so that Ctrl-C ends everything in order at any time.
     let mut signals = Signals::new([SIGINT, SIGTERM]).during(|| "catching Ctrl-C".to_owned())?;
     let (send, receive) = std::sync::mpsc::channel();
     let interrupted = send.clone();
@@ -80,7 +80,7 @@ fn play() -> Result<()> {
     std::thread::spawn(move || {
         let _ = send.send(tell().map(Some));
     });
-    // The story ends and its world is kept until Ctrl-C, or Ctrl-C came first and the exit takes all down.
+    // The story ends and its world is kept until Ctrl-C, or Ctrl-C came first and the exit ends everything.
     let world = receive.recv().during(|| "telling the story".to_owned())??;
     if let Some(world) = &world {
         world.invite()?;
@@ -90,7 +90,7 @@ fn play() -> Result<()> {
     Ok(())
 }
 
-/// What runs until Ctrl-C.
+/// The processes and files that stay until Ctrl-C.
 struct World {
     api: ApiServer,
     plugin: Plugin,
@@ -168,7 +168,7 @@ fn tell() -> Result<World> {
 }
 
 impl World {
-    /// Returns what to try while it runs.
+    /// Shows the commands to try while the playground runs.
     fn invite(&self) -> Result<()> {
         let kubectl = Program::Kubectl(Version::V1_37).path()?;
         let etcdctl = Program::Etcdctl(EtcdVersion::V3_7).path()?;
@@ -214,7 +214,7 @@ impl World {
     }
 }
 
-/// Returns what `claviger reencrypt` is given, but for the state directory.
+/// Returns the arguments of `claviger reencrypt`, without the state directory.
 fn reencrypt(etcd: &Etcd, config: &Path, api: &ApiServer) -> Vec<String> {
     let (config, kubeconfig) = (config.display().to_string(), api.kubeconfig().display().to_string());
     let endpoints = etcd.endpoints();
@@ -223,7 +223,8 @@ fn reencrypt(etcd: &Etcd, config: &Path, api: &ApiServer) -> Vec<String> {
     flags.map(ToOwned::to_owned).to_vec()
 }
 
-/// Returns an identity that opens backups, as `age-keygen` makes one. Outside of a playground, keep it offline.
+/// Returns an identity that opens backups, in the form that `age-keygen` writes. Outside of a playground, keep an
+/// identity offline.
 fn identity(run: &Run) -> Result<(PathBuf, String)> {
     let identity = age::x25519::Identity::generate();
     let file = run.path("identity.txt");
@@ -243,7 +244,7 @@ fn stored(etcd: &Etcd) -> Result<Vec<u8>> {
     etcd.get(SECRET)?.ok_or_else(|| Error::new(format!("etcd has no {SECRET}")))
 }
 
-/// Runs kubectl and shows the command with what it says.
+/// Runs kubectl, and shows the command with its output.
 fn kubectl(api: &ApiServer, arguments: &[&str]) -> Result<()> {
     println!("  $ kubectl {}", arguments.iter().map(quoted).collect::<Vec<_>>().join(" "));
     print_indented(&api.kubectl(arguments)?);

@@ -14,13 +14,13 @@ use super::{
     hurried_clock, kubectl, print_indented, quoted, step,
 };
 
-/// The argument by which the playground runs claviger with a clock on which minutes pass at once.
+/// The argument with which the playground runs claviger with a clock on which minutes pass at once.
 pub(super) const HURRIED: &str = "--hurried";
 
-/// For the rotation; it waits for the API server, which asks for the key now and then.
+/// The time limit for the rotation. It waits for the API server, which asks the plugin for the key now and then.
 const LIMIT: Duration = Duration::from_mins(5);
 
-/// Runs the command line behind [`HURRIED`].
+/// Runs the command line after [`HURRIED`].
 pub(super) fn rotate() -> ExitCode {
     let mut words: Vec<OsString> = env::args_os().collect();
     words.remove(1);

@@ -1,8 +1,8 @@
 //! Two values next to each other, as far as a person can read them.
 
-/// Characters of a value in a line.
+/// The number of characters of a value in a line.
 const WIDTH: usize = 36;
-/// Lines of a picture; a Secret's value takes about ten.
+/// The number of lines of a picture. The value of a Secret takes about ten.
 const LINES: usize = 16;
 
 /// Returns a picture of `left` and `right` under their titles.

@@ -18,7 +18,7 @@ pub const BANNED: [(&str, &str); 14] = [
     ("kept in mind", "remembered"),
 ];
 
-/// First words that name a thing where a verb says what the function does.
+/// First words that name a thing. A verb should say what the function does.
 const NO_VERBS: [&str; 34] = [
     "A",
     "All",

@@ -30,7 +30,7 @@ struct File {
     words: BTreeSet<String>,
 }
 
-/// Nodes, each of which needs the next one and the last of which needs the first.
+/// A list of nodes. Each needs the next one, and the last one needs the first.
 pub type Circle = Vec<String>;
 
 impl Graph {
@@ -52,15 +52,15 @@ impl Graph {
         kept
     }
 
-    /// Returns the files that are in a circle of files, each with a shortest circle that it is in.
+    /// Returns the files that are in a circle of files, each with its shortest circle.
     pub fn circles(&self) -> BTreeMap<String, Circle> {
         let named = |module: &Module| self.files[module].path.clone();
         let edges = self.edges.iter().map(|(from, to)| (named(from), to.iter().map(named).collect()));
         circles(&edges.collect())
     }
 
-    /// Returns the folders that are in a circle with what is beside them: each folder counts as one node, with all that
-    /// is in it.
+    /// Returns the folders that are in a circle with the files and folders beside them. Each folder counts as one node
+    /// with all its contents.
     pub fn folders_in_circles(&self) -> BTreeMap<String, Circle> {
         let mut found = BTreeMap::new();
         for folder in self.folders().iter().filter(|folder| !folder.is_empty()) {
@@ -99,7 +99,8 @@ impl Graph {
         found
     }
 
-    /// Returns `path`, which the file of `module` writes, from the crate on. `None` if it leads out of the crate.
+    /// Returns the path from the crate on for `path`, as the file of `module` writes it. `None` if it leads out of the
+    /// crate.
     fn absolute(&self, module: &Module, path: &[String]) -> Option<Vec<String>> {
         let (first, rest) = path.split_first()?;
         let base = match first.as_str() {
@@ -116,7 +117,7 @@ impl Graph {
         Some([base, rest.to_vec()].concat())
     }
 
-    /// Returns the module whose file defines what `path` names, at most so many `use` lines away.
+    /// Returns the module whose file defines the item at `path`, at most `steps` `use` lines away.
     fn definer(&self, path: &[String], steps: usize) -> Option<Module> {
         let mut module = Module::new();
         for (place, segment) in path.iter().enumerate() {
@@ -144,7 +145,7 @@ impl File {
         Self { path: path.to_owned(), imports, paths: paths(&code), words }
     }
 
-    /// Whether it is a `mod.rs` or `lib.rs`.
+    /// Whether the file is a `mod.rs` or `lib.rs`.
     fn names_children(&self) -> bool {
         self.path.ends_with("mod.rs") || self.path.ends_with("lib.rs")
     }
@@ -160,7 +161,7 @@ fn module_of(path: &str) -> Module {
     path.split('/').filter(|segment| !["mod", "lib"].contains(segment)).map(str::to_owned).collect()
 }
 
-/// Returns the nodes that are in a circle, each with a shortest circle through it.
+/// Returns the nodes that are in a circle, each with its shortest circle.
 fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, Circle> {
     edges.keys().filter_map(|node| Some((node.clone(), circle(edges, node)?))).collect()
 }

@@ -24,7 +24,7 @@ pub fn tokens(code: &str) -> Vec<Token<'_>> {
     found
 }
 
-/// Returns how many bytes to go on, and the token that they are, unless they are blank or a comment.
+/// Returns the length of the next part in bytes, and the token in it, unless the part is blank or a comment.
 fn next(rest: &str, first: char) -> (usize, Option<&str>) {
     if rest.starts_with("//") {
         return (rest.find('\n').unwrap_or(rest.len()), None);
@@ -76,7 +76,7 @@ fn string(rest: &str) -> Option<usize> {
     (!is_lifetime).then_some(prefix.len() + length)
 }
 
-/// Returns the tokens without the items that only tests have, and their attributes.
+/// Returns the tokens without the items that only tests have, and without the attributes of these items.
 pub fn without_tests<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
     let mut kept = Vec::new();
     let mut at = 0;
@@ -103,7 +103,7 @@ pub fn is(tokens: &[Token<'_>], at: usize, text: &str) -> bool {
     tokens.get(at).is_some_and(|token| token.text == text)
 }
 
-/// Returns where the group of brackets that begins at `at` has ended.
+/// Returns the place after the group of brackets that begins at `at`.
 pub fn end_of_group(tokens: &[Token<'_>], at: usize) -> usize {
     let mut depth = 0_usize;
     for (place, token) in tokens.iter().enumerate().skip(at) {
@@ -119,7 +119,7 @@ pub fn end_of_group(tokens: &[Token<'_>], at: usize) -> usize {
     tokens.len()
 }
 
-/// Returns where the item that begins at `at` has ended: after its `;`, or after its body in braces.
+/// Returns the place after the item that begins at `at`: after its `;`, or after its body in braces.
 pub fn end_of_item(tokens: &[Token<'_>], mut at: usize) -> usize {
     let ends_with_semicolon = |text: &str| ["use", "const", "static", "type", "let"].contains(&text);
     let is_statement = tokens[at..].iter().take(6).any(|token| ends_with_semicolon(token.text))

@@ -60,7 +60,7 @@ const ROWS: [&str; 14] = [
     "crypto memory telemetry hardening systemd",
 ];
 
-/// Each module with all that it uses, in the order of [`ROWS`].
+/// Each module with all modules that it uses, in the order of [`ROWS`].
 const MAY_IMPORT: [(&str, &str); 31] = [
     (
         "cli",
@@ -98,19 +98,19 @@ const MAY_IMPORT: [(&str, &str); 31] = [
     ("systemd", ""),
 ];
 
-/// Files that still close a circle. Without these files, no file is in a circle.
+/// The files that still close a circle. Without these files, no file is in a circle.
 const CLOSING_CIRCLES: &[&str] = &[];
 
-/// Folders that are still in a circle with the files and folders beside them.
+/// The folders that are still in a circle with the files and folders beside them.
 const FOLDERS_IN_CIRCLES: &[&str] = &[];
 
-/// Files that are long without a reason still.
+/// The files that are still long without a reason.
 const TOO_LONG: &[&str] = &[];
 
-/// `mod.rs` files that hold more than a page of logic still.
+/// The `mod.rs` files that still hold more than a page of logic.
 const TOO_MUCH_LOGIC: &[&str] = &[];
 
-/// Names that several types have still.
+/// The names that several types still have.
 const SHARED_NAMES: &[&str] = &[];
 
 #[test]
@@ -209,7 +209,7 @@ fn no_sentence_is_a_puzzle() {
     compare("have phrases that a reader has to solve", &[], &found.filter(|(_, lines)| !lines.is_empty()).collect());
 }
 
-/// The names of functions that protect bytes by an AEAD say so in other words: sealing is what slots and age files do.
+/// The functions that protect bytes by an AEAD are not named "seal": only slots and age files are sealed.
 #[test]
 fn only_slots_and_age_files_are_sealed() {
     let seals = |text: &str| {
@@ -229,7 +229,7 @@ fn a_mod_file_holds_no_logic_beyond_a_page() {
     compare("hold more than 60 lines of logic", TOO_MUCH_LOGIC, &found.collect());
 }
 
-/// A file that takes the place of another one if a Cargo feature is off has the names of that one.
+/// A file that replaces another one if a Cargo feature is off has the same names as that file.
 #[test]
 fn no_two_types_have_one_name() {
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -261,7 +261,7 @@ fn only_one_file_names_each_cipher() {
     }
 }
 
-/// A label is part of the formats and has one use, so all labels are in one table.
+/// A label is part of the formats and has one use. Therefore all labels are in one table.
 #[test]
 fn only_one_file_has_labels() {
     let has_label = |text: &str| {
@@ -282,7 +282,7 @@ fn every_public_error_may_get_more_variants() {
     assert!(errors::exhaustive("#[derive(thiserror::Error)]\n#[non_exhaustive]\npub enum Open {").is_empty());
 }
 
-/// The most lines of code of the transport. It copies fields, and maps errors to codes.
+/// The greatest number of lines of code of the transport. It copies fields, and maps errors to codes.
 const GRPC_MAX: usize = 300;
 
 #[test]
@@ -291,7 +291,7 @@ fn the_transport_is_thin() {
     assert!(lines <= GRPC_MAX, "{lines} lines of code in src/grpc, expected at most {GRPC_MAX}");
 }
 
-/// What computes with the bare bytes of a key stays inside of `crypto`.
+/// Code that computes with the bare bytes of a key stays inside of `crypto`.
 #[test]
 fn the_cryptography_exports_no_function_of_a_bare_key() {
     for Source { path, text } in sources("src/crypto") {
@@ -302,7 +302,7 @@ fn the_cryptography_exports_no_function_of_a_bare_key() {
     }
 }
 
-/// The most lines of code of everything that computes with the bytes of keys.
+/// The greatest number of lines of all code that computes with the bytes of keys.
 const CRYPTO_MAX: usize = 700;
 
 #[test]
@@ -317,7 +317,7 @@ fn the_cryptography_is_small_and_pure() {
     }
 }
 
-/// Returns what the code names that reaches beyond memory: files, clocks, threads, other processes, event loops.
+/// Returns the names in the code that reach beyond memory: files, clocks, threads, other processes, event loops.
 fn outside_of_memory(text: &str) -> Vec<String> {
     const OF_STD: [&str; 9] = ["env", "fs", "io", "net", "os", "process", "sync", "thread", "time"];
     const CRATES: [&str; 6] = ["tokio", "serde", "serde_json", "jiff", "rustix", "tracing"];
@@ -332,7 +332,7 @@ fn outside_of_memory(text: &str) -> Vec<String> {
     all.filter(|path| is_outside(path)).map(|path| path.join("::")).collect()
 }
 
-/// The keyring carries recovery blobs as data. `escrow` alone knows what is in them.
+/// The keyring carries recovery blobs as data. Only `escrow` opens them.
 #[test]
 fn the_keyring_names_no_crate_that_seals_or_packs() {
     let crates = ["age", "bech32", "vsss_rs", "tar"];
@@ -347,7 +347,7 @@ fn only_two_files_allow_unsafe() {
     assert_eq!(found, ["src/memory/secret.rs", "src/memory/traces.rs"]);
 }
 
-/// Compares what was found with what is known, and shows the details of what is new.
+/// Compares the findings with the known ones, and shows the details of the new ones.
 fn compare(what: &str, known: &[&str], found: &BTreeMap<String, Circle>) {
     let mut new = found.clone();
     new.retain(|name, _| !known.contains(&name.as_str()));
@@ -386,7 +386,7 @@ fn sources(folder: &str) -> Vec<Source> {
     found
 }
 
-/// Returns every document for people: those in `docs/` and those beside code.
+/// Returns every document for people: the pages in `docs/`, and those beside code.
 fn pages() -> impl Iterator<Item = Source> {
     let folders = ["", "docs/", "deploy/", "benches/", "keys/"];
     let names = folders.into_iter().flat_map(|folder| {
@@ -402,7 +402,7 @@ fn crate_graph() -> Graph {
     Graph::of(sources.iter().map(|source| (source.path.as_str(), source.text.as_str())))
 }
 
-/// Whether only tests use the file, which may then import what it needs, as the tests at the bottom of a file do.
+/// Whether only tests use the file. Such a file may import anything, as the tests at the bottom of a file may.
 fn is_of_tests(source: &Source) -> bool {
     source.path.ends_with("/testing.rs") || source.path.ends_with("/tests.rs")
 }
@@ -412,7 +412,7 @@ fn top(path: &str) -> String {
     path.trim_start_matches("src/").split('/').next().unwrap().trim_end_matches(".rs").to_owned()
 }
 
-/// Returns the modules below the crate that a file names, but in its tests.
+/// Returns the modules of the crate that a file names outside of its tests.
 fn crate_imports(text: &str) -> BTreeSet<String> {
     let tokens = without_tests(&tokens(text));
     let (imports, code) = imports(&tokens);
@@ -420,7 +420,7 @@ fn crate_imports(text: &str) -> BTreeSet<String> {
     all.filter(|path| path[0] == "crate").filter_map(|path| path.get(1).cloned()).collect()
 }
 
-/// Returns the files below `folder` that name one of these crates, in their tests, too.
+/// Returns the files below `folder` that name one of these crates, also in their tests.
 fn files_naming(folder: &str, crates: &[&str]) -> Vec<String> {
     let is_named = |source: &Source| {
         let tokens = tokens(&source.text);

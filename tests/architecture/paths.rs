@@ -5,13 +5,13 @@ use super::lexer::{Token, end_of_group, end_of_item, is};
 /// One name that a `use` line brings in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Import {
-    /// From the first segment on.
+    /// The segments of the path, from the first one on.
     pub path: Vec<String>,
-    /// What the file calls it.
+    /// The name of the item in this file.
     pub name: String,
 }
 
-/// Returns the imports of a file, and the other tokens of it.
+/// Returns the imports of a file, and its other tokens.
 pub fn imports<'a>(tokens: &[Token<'a>]) -> (Vec<Import>, Vec<Token<'a>>) {
     let (mut found, mut code) = (Vec::new(), Vec::new());
     let mut at = 0;
@@ -55,7 +55,7 @@ fn tree(tokens: &[Token<'_>], prefix: &[String], found: &mut Vec<Import>) {
     }
 }
 
-/// Returns the members of a group, which commas part.
+/// Returns the members of a group, which commas separate.
 fn members<'a, 't>(tokens: &'t [Token<'a>]) -> impl Iterator<Item = &'t [Token<'a>]> {
     let mut depth = 0_usize;
     let parted = tokens.split(move |token| {

@@ -2,13 +2,13 @@
 
 use super::lexer::{end_of_group, end_of_item, is, tokens, without_tests};
 
-/// The most lines of a file without a reason.
+/// The greatest number of lines in a file that gives no reason for its length.
 pub const LINES_MAX: usize = 600;
-/// The most lines of code in a `mod.rs`: a page.
+/// The greatest number of lines of code in a `mod.rs`: a page.
 pub const PAGE: usize = 60;
-/// The most columns of a line of comments. rustfmt keeps this for code, and does not wrap comments.
+/// The greatest number of columns of a line of comments. rustfmt keeps this limit for code, and does not wrap comments.
 pub const COLUMNS_MAX: usize = 120;
-/// How the header of a longer file begins to say why.
+/// The beginning of the reason in the header of a longer file.
 const REASON: &str = "This file is long because ";
 
 /// Whether the header of a file, its first lines with `//!`, gives a reason for its length.
@@ -32,7 +32,7 @@ pub fn wide_comments(text: &str) -> Vec<String> {
     wide
 }
 
-/// Returns how many lines have code that is neither `mod name;`, `use`, an attribute nor a test.
+/// Returns the number of lines of code. `mod name;`, `use`, attributes and tests do not count.
 pub fn lines_of_logic(text: &str) -> usize {
     let tokens = without_tests(&tokens(text));
     let mut lines = std::collections::BTreeSet::new();

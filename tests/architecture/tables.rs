@@ -1,10 +1,10 @@
 //! The tables of modules in README.md and in the header of `src/lib.rs`.
 
-/// Begins the last cell of a module that uses nearly all modules below it.
+/// The beginning of the last cell of a module that uses nearly all modules below it.
 const ALL_EXCEPT: &str = " all modules below, except ";
 
-/// Returns the rows of README's table of modules: what its first column names, and which of `modules` the module uses.
-/// `modules` are all modules, the highest first.
+/// Returns the rows of README's table of modules: the module in the first column, and the modules in `modules` that it
+/// uses. `modules` are all modules, the highest first.
 pub fn readme(page: &str, modules: &[&str]) -> Vec<(String, Vec<String>)> {
     let table = page.lines().skip_while(|line| !line.starts_with("| in `src/` |")).skip(2);
     let rows = table.take_while(|line| line.starts_with('|'));

@@ -11,8 +11,8 @@ use super::{
     sources,
 };
 
-/// Who calls the functions of `durable` that write files of a state directory: the file, what the function is called
-/// on, the function.
+/// The callers of the functions of `durable` that write files of a state directory: the file, the receiver of the call,
+/// the function.
 const WRITERS: [(&str, &str, &str); 8] = [
     ("src/audit.rs", "dir", "append"),
     ("src/keeper/state_dir.rs", "dir", "create"),
@@ -24,7 +24,7 @@ const WRITERS: [(&str, &str, &str); 8] = [
     ("src/store/file.rs", "dir", "replace"),
 ];
 
-/// Files that only tests have.
+/// The files that only tests have.
 const TESTS: [&str; 8] = [
     "src/keeper/crashes.rs",
     "src/keeper/forks.rs",

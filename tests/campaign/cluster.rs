@@ -22,10 +22,10 @@ use crate::harness::{api_server::ApiServer, binaries::Program, etcd::Etcd, plugi
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// Lives of the API server before, each with a seed of its own.
+/// The number of lives of the API server before the campaign, each with a seed of its own.
 const LIVES: usize = 3;
 
-/// What the API server counts of its calls of the plugin, and of new configurations.
+/// The API server's counters of calls of the plugin and of new configurations.
 const METRICS: [&str; 2] = [
     "apiserver_envelope_encryption_kms_operations_latency_seconds_count",
     "apiserver_encryption_config_controller_automatic_reloads_total",
@@ -58,7 +58,8 @@ impl Rig {
         Self { api, plugin, etcd, config, socket, run }
     }
 
-    /// Restarts the plugin half of the times on a socket of its own and half on one that systemd would hold.
+    /// Restarts the plugin, half of the times on its own socket, and half of the times on a socket that systemd would
+    /// hold.
     fn restart_again_and_again(&mut self, random: &mut SmallRng, restarts: u64, pace: f64) {
         for restart in 0..restarts {
             change(&self.config, restart);
@@ -83,7 +84,8 @@ fn print_metrics(api: &ApiServer) {
     }
 }
 
-/// Another comment is another configuration, with transformers of its own that know no seed.
+/// Writes a configuration with another comment. For an API server it is a new configuration, whose transformers know no
+/// seed.
 fn change(config: &Path, number: u64) {
     let text = fs::read_to_string(config).unwrap();
     let text = text.split("\n# change ").next().unwrap();
@@ -96,7 +98,7 @@ fn wait(random: &mut SmallRng, at_most: f64) {
     thread::sleep(Duration::from_secs_f64(random.random_range(0.0..at_most)));
 }
 
-/// Reads what earlier lives of the first API server wrote, through one that has just started.
+/// Reads through an API server that has just started the Secrets that earlier lives of the first one wrote.
 fn read_old(api: &ApiServer) {
     for life in 0..LIVES {
         let template = "go-template={{.data.value | base64decode}}";

@@ -24,7 +24,7 @@ use crate::cli::{
 /// The files that a story exchanges.
 const FILES: [&str; 4] = ["keyring", "ledger", "root", "mark"];
 
-/// Which of them, in each way. In the last one the mark is removed.
+/// The exchanged files in each way. In the last way the mark is removed.
 const WAYS: [(&str, &[&str]); 7] = [
     ("the record", &["keyring"]),
     ("record and ledger", &["keyring", "ledger"]),
@@ -35,7 +35,7 @@ const WAYS: [(&str, &[&str]); 7] = [
     ("all but the mark, which is gone", &["keyring", "root", "ledger"]),
 ];
 
-/// A daemon looks four times a second.
+/// A time in which the daemon has looked for changes at least once: it looks four times a second.
 const LOOK: Duration = Duration::from_millis(400);
 
 /// The way that removes the mark.
@@ -43,10 +43,10 @@ const WITHOUT_MARK: usize = 6;
 
 const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
-/// How far back a record names the records before it.
+/// The number of generations that the past of a record reaches back.
 const REACH: usize = 256;
 
-/// The files of a state directory that are there.
+/// The existing files of a state directory.
 type Files = BTreeMap<&'static str, Vec<u8>>;
 
 fn files(sandbox: &Sandbox, state: &str) -> Files {
@@ -54,7 +54,7 @@ fn files(sandbox: &Sandbox, state: &str) -> Files {
     FILES.into_iter().filter_map(read).collect()
 }
 
-/// Makes `names` in `state` what they are in `files`.
+/// Makes the files `names` in `state` equal to those in `files`. A file that is not in `files` is removed.
 fn put(sandbox: &Sandbox, state: &str, names: &[&str], files: &Files) {
     for name in names {
         let path = sandbox.path(state).join(name);
@@ -74,7 +74,7 @@ fn write(path: &std::path::Path, bytes: &[u8]) {
     fs::rename(next, path).unwrap();
 }
 
-/// A state directory that commands change, and what was wrapped under its keys.
+/// A state directory that commands change, and the seeds that were wrapped under its keys.
 struct Side<'a> {
     sandbox: &'a Sandbox,
     name: &'static str,
@@ -111,7 +111,7 @@ impl Side<'_> {
         self.sandbox.serve(&format!("{} --socket [DIR]/run/{}.sock", self.state(), self.name))
     }
 
-    /// Returns a new connection: one that nobody looks after for a minute is closed.
+    /// Returns a new connection. The daemon closes a connection that is not used for a minute.
     fn kms(&self) -> Kms {
         Kms::connect(&self.sandbox.path(&format!("run/{}.sock", self.name)))
     }
@@ -120,7 +120,7 @@ impl Side<'_> {
         self.run(&format!("status --socket [DIR]/run/{}.sock --backups none", self.name))
     }
 
-    /// Makes one to three generations more, by changes that this keyring allows.
+    /// Makes one to three further generations, by changes that this keyring allows.
     fn step(&mut self, random: &mut SmallRng) {
         let keys = self.keys();
         let mut of = |state: &str| {
@@ -151,7 +151,7 @@ impl Side<'_> {
         self.change(&format!("key promote {added} --without-backup"));
     }
 
-    /// Destroys the key `key`, which is no primary one.
+    /// Destroys the key `key`, which is not the primary one.
     fn lose(&mut self, key: &str) {
         if self.keys()[key] != "disabled" {
             self.change(&format!("key disable {key} --risk-unreadable-secrets"));
@@ -159,7 +159,7 @@ impl Side<'_> {
         self.change(&format!("key destroy {key} --risk-losing-secrets"));
     }
 
-    /// Makes `count` generations more by cheap changes.
+    /// Makes `count` further generations by cheap changes.
     fn go_on(&mut self, count: usize, random: &mut SmallRng) {
         let end = self.generations + count;
         let toggled = self.keys().into_iter().find(|(_, state)| state == "decrypt-only").map(|(key, _)| key);
@@ -187,7 +187,7 @@ fn wrap(kms: &Kms, seed: u8) -> Wrapped {
     Wrapped { key_id, bytes, seed: [seed; 32] }
 }
 
-/// What a campaign has done.
+/// The numbers of what a campaign has done.
 #[derive(Debug, Default)]
 struct Figures {
     further: usize,
@@ -199,12 +199,12 @@ struct Figures {
     unwrapped: usize,
 }
 
-/// In what stories differ.
+/// The properties in which stories differ.
 #[derive(Debug, Clone, Copy)]
 struct Story {
     number: u64,
     seed: u64,
-    /// How many changes the twin makes at least.
+    /// The least number of changes of the twin.
     further: usize,
 }
 
@@ -283,11 +283,12 @@ fn begin<'a>(sandbox: &'a Sandbox, Story { number, .. }: Story, random: &mut Sma
     Scene { ours, twin, recipient, wrapped, copied: files(sandbox, "state"), daemon }
 }
 
-/// Changes both, the original under its daemon, which follows.
+/// Changes both keyrings. The original has a daemon, which follows its changes.
 fn go_apart(scene: &mut Scene<'_>, Story { number, further, .. }: Story, random: &mut SmallRng, figures: &mut Figures) {
     let Scene { ours, twin, wrapped, .. } = scene;
     match number % 4 {
-        // The twin lacks no key of the original then: only the records before it tell that it is a fork.
+        // In these stories the twin lacks no key of the original, so only the past of its record shows that it is a
+        // fork.
         0 | 3 => {
             let recipient = identity(ours.sandbox, "fork.txt");
             ours.change(&format!("recovery add {recipient} --recovery-identity [DIR]/fork.txt"));
@@ -324,8 +325,8 @@ fn go_apart(scene: &mut Scene<'_>, Story { number, further, .. }: Story, random:
     wrapped.push(wrap(&ours.kms(), 2));
 }
 
-/// Puts the twin's files over those of the original, and over those that were copied, in each way; gives the number of
-/// exchanges.
+/// Puts the twin's files over those of the original, and over those that were copied, in each way. Returns the number
+/// of exchanges.
 fn under_daemon(ours: &Side<'_>, [right, copied, theirs]: [&Files; 3], wrapped: &[Wrapped], context: &str) -> usize {
     let (sandbox, primary) = (ours.sandbox, ours.keys().into_iter().find(|(_, state)| state == "primary").unwrap().0);
     let all = WAYS.iter().enumerate();
@@ -344,7 +345,7 @@ fn under_daemon(ours: &Side<'_>, [right, copied, theirs]: [&Files; 3], wrapped: 
         }
         let mark = fs::read(sandbox.path("state/mark")).ok();
         stays(ours, wrapped, &primary, &context);
-        // Before the record was exchanged the daemon may have marked its own once more.
+        // Before the record was exchanged, the daemon may have marked its own record once more.
         let after = fs::read(sandbox.path("state/mark")).ok();
         let is_untouched = after == mark || after.as_ref() == right.get("mark");
         assert!(is_untouched, "{context}: the daemon marked what it does not serve");
@@ -359,7 +360,7 @@ fn prove(side: &Side<'_>, recipient: &str) {
     side.run(&format!("backup check {file} {OURS}")).ends_with(0);
 }
 
-/// Waits until the daemon has followed its own keyring. What it has not seen yet it cannot miss.
+/// Waits until the daemon has followed its own keyring. The daemon cannot miss a record that it has not seen.
 fn await_latest(side: &Side<'_>) {
     let start = Instant::now();
     loop {
@@ -403,8 +404,8 @@ fn is_well(ours: &Side<'_>, wrapped: &[Wrapped], context: &str) {
     }
 }
 
-/// Whether this node can tell without a daemon: its own mark is there, or the twin's files are under a root key that it
-/// never had.
+/// Whether a command can notice the exchange without a daemon: the mark of this node is there, or the twin's files are
+/// under a root key that the original never had.
 fn is_seen(names: &[&str], right: &Files, theirs: &Files) -> bool {
     let root_id = |text: &[u8]| {
         let text = String::from_utf8_lossy(text).into_owned();
@@ -429,7 +430,7 @@ fn refuses(ours: &Side<'_>, context: &str) -> usize {
     commands.len()
 }
 
-/// Merges the twin into the original under its daemon: all that either has wrapped unwraps.
+/// Merges the twin into the original under its daemon, and checks that all seeds of both unwrap.
 fn bring_in(ours: &mut Side<'_>, twin: &Side<'_>, recipient: &str, mut wrapped: Vec<Wrapped>, figures: &mut Figures) {
     let mut daemon = twin.serve();
     wrapped.push(wrap(&twin.kms(), 5));
@@ -438,7 +439,7 @@ fn bring_in(ours: &mut Side<'_>, twin: &Side<'_>, recipient: &str, mut wrapped: 
     let sides = [ours.keys(), twin.keys()];
     let line = format!("backup restore [DIR]/twin.age {OURS} --accept");
     let merged = ours.run(&line);
-    // A rekey of the twin made a root key that is strange here: the operator has to name the record.
+    // A rekey of the twin made a root key that the original does not have, so the operator has to name the record.
     let merged = if matches!(merged.code, 3 | 4) && merged.stderr.contains("root key") {
         ours.run(&format!("{line} --expect {}", twin.expect()))
     } else {
@@ -448,7 +449,7 @@ fn bring_in(ours: &mut Side<'_>, twin: &Side<'_>, recipient: &str, mut wrapped: 
     // The change after a merge names only the last records again: a daemon has to see the merge itself.
     await_latest(ours);
     let after = ours.keys();
-    // Destroyed in one of them only: its bytes are back.
+    // A key that only one of them has destroyed has its bytes again.
     let is_held = |key: &&String| sides.iter().any(|keys| keys.get(*key).is_some_and(|state| state != "destroyed"));
     let held: BTreeSet<&String> = sides.iter().flat_map(BTreeMap::keys).filter(is_held).collect();
     for key in &held {
@@ -493,14 +494,14 @@ fn a_twin_is_never_followed_and_a_merge_keeps_every_key_of_both() {
     assert!(all.len() == stories.len() && sum(|story| story.without_daemon) >= 3 * all.len());
 }
 
-/// A directory with all records from one on.
+/// A state directory with a mark, and all records from the marked one on.
 struct Chain {
     sandbox: Sandbox,
-    /// The record of each generation, beginning with that of the mark, and what names it.
+    /// The record of each generation, beginning with that of the mark, and the line that names it.
     records: Vec<(Vec<u8>, String)>,
 }
 
-/// Makes `further` records after one that `late` has marked.
+/// Makes `further` records after the one that `late` has marked.
 fn chain(further: usize) -> Chain {
     let sandbox = Sandbox::new();
     let mut ours = Side { sandbox: &sandbox, name: "state", generations: 1 };
@@ -534,13 +535,13 @@ impl Chain {
         format!("--state-dir [DIR]/{name} --socket [DIR]/run/{name}.sock --log-level info{expect}")
     }
 
-    /// Serving refuses, for this reason.
+    /// Checks that the daemon refuses to serve, for this reason.
     fn refuses(&self, name: &str, expect: Option<usize>, reason: &str) {
         let answer = self.sandbox.run(&format!("serve {}", self.serve(name, expect)));
         assert!(answer.code == 3 && answer.stderr.contains(reason), "{name}, expecting {expect:?}: {answer}");
     }
 
-    /// Serving goes on from there, and so does everything else.
+    /// Checks that the daemon serves from there, and that commands work.
     fn serves(&self, name: &str, expect: Option<usize>) {
         self.sandbox.serve(&self.serve(name, expect)).kill();
         self.sandbox.run(&format!("key add --state-dir [DIR]/{name}")).ends_with(0);
@@ -555,7 +556,7 @@ fn a_record_that_is_further_ahead_than_its_past_reaches_takes_the_operators_word
     const FORK: &str = "the keyring forked: ";
     let chain = chain(REACH + 3);
     let sandbox = &chain.sandbox;
-    // A successor that its past reaches, and one that it does not.
+    // The past of `near` reaches the marked record. The pasts of `next` and `far` do not.
     chain.ahead("late", "near", REACH);
     chain.serves("near", None);
     for (name, ahead) in [("next", REACH + 1), ("far", REACH + 3)] {
@@ -568,7 +569,7 @@ fn a_record_that_is_further_ahead_than_its_past_reaches_takes_the_operators_word
         }
         chain.serves(name, Some(ahead));
     }
-    // A daemon does not follow it by itself, and a restart with the operator's word does.
+    // A daemon does not follow such a record by itself. After a restart with `--expect` it serves it.
     sandbox.copy("late", "running");
     let mut daemon = sandbox.serve(&chain.serve("running", None));
     let kms = Kms::connect(&sandbox.path("run/running.sock"));

@@ -9,7 +9,7 @@ use crate::harness::{
     processes::{Process, Run},
 };
 
-/// For a client to end what it has begun, and to open all that it kept.
+/// The time limit for a client to end the calls that it has begun, and to unwrap all seeds that it kept.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// A client that calls until the campaign stops it.
@@ -33,7 +33,7 @@ impl Load {
         self.process.wait_until("wrapping", LIMIT, wrapped).unwrap();
     }
 
-    /// Ends it, and reads the report that it leaves.
+    /// Ends the client, and reads its report.
     pub(crate) fn finish<Report: DeserializeOwned>(mut self) -> Report {
         let status = self.process.terminate(LIMIT).unwrap();
         let log = self.process.log();
@@ -43,7 +43,7 @@ impl Load {
     }
 }
 
-/// What `kms-client` saw; its source says what each number means.
+/// The report of `kms-client`. Its source explains each number.
 #[derive(Deserialize)]
 pub(crate) struct Kms {
     methods: BTreeMap<String, Calls>,
@@ -61,12 +61,12 @@ struct Calls {
 }
 
 impl Kms {
-    /// Calls that succeeded.
+    /// Returns the number of calls that succeeded.
     pub(crate) fn calls(&self) -> u64 {
         self.methods.values().map(|method| method.calls).sum()
     }
 
-    /// Attempts to connect that the kernel refused.
+    /// Returns the number of attempts to connect that the kernel refused.
     pub(crate) fn refused(&self) -> u64 {
         self.dials.iter().filter(|(outcome, _)| *outcome != "connected").map(|(_, count)| count).sum()
     }
@@ -78,7 +78,7 @@ impl Kms {
         assert_eq!(self.reopened, self.kept);
     }
 
-    /// Checks that calls failed only with a code which says that the plugin is away or not yet open.
+    /// Checks that calls failed only with a code that says that the plugin does not run or is not open yet.
     pub(crate) fn assert_failures_are_honest(&self) {
         for failure in self.failures.keys() {
             let honest =
@@ -88,7 +88,7 @@ impl Kms {
     }
 }
 
-/// What `api-client` saw.
+/// The report of `api-client`.
 #[derive(Deserialize)]
 pub(crate) struct Api {
     requests: BTreeMap<String, u64>,

@@ -19,17 +19,17 @@ use std::env;
 
 use rand::{SeedableRng, TryRng, rngs::SmallRng, rngs::SysRng};
 
-/// Returns how often a campaign does what it does: as `CLAVIGER_CAMPAIGN` says, or as fits into the gate.
+/// Returns the size of a campaign: the number in `CLAVIGER_CAMPAIGN`, or else `gate`, which fits into the gate.
 pub(crate) fn size(gate: u64) -> u64 {
     number("CLAVIGER_CAMPAIGN").unwrap_or(gate)
 }
 
-/// Returns what the randomness of a campaign begins with: another one each time, unless the environment names it.
+/// Returns the seed of a campaign: a new one each time, unless `CLAVIGER_SEED` gives it.
 pub(crate) fn seed() -> u64 {
     number("CLAVIGER_SEED").unwrap_or_else(|| SysRng.try_next_u64().unwrap())
 }
 
-/// Random moments, and a printed seed that names them.
+/// Returns a random generator, and prints its seed.
 pub(crate) fn random(campaign: &str) -> SmallRng {
     let seed = seed();
     println!("{campaign}: seed {seed}");

@@ -20,8 +20,8 @@ use crate::harness::{binaries::Program, plugin::Plugin, processes::Run};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// A plugin with two clients: one with the back-off of a kube-apiserver, which is at least 1 s after a failed attempt
-/// to connect, and one that is back within milliseconds, so that every new process has load.
+/// A plugin with two clients. One has the back-off of a kube-apiserver, which is at least 1 s after a failed attempt to
+/// connect. The other one connects again within milliseconds, so that every new process has load.
 struct Rig {
     plugin: Plugin,
     clients: [Load; 2],
@@ -39,12 +39,13 @@ impl Rig {
         };
         let mut clients =
             [client(&["--callers=4"]), client(&["--callers=4", "--connections=2", "--reconnect-within=8ms"])];
-        // The patient client may find no process alive from here on, and each has something to lose.
+        // From here on, the patient client may find no running process. Each client has a wrapped seed that could be
+        // lost.
         clients.iter_mut().for_each(Load::wait_until_wrapping);
         Self { plugin, clients }
     }
 
-    /// Waits until the plugin is well, ends the clients, and checks what must hold whatever was done to it.
+    /// Waits until the plugin is well, ends the clients, and checks the properties that must always hold.
     fn finish(self) -> [Kms; 2] {
         let Self { mut plugin, clients } = self;
         plugin.wait_until_serving().unwrap();
@@ -59,7 +60,7 @@ impl Rig {
         reports
     }
 
-    /// Finishes in the same way, and checks that no client has felt anything.
+    /// Finishes in the same way, and checks that no call of a client failed.
     fn finish_unfelt(self, rounds: u64) {
         for report in self.finish() {
             assert_eq!(report.failures, BTreeMap::new());
@@ -77,7 +78,7 @@ fn serve(plugin: &mut Plugin, socket: &Path, activated: bool) {
     }
 }
 
-/// Returns how long a process lives: every fourth one is killed in the milliseconds of its start.
+/// Returns how long a process lives. Every fourth process is killed within the milliseconds of its start.
 fn life(random: &mut SmallRng) -> Duration {
     let milliseconds = if random.random_ratio(1, 4) { 0.0..6.0 } else { 6.0..60.0 };
     Duration::from_secs_f64(random.random_range(milliseconds) / 1000.0)

@@ -17,7 +17,7 @@ use crate::{
 
 const STATE: &str = "--state-dir [DIR]/state";
 
-/// Commands that may be given at any time; `N` becomes a number that no other command has.
+/// The commands, which may be run at any time. `N` becomes a number that no other command has.
 const COMMANDS: [&str; 9] = [
     "key add",
     "key add",
@@ -30,18 +30,18 @@ const COMMANDS: [&str; 9] = [
     "backup restore [DIR]/backup.age --recovery-identity [DIR]/ours.txt --accept",
 ];
 
-/// What the commands did.
+/// The outcomes of the commands.
 #[derive(Debug, Default)]
 struct Tally {
     done: AtomicU64,
     refused: AtomicU64,
-    /// Generations that a command said it made.
+    /// The generations that commands said they made.
     made: Mutex<Vec<u64>>,
 }
 
 fn command(sandbox: &Sandbox, random: &mut SmallRng, number: u64, tally: &Tally) {
     let line = COMMANDS[random.random_range(0..COMMANDS.len())];
-    // A key that there may be, or a name that nobody else takes.
+    // The number is that of a key that may exist, or makes a name that nobody else takes.
     let number = if line.starts_with("key") { random.random_range(3..40) } else { number };
     let answer = sandbox.run(&format!("{} {STATE} --output json", line.replace('N', &number.to_string())));
     let is_refused = answer.code == 3 || answer.code == 1 || answer.code == 5 && answer.stderr.contains("locked");
@@ -75,7 +75,7 @@ fn commands_beside_each_other_and_a_daemon_lose_nothing() {
         let kms = Kms::connect(&sandbox.path("run/kms.sock"));
         let (key_id, wrapped) = kms.encrypt(&[7; 32]);
         let tally = Tally::default();
-        // A keyring of its own for so many, or it would grow without end.
+        // Each part of the rounds has its own keyring. Otherwise the keyring would grow without end.
         let rounds = 30.min(total - pairs);
         for round in 0..rounds {
             let seeds: [u64; 2] = random.random();
@@ -113,7 +113,7 @@ fn commands_beside_each_other_and_a_daemon_lose_nothing() {
     assert!(done > 0 && refused > 0, "{done} done, {refused} refused");
 }
 
-/// Waits until the daemon serves the keyring that is there.
+/// Waits until the daemon serves this generation of the keyring.
 fn follows(sandbox: &Sandbox, generation: u64) {
     let start = Instant::now();
     loop {

@@ -7,15 +7,15 @@ use crate::cli::sandbox::{CLAVIGER, Sandbox};
 const STATE: &str = "--state-dir [DIR]/state";
 const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
-/// A command, and what is done before it. `[K1]` means the key_id of the first key, `[RECIPIENT]` for a recipient whose
-/// identity is in `others.txt`, `[EXPECT]` for what the backup is.
+/// A command, and the commands before it. `[K1]` stands for the key_id of the first key, `[RECIPIENT]` for a recipient
+/// whose identity is in `others.txt`, `[EXPECT]` for the line `expect` of the backup.
 pub(super) struct Case {
     pub(super) name: &'static str,
     before: &'static [&'static str],
     line: &'static str,
-    /// The state directory that it changes, below the sandbox.
+    /// The state directory that the command changes, below the sandbox.
     pub(super) target: &'static str,
-    /// The exit codes of a repeated command.
+    /// The exit codes that the repeated command may have.
     again: &'static [i32],
 }
 
@@ -24,7 +24,8 @@ const fn case(name: &'static str, before: &'static [&'static str], line: &'stati
 }
 
 const fn new(name: &'static str, line: &'static str) -> Case {
-    // A restore that was killed after it wrote the record is finished by a merge, which is shown first.
+    // If a restore was killed after it wrote the record, a merge finishes it. The merge is shown before it is carried
+    // out.
     Case { name, before: &[], line, target: "new", again: &[3, 1] }
 }
 
@@ -78,7 +79,7 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// A keyring as `key list` shows it.
+/// A keyring in the form of `key list`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) generation: u64,
@@ -88,12 +89,12 @@ pub(super) struct Listed {
 /// The state in which a directory was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
-    /// There is none, or an init that did not finish.
+    /// There is no keyring, or only an init that did not finish.
     NotSetUp,
     Keyring(Listed),
 }
 
-/// A case with the directory that it begins in, and what it makes of it.
+/// A case with the state of the directory before it and after it.
 pub(super) struct Prepared {
     pub(super) case: &'static Case,
     pub(super) template: Sandbox,
@@ -103,7 +104,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares `case` in a copy of `base`, and does it once, undisturbed.
+    /// Prepares `case` in a copy of `base`, and runs it once, undisturbed.
     pub(super) fn of(case: &'static Case, base: &Base) -> Self {
         let template = base.sandbox.twin();
         for line in case.before {
@@ -117,7 +118,7 @@ impl Prepared {
         Self { case, template, line, before, after }
     }
 
-    /// Returns a directory to do it in.
+    /// Returns a sandbox with the state before the command.
     pub(super) fn sandbox(&self) -> Sandbox {
         self.template.twin()
     }
@@ -131,7 +132,7 @@ impl Prepared {
         command
     }
 
-    /// Whether the directory is the one of before or the one of after; `Err` says what else it is.
+    /// Whether the directory is in the state before or after the command. `Err` describes any other state.
     pub(super) fn check(&self, sandbox: &Sandbox) -> Result<Side, String> {
         let now = found_or(sandbox, self.case.target)?;
         let side = if self.is_like(&now, &self.after) && self.before != self.after && now != self.before {
@@ -145,12 +146,12 @@ impl Prepared {
         Ok(side)
     }
 
-    /// Whether the keys are others when it is done.
+    /// Whether the command changes the keys.
     pub(super) fn changes_keyring(&self) -> bool {
         self.before != self.after
     }
 
-    /// Returns the same keyring, except for the names of keys that are made anew each time.
+    /// Whether both keyrings are the same, except for the names of keys that are made anew each time.
     fn is_like(&self, now: &Found, wanted: &Found) -> bool {
         let (Found::Keyring(now), Found::Keyring(wanted)) = (now, wanted) else { return now == wanted };
         let states = |listed: &Listed| {
@@ -165,7 +166,7 @@ impl Prepared {
         kept && now.generation == wanted.generation && states(now) == states(wanted)
     }
 
-    /// Checks everything else that belongs to a keyring: its slots open, the ledger is accepted, and so is the backup.
+    /// Checks everything else that belongs to a keyring: its slots open, and the ledger and the backup are accepted.
     fn check_rest(&self, sandbox: &Sandbox, now: &Found) -> Result<(), String> {
         let target = format!("--state-dir [DIR]/{}", self.case.target);
         if *now != Found::NotSetUp {
@@ -191,21 +192,22 @@ impl Prepared {
         Ok(())
     }
 
-    /// Does it once more, which must end well or as for something that was done; then nothing unfinished may lie about.
+    /// Runs the command once more. It must succeed, or refuse because its work is done. After that, nothing may be
+    /// unfinished.
     pub(super) fn again(&self, sandbox: &Sandbox) -> Result<(), String> {
         let mut again = sandbox.run(&self.line);
         if again.stderr.contains("--restart") {
             again = sandbox.run(&format!("{} --restart", self.line));
         }
         if again.stderr.contains("claviger slot add") || again.stderr.contains("is in the way") {
-            // A key file of a slot that was not made is named, and never overwritten.
+            // The refusal names the key file of a slot that was not made. Such a file is never overwritten.
         } else if again.code != 0 && !self.case.again.contains(&again.code) {
             return Err(format!("again: {again}"));
         }
         self.works(sandbox)
     }
 
-    /// Whether an ordinary change works, and removes what was left over.
+    /// Checks that an ordinary change works, and that it removes all temporary files.
     fn works(&self, sandbox: &Sandbox) -> Result<(), String> {
         let target = format!("--state-dir [DIR]/{}", self.case.target);
         if sandbox.run(&format!("key list {target}")).stdout.is_empty() {
@@ -229,7 +231,7 @@ impl Prepared {
     }
 }
 
-/// Which of the two a directory is.
+/// The side of the command that the state of a directory is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Before,
@@ -240,7 +242,7 @@ fn found(sandbox: &Sandbox, target: &str) -> Found {
     found_or(sandbox, target).unwrap()
 }
 
-/// Reads what `target` is.
+/// Reads the state of `target`.
 fn found_or(sandbox: &Sandbox, target: &str) -> Result<Found, String> {
     let list = sandbox.run(&format!("key list --state-dir [DIR]/{target} --output json"));
     let is_unfinished = || list.stderr.contains("unfinished set-up") || list.stderr.contains("holds no keyring");
@@ -258,7 +260,7 @@ fn found_or(sandbox: &Sandbox, target: &str) -> Result<Found, String> {
     Ok(Found::Keyring(Listed { generation: json["generation"].as_u64().unwrap(), keys }))
 }
 
-/// What every case begins with: a keyring with recovery, a primary, a decrypt-only and a pending key, and a backup of
+/// The state before every case: a keyring with recovery, a primary, a decrypt-only and a pending key, and a backup of
 /// it.
 pub(super) struct Base {
     pub(super) sandbox: Sandbox,
@@ -291,12 +293,12 @@ impl Base {
     }
 }
 
-/// Whether `name` is that of a file that was being written.
+/// Whether `name` is that of a temporary file.
 pub(super) fn is_temporary(name: &str) -> bool {
     name.rsplit('.').next() == Some("new")
 }
 
-/// Whether `path` is one that a case writes: in a state directory, the backup, or a share.
+/// Whether a case writes `path`: in a state directory, the backup, or a share.
 pub(super) fn is_ours(path: &str, sandbox: &Path) -> bool {
     Path::new(path).strip_prefix(sandbox).is_ok_and(|path| {
         let is_export = ["out.age", "claviger-share-"].iter().any(|name| path.to_string_lossy().starts_with(name));

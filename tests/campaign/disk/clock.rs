@@ -8,7 +8,7 @@ use crate::cli::sandbox::Sandbox;
 const STATE: &str = "--state-dir [DIR]/state";
 const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
-/// A library that moves the wall clock of the process that loads it, by as many seconds as `SHIFT` says.
+/// A library that moves the wall clock of the process that loads it, by `SHIFT` seconds.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,7 +25,7 @@ int clock_gettime(clockid_t id, struct timespec *now) {
 
 const YEAR: i64 = 365 * 24 * 3600;
 
-/// Returns the words before a command that let it see a clock of `years` more.
+/// Returns the words before a command that move its clock by `years`.
 fn under(sandbox: &Sandbox, years: i64) -> [String; 3] {
     let shim = sandbox.path("shim.so").display().to_string();
     ["env".to_owned(), format!("LD_PRELOAD={shim}"), format!("SHIFT={}", years * YEAR)]
@@ -51,7 +51,7 @@ fn a_clock_that_is_ten_years_off_decides_nothing() {
         run(&format!("backup check [DIR]/clock-{round}.age {OURS} {STATE}")).ends_with(0);
         run(&format!("key promote {key} {STATE}")).ends_with(0);
         run(&format!("rekey {STATE}")).ends_with(0);
-        // A process with the right time and one with the moved clock read the same.
+        // A process with the right time and a process with the moved clock read the same keyring.
         let now = sandbox.run(&format!("key list {STATE} --output json")).ends_with(0).json();
         assert_eq!(run(&format!("key list {STATE} --output json")).ends_with(0).json(), now);
         let expect =

@@ -131,7 +131,7 @@ impl Disk {
         found.into_iter().map(|(name, file)| (name, contents[file].clone())).collect()
     }
 
-    /// Several choices of a file system.
+    /// Returns several choices that a file system may make.
     fn choices(&self, random: &mut SmallRng) -> Vec<BTreeMap<PathBuf, Vec<u8>>> {
         let mut choices = vec![
             self.after(|| false, || false),
@@ -189,7 +189,7 @@ fn lay_out(disk: &Disk, files: &BTreeMap<PathBuf, Vec<u8>>) -> Sandbox {
     sandbox
 }
 
-/// Returns a step without what was written.
+/// Returns a step without the bytes that it wrote.
 fn brief(op: &Op) -> String {
     match op {
         Op::Write(path, bytes) => format!("Write({}, {} bytes)", path.display(), bytes.len()),
@@ -197,7 +197,7 @@ fn brief(op: &Op) -> String {
     }
 }
 
-/// What was found after a loss of power.
+/// The findings after a loss of power.
 #[derive(Default)]
 struct Tally {
     states: usize,
@@ -205,8 +205,7 @@ struct Tally {
     broken: Vec<String>,
 }
 
-/// Opens every state that a loss of power may leave of `prepared`, opened. On a disk that is not honest syncs do
-/// nothing.
+/// Opens every state that a loss of power may leave during `prepared`. On a disk that is not honest, syncs do nothing.
 fn lose(prepared: &Prepared, honest: bool, random: &mut SmallRng, limit: u64) -> Tally {
     let sandbox = prepared.sandbox();
     let mut disk = Disk::of(sandbox.root());
@@ -218,7 +217,7 @@ fn lose(prepared: &Prepared, honest: bool, random: &mut SmallRng, limit: u64) ->
             disk.choices(random).into_iter().map(|files| (format!("after {}", brief(op)), disk.clone(), files)),
         );
     }
-    // The command said that it was done: what is found now has to be that.
+    // The command said that it was done, so the directory has to be in the state after it.
     let last = states.len() - disk.choices(random).len().min(states.len());
     let chosen: Vec<usize> = sample(&(0..states.len()).collect::<Vec<_>>(), limit);
     let outcomes = in_parallel(&chosen, |place| {
@@ -261,7 +260,7 @@ fn a_loss_of_power_at_any_step_leaves_all_or_nothing_of_a_change() {
         println!("{:24} {:5} states after a loss of power, {} of them done", case.name, tally.states, tally.after);
         states += tally.states;
     }
-    // A disk that lies about its syncs breaks it, or this test could not fail.
+    // On a disk that lies about its syncs, the invariant is broken. Otherwise this test could not fail.
     for case in CASES.iter().filter(|case| ["key add", "rekey"].contains(&case.name)) {
         unsynced += lose(&Prepared::of(case, &base), false, &mut random, 60).broken.len();
     }

@@ -28,8 +28,8 @@ use std::{
     thread,
 };
 
-/// How many threads try points. There are more threads than processors, because a thread mostly waits for disks and
-/// processes.
+/// The number of threads that try points. There are more threads than processors, because a thread mostly waits for
+/// disks and processes.
 const WORKERS: usize = 4;
 
 /// Calls `act` with each of `items`, several at a time. Returns the results in any order.

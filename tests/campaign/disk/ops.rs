@@ -10,7 +10,7 @@ use super::{
     trace::{Call, unescape},
 };
 
-/// One step; paths are whole.
+/// One step. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Op {
     MakeDir(PathBuf),

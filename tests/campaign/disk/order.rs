@@ -17,10 +17,10 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A step that has to come, and what it is called.
+/// A step that must occur, with its name.
 type Step<'a> = (&'a str, &'a dyn Fn(&Op) -> bool);
 
-/// Returns what is wrong with the order of `ops`.
+/// Returns the faults in the order of `ops`.
 fn faults(ops: &[Op]) -> Vec<String> {
     let fault = |place: usize| {
         let later = &ops[place..];
@@ -51,7 +51,7 @@ fn is_sync_in(op: &Op, path: &Path) -> bool {
     matches!(op, Op::SyncDir(other) if Some(&**other) == path.parent())
 }
 
-/// Whether a file that was made goes through all steps, in their order.
+/// Returns an error unless the file at `path` goes through all steps, in their order.
 fn not_published(later: &[Op], path: &Path) -> Option<String> {
     let steps: [Step<'_>; 5] = [
         ("written", &|op| matches!(op, Op::Write(other, _) if other == path)),
@@ -70,7 +70,7 @@ fn not_published(later: &[Op], path: &Path) -> Option<String> {
     None
 }
 
-/// Whether an audit line is on the disk before anything is published.
+/// Returns an error unless an audit line is on the disk before anything is published.
 fn not_on_record(later: &[Op], path: &Path) -> Option<String> {
     let synced = later.iter().position(|op| is_sync_of(op, path));
     let renamed = later.iter().position(|op| matches!(op, Op::Rename(..)));
@@ -81,13 +81,13 @@ fn not_on_record(later: &[Op], path: &Path) -> Option<String> {
 /// The files of a state directory, in the order in which a commit writes them.
 const COMMIT: [&str; 7] = ["audit.jsonl", "slot-", "root", "keyring.prev", "keyring", "ledger", "mark"];
 
-/// Returns the place of a file in that order, if it is one of these.
+/// Returns the place of a file in that order. `None` if it is not in the list.
 fn place_of(name: &str) -> Option<usize> {
     COMMIT.iter().position(|known| name == *known || (*known == "slot-" && name.starts_with(known)))
 }
 
-/// Returns what was written in the state directory `dir` that no commit writes, or not when a commit does. Each audit
-/// line begins a commit.
+/// Returns the writes in the state directory `dir` that are not those of a commit, or not in its order. Each audit line
+/// begins a commit.
 fn not_of_a_commit(ops: &[Op], dir: &Path) -> Vec<String> {
     let is_here = |path: &Path| path.parent() == Some(dir);
     let mut faults = Vec::new();
@@ -154,8 +154,8 @@ fn every_write_is_synced_read_back_renamed_and_made_sure_of_in_this_order() {
     println!("{:24} {files} files in order; {caught} left-out steps noticed", "all");
 }
 
-/// Returns how many syncs and readings back of new files there are, and how many of them are missed when they are left
-/// out.
+/// Leaves out each sync and each reading back of a new file in turn. Returns the number of these steps, and for how
+/// many of them the check found a fault.
 fn drop_each(ops: &[Op]) -> (usize, usize) {
     let counts = |op: &Op| match op {
         Op::Sync(path) => !NOT_RENAMED.contains(&&*name(path)) || name(path) == "audit.jsonl",
@@ -168,7 +168,7 @@ fn drop_each(ops: &[Op]) -> (usize, usize) {
         without.remove(**place);
         !faults(&without).is_empty()
     };
-    // A file that is synced as somebody else has written it was not made here.
+    // A file that was synced and that somebody else wrote was not made here.
     let made = |place: &&usize| {
         let Op::Sync(path) = &ops[**place] else { return true };
         ops.iter().any(|op| matches!(op, Op::Create(other) | Op::Write(other, _) if other == path))

@@ -3,12 +3,12 @@
 use super::case::Base;
 use crate::cli::disk::Disk;
 
-/// A page of a tmpfs has 4 KiB.
+/// The number of pages. A page of a tmpfs has 4 KiB.
 const PAGES: u64 = 16;
 
 const STATE: &str = "--state-dir [DIR]/disk/state";
 
-/// What fills a disk: each of them writes something that stays.
+/// The commands that fill a disk. Each of them writes something that stays.
 const LIFE: [&str; 9] = [
     "init --without-recovery",
     "key add",

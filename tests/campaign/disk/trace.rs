@@ -8,7 +8,7 @@ use std::{
 use super::case::Prepared;
 use crate::{cli::sandbox::Sandbox, systemd::installed};
 
-/// Whether strace is here; says so if not.
+/// Whether strace is installed. If not, prints that.
 pub(super) fn is_here() -> bool {
     installed("strace").is_some()
 }
@@ -17,11 +17,11 @@ pub(super) fn is_here() -> bool {
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) name: String,
-    /// Counted from 1 among the calls of this name.
+    /// The number of the call among the calls of this name, from 1.
     pub(super) number: usize,
     /// The text in the parentheses.
     pub(super) args: String,
-    /// What it returned.
+    /// The result of the call.
     pub(super) result: String,
 }
 
@@ -40,7 +40,7 @@ impl Call {
     }
 }
 
-/// Runs a case undisturbed, and gives its calls; `strings` is how much of each string is kept.
+/// Runs a case undisturbed, and returns its system calls. strace keeps `strings` bytes of each string.
 pub(super) fn of(prepared: &Prepared, sandbox: &Sandbox, strings: usize) -> Vec<Call> {
     let file = sandbox.path("trace");
     let wrapper = ["strace", "-f", "-y", "-s", &strings.to_string(), "-o", &file.display().to_string()];
@@ -63,7 +63,7 @@ fn parse(text: &str) -> Vec<Call> {
     calls
 }
 
-/// Runs a case with a fault injected into `call`; gives the exit code, none for a signal, and what was complained.
+/// Runs a case with a fault injected into `call`. Returns the exit code, `None` for a signal, and the error text.
 pub(super) fn inject(prepared: &Prepared, sandbox: &Sandbox, call: &Call, fault: &str) -> (Option<i32>, String) {
     // strace injects a fault only into calls that it traces.
     let traced = format!("trace={}", call.name);

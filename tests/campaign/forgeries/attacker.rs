@@ -18,7 +18,7 @@ use crate::cli::forge::{hkdf, lp, value};
 
 const TIME: &str = "2026-11-23T20:14:48Z";
 
-/// What the keyring in a state directory shows without any key.
+/// The public data of the keyring in a state directory.
 #[derive(Debug, Clone)]
 pub(super) struct Public {
     pub(super) record: String,
@@ -50,7 +50,7 @@ impl Public {
         (self.generation(), sha256(self.record.as_bytes()))
     }
 
-    /// Number and commitment, in base64, of each key and tomb.
+    /// Returns the number and the commitment, in base64, of each key and tomb.
     pub(super) fn keys(&self) -> Vec<(u32, String)> {
         let entry = |line: &str| {
             let words: Vec<&str> = line.split(' ').collect();
@@ -97,7 +97,7 @@ fn seal(key: &[u8], message: &[u8], aad: &[u8]) -> String {
 pub(super) struct Entry {
     pub(super) seq: u32,
     pub(super) commitment: Vec<u8>,
-    /// The state; none for a tomb.
+    /// The state. `None` for a tomb.
     pub(super) state: Option<&'static str>,
     pub(super) compromised: bool,
     kek: [u8; 32],
@@ -109,7 +109,7 @@ impl Entry {
     }
 }
 
-/// The attacker with a root key, and a record that is being made.
+/// A record that the attacker is making, with the attacker's root key.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
     pub(super) public: Public,
@@ -120,7 +120,7 @@ pub(super) struct Draft {
     /// Lines about a merge and nodes.
     pub(super) kin: Vec<String>,
     pub(super) entries: Vec<Entry>,
-    /// What else is in the list of root keys.
+    /// The other root keys in the list.
     pub(super) earlier: Vec<[u8; 32]>,
 }
 
@@ -152,7 +152,7 @@ impl Draft {
         draft
     }
 
-    /// Returns one more key.
+    /// Adds a key, and returns it.
     pub(super) fn key(&mut self, seq: u32, state: &'static str) -> &mut Entry {
         let kek: [u8; 32] = chance();
         let commitment = hkdf(&kek, &self.public.uuid(), "claviger/v1/kek-commit").to_vec();
@@ -273,7 +273,8 @@ impl Draft {
         (self.sign(&text, "claviger/v1/root-mac"), secret.to_vec())
     }
 
-    /// Returns an `-> old` line for the genuine root key, which the attacker has not, so its bytes are others.
+    /// Returns an `-> old` line for the genuine root key. The attacker does not have that key, so the line contains
+    /// other bytes.
     pub(super) fn old_root(&self) -> String {
         let genuine = Base64::decode_vec(self.public.root_id()).unwrap();
         let aad = lp(&[b"claviger/v1/old-root", &self.public.uuid(), &genuine, &self.root_id()]);

@@ -2,33 +2,33 @@
 
 use super::attacker::{Draft, Public, age, chance, tar};
 
-/// A backup or a record that somebody may be made to restore.
+/// A forged backup or record. An operator could be made to restore it.
 #[derive(Debug, Clone)]
 pub(super) struct Forgery {
     pub(super) name: String,
     pub(super) file: Vec<u8>,
-    /// How long the file says it is, if that is longer: the rest is a hole.
+    /// The apparent length of the file, if it is longer than the bytes. The rest is a hole.
     pub(super) length: u64,
-    /// Whether nothing but its root key is wrong with it.
+    /// Whether only the root key of the forgery is wrong.
     pub(super) is_whole: bool,
 }
 
-/// Files in the place of those of a state directory.
+/// Forged files for a state directory, in the place of the genuine ones.
 #[derive(Debug, Clone)]
 pub(super) struct Exchange {
     pub(super) name: String,
     pub(super) files: Vec<(&'static str, Vec<u8>)>,
-    /// Whether all files were exchanged, so that only a daemon that runs can tell.
+    /// Whether all files were exchanged. Then only a running daemon can notice it.
     pub(super) is_complete: bool,
 }
 
-/// The greatest numbers that every parser accepts.
+/// The greatest generation that every parser accepts.
 const GENERATION_MAX: u64 = 1 << 40;
 const SEQ_MAX: u32 = 1 << 31;
-/// How far ahead a merge accepts.
+/// The greatest distance from the known numbers that a merge accepts.
 const AHEAD_MAX: u64 = 1 << 20;
 
-/// Records without a fault but their root key, by name.
+/// Returns the records in which only the root key is wrong, by name.
 fn whole_drafts(public: &Public) -> Vec<(String, Draft)> {
     let next = || Draft::next(public);
     let genuine = public.past();
@@ -93,13 +93,13 @@ fn doubled(prefix: &'static str) -> Edit {
     })
 }
 
-/// Records under the attacker's root key that no program would have written.
+/// Returns records under the attacker's root key that no program would have written.
 fn broken_lines(public: &Public) -> Vec<(String, Edit)> {
     let named = [broken_entries(public), broken_texts(public), broken_names(public)].into_iter().flatten();
     broken_numbers(public).into_iter().chain(named.map(|(name, edit)| (name.to_owned(), edit))).collect()
 }
 
-/// Numbers that are out of bounds, or written in another way.
+/// Returns edits with numbers that are out of bounds, or written in another way.
 fn broken_numbers(public: &Public) -> Vec<(String, Edit)> {
     let generation = public.generation() + 1;
     let own = public.keys().into_iter().max().unwrap().0 + 1;
@@ -116,7 +116,7 @@ fn broken_numbers(public: &Public) -> Vec<(String, Edit)> {
     edits
 }
 
-/// Records before it, keys and tombs that do not belong together.
+/// Returns edits with predecessors, keys and tombs that do not belong together.
 fn broken_entries(public: &Public) -> Vec<(&'static str, Edit)> {
     let generation = public.generation() + 1;
     let past = format!("-> past {} ", public.generation());
@@ -137,7 +137,7 @@ fn broken_entries(public: &Public) -> Vec<(&'static str, Edit)> {
     ]
 }
 
-/// Lines that are written in another way.
+/// Returns edits that write lines in another way.
 fn broken_texts(public: &Public) -> Vec<(&'static str, Edit)> {
     let generation = public.generation() + 1;
     let line = format!("generation {generation}\n");
@@ -197,7 +197,7 @@ fn without(text: &str, prefix: &str) -> String {
     text.split_inclusive('\n').filter(|line| !line.starts_with(prefix)).collect()
 }
 
-/// Records whose last line is the genuine one, or that are changed after they were made.
+/// Returns records with the last line of the genuine record, and records that were changed after they were made.
 fn broken_records(public: &Public) -> Vec<(String, String)> {
     let (genuine, draft) = (&public.record, Draft::next(public));
     let own = draft.record();
@@ -232,7 +232,7 @@ fn broken_records(public: &Public) -> Vec<(String, String)> {
     records.into_iter().map(|(name, record)| (name.to_owned(), record)).collect()
 }
 
-/// Files in which the record is as it should be, and what is around it is not.
+/// Returns backups with a correct record, and with faults around it.
 fn broken_backups(public: &Public) -> Vec<(String, Vec<u8>)> {
     let draft = Draft::next(public);
     let record = draft.record();
@@ -247,7 +247,7 @@ fn broken_backups(public: &Public) -> Vec<(String, Vec<u8>)> {
     let generation = draft.generation;
     let claim = |size: &[u8; 12]| {
         let mut tar = tar(&[manifest.clone(), keyring.clone(), roots.clone()]);
-        // The header of the second member, after that of the first and its content; its sum is made anew.
+        // The header of the second member comes after the first member. Its checksum is computed anew.
         let start = 512 + manifest.1.len().div_ceil(512) * 512;
         tar[start + 124..start + 136].copy_from_slice(size);
         tar[start + 148..start + 156].copy_from_slice(b"        ");
@@ -329,17 +329,17 @@ fn ledger_count(public: &Public) -> u64 {
     crate::cli::forge::value(&public.ledger, "count ").parse().unwrap()
 }
 
-/// Some files in the place of the genuine ones.
+/// Returns an exchange of some files.
 fn some(name: impl Into<String>, files: Vec<(&'static str, Vec<u8>)>) -> Exchange {
     Exchange { name: name.into(), files, is_complete: false }
 }
 
-/// Returns all files in the place of the genuine ones.
+/// Returns an exchange of all files.
 fn complete(name: impl Into<String>, files: Vec<(&'static str, Vec<u8>)>) -> Exchange {
     Exchange { is_complete: true, ..some(name, files) }
 }
 
-/// Records, alone and with other files.
+/// Returns exchanges of records, alone and with other files.
 fn records_in_place(public: &Public) -> Vec<Exchange> {
     let count = ledger_count(public) + 1;
     let mut all = Vec::new();
@@ -372,7 +372,7 @@ fn records_in_place(public: &Public) -> Vec<Exchange> {
     all
 }
 
-/// Root files and slots.
+/// Returns exchanges of root files and slots.
 fn roots_in_place(public: &Public) -> Vec<Exchange> {
     let (draft, count) = (Draft::next(public), ledger_count(public) + 1);
     let (record, genuine) = (draft.record(), Some(public.root_id()));
@@ -404,7 +404,7 @@ fn roots_in_place(public: &Public) -> Vec<Exchange> {
     all
 }
 
-/// Marks.
+/// Returns exchanges of marks.
 fn marks_in_place(public: &Public) -> Vec<Exchange> {
     let (draft, ledger_count) = (Draft::next(public), ledger_count(public));
     let record = draft.record();
@@ -428,7 +428,7 @@ fn marks_in_place(public: &Public) -> Vec<Exchange> {
     marks.into_iter().map(|(name, mark)| some(name, vec![("mark", mark.into_bytes())])).collect()
 }
 
-/// Ledgers.
+/// Returns exchanges of ledgers.
 fn ledgers_in_place(public: &Public) -> Vec<Exchange> {
     let (draft, genuine, ledger_count) = (Draft::next(public), Some(public.root_id()), ledger_count(public));
     let ledgers = [

@@ -35,17 +35,17 @@ use crate::cli::{
 const STATE: &str = "--state-dir [DIR]/state";
 const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
-/// Exit codes of what is not taken: refused, not authentic, damaged.
+/// The exit codes of a refusal: refused, not authentic, damaged.
 const REFUSED: [i32; 3] = [3, 4, 7];
 
-/// A daemon looks four times a second.
+/// A time in which the daemon has looked for changes at least once: it looks four times a second.
 const LOOK: Duration = Duration::from_millis(400);
 
-/// How many parts a campaign has, each with a directory of its own.
+/// The number of parts of a campaign, each with its own directory.
 const PARTS: usize = 4;
 
-/// Returns a keyring with recovery, a key in each state, an earlier root key, a listed backup and a past; and what is
-/// public of it.
+/// Returns a keyring with recovery, a key in each state, an earlier root key, a listed backup and a past; and its
+/// public data.
 fn scene() -> (Sandbox, Public) {
     let sandbox = Sandbox::new();
     let recipient = identity(&sandbox, "ours.txt");
@@ -70,7 +70,7 @@ fn list(sandbox: &Sandbox) -> serde_json::Value {
     sandbox.run(&format!("key list {STATE} --output json")).json()
 }
 
-/// Runs `line`, which is refused in one line and changes nothing.
+/// Runs `line`. Checks that the command refuses in one line and changes nothing.
 fn refused(sandbox: &Sandbox, context: &str, line: &str) -> Answer {
     let before = Tree::of(&sandbox.path("state"));
     let answer = sandbox.run(line);
@@ -84,7 +84,7 @@ fn refused(sandbox: &Sandbox, context: &str, line: &str) -> Answer {
     answer
 }
 
-/// Offers `forgery` in every way in which a backup is taken; gives the number of these.
+/// Offers `forgery` to every command that takes a backup. Returns the number of commands.
 fn offer(sandbox: &Sandbox, public: &Public, forgery: &Forgery) -> usize {
     let Forgery { name, file, length, is_whole } = forgery;
     let path = sandbox.path("forged.age");
@@ -108,7 +108,7 @@ fn offer(sandbox: &Sandbox, public: &Public, forgery: &Forgery) -> usize {
     lines.len()
 }
 
-/// Makes sure that a directory is as it was, and that genuine commands work.
+/// Checks that the directory is as it was before, and that genuine commands work.
 fn goes_on(sandbox: &Sandbox, before: &Tree) {
     assert_eq!(before.changes(&Tree::of(&sandbox.path("state"))), Vec::<String>::new());
     sandbox.run(&format!("backup check [DIR]/genuine.age {OURS} {STATE}")).ends_with(0);
@@ -117,7 +117,7 @@ fn goes_on(sandbox: &Sandbox, before: &Tree) {
     sandbox.run(&format!("rekey {STATE}")).ends_with(0);
 }
 
-/// Evenly chosen ones, at most as many as the gate has time for; `CLAVIGER_CAMPAIGN` says otherwise.
+/// Returns evenly chosen items, at most `gate` of them unless `CLAVIGER_CAMPAIGN` gives another number.
 fn chosen<T: Clone>(all: &[T], gate: u64) -> Vec<Vec<T>> {
     let chosen = sample(all, size(gate));
     (0..PARTS).map(|part| chosen.iter().skip(part).step_by(PARTS).cloned().collect()).collect()
@@ -149,7 +149,7 @@ fn no_forged_backup_or_record_is_restored_merged_or_listed() {
     assert!(tried > 0);
 }
 
-/// Puts files there, as an attacker who copies them would, and returns those that were there.
+/// Writes these files to the directory, as an attacker who copies them would. Returns the files that were there before.
 fn exchange(sandbox: &Sandbox, state: &str, files: &[(&'static str, Vec<u8>)]) -> Vec<(&'static str, Vec<u8>)> {
     let swap = |(name, bytes): &(&'static str, Vec<u8>)| {
         let path = sandbox.path(state).join(name);
@@ -163,8 +163,8 @@ fn exchange(sandbox: &Sandbox, state: &str, files: &[(&'static str, Vec<u8>)]) -
     files.iter().map(swap).collect()
 }
 
-/// Returns what an operator would type to have `record` accepted. Returns `None` if its first lines contain no uuid or
-/// no generation.
+/// Returns the line that an operator would type to have `record` accepted. Returns `None` if its first lines contain no
+/// uuid or no generation.
 fn typed(record: &str) -> Option<String> {
     let value = |name: &str| record.lines().find_map(|line| line.strip_prefix(name));
     let (uuid, generation) = (value("uuid ")?, value("generation ")?);
@@ -176,8 +176,8 @@ fn typed(record: &str) -> Option<String> {
 /// Checks that every command refuses these files. Returns the number of commands.
 fn is_refused(sandbox: &Sandbox, public: &Public, Exchange { name, files, is_complete }: &Exchange) -> usize {
     if *is_complete {
-        // Checks that these files open on their own. Otherwise they might be refused for a typing error of the test,
-        // which proves nothing.
+        // These files must open on their own. Otherwise they might be refused because of an error in the test, which
+        // proves nothing.
         sandbox.make_dir("alone", 0o700);
         exchange(sandbox, "alone", files);
         sandbox.run("key list --state-dir [DIR]/alone").ends_with(0);
@@ -188,7 +188,7 @@ fn is_refused(sandbox: &Sandbox, public: &Public, Exchange { name, files, is_com
     let serve = format!("serve {STATE} --socket [DIR]/run/refused.sock --log-level error");
     let mut lines = vec![format!("key promote k4 {STATE}")];
     if files.iter().all(|(name, _)| *name == "ledger") {
-        // A ledger that is not believed hinders no serving; no key counts as backed up then.
+        // A ledger that was refused does not stop the daemon from serving. Then no key counts as backed up.
         let status = sandbox.run(&format!("status {STATE} --socket @none"));
         assert!(status.code == 1 && status.stdout.contains("! no backup counts: "), "{name}: {status}");
     } else {

@@ -17,17 +17,17 @@ use super::{
 
 pub(super) const SEED: [u8; 32] = *b"the seed that they wrapped: 32 b";
 
-/// The largest message, as the daemon has it.
+/// The length limit of a message, as the daemon has it.
 const MESSAGE_LIMIT: usize = 64 * 1024;
 
-/// One input.
+/// One input: a call with its message.
 pub(super) struct Call {
     pub(super) method: &'static str,
     pub(super) encoding: Option<Vec<u8>>,
     pub(super) body: Vec<u8>,
 }
 
-/// A kind of input, and the codes that may answer it.
+/// A kind of input, with the codes that may answer it.
 #[derive(Clone, Copy)]
 pub(super) struct Kind {
     pub(super) name: &'static str,
@@ -62,7 +62,8 @@ pub(super) const KINDS: [Kind; 24] = [
     kind("call: plaintext of no or many bytes", &[Code::InvalidArgument], plaintext_size),
 ];
 
-/// The codes that answer a mutation: it changed nothing, a field is refused, or the bytes are no message.
+/// The codes that may answer a mutated message: the change had no effect, a field is refused, or the bytes are no
+/// message.
 const MUTATED: &[Code] =
     &[Code::Ok, Code::InvalidArgument, Code::NotFound, Code::Internal, Code::OutOfRange, Code::Unimplemented];
 
@@ -70,7 +71,7 @@ const fn kind(name: &'static str, codes: &'static [Code], make: fn(&mut Random, 
     Kind { name, codes, make }
 }
 
-/// What an honest client would send.
+/// The message of an honest client.
 #[derive(Clone)]
 pub(super) struct Sample(DecryptRequest);
 
@@ -86,7 +87,7 @@ impl Sample {
         })
     }
 
-    /// Returns a request of either call that takes something.
+    /// Returns a request of Encrypt or Decrypt, with its method.
     fn message(&self, random: &mut Random) -> (&'static str, Vec<u8>) {
         match random.below(3) {
             0 => ("Encrypt", EncryptRequest { plaintext: SEED.to_vec(), uid: "sample".to_owned() }.encode_to_vec()),
@@ -246,7 +247,7 @@ fn ciphertext_bit(random: &mut Random, sample: &Sample) -> Call {
 
 fn ciphertext_bits(random: &mut Random, sample: &Sample) -> Call {
     sample.decrypt(|request| {
-        // Not the same bits twice, which would mend it.
+        // The changed bit is in the other half, so that a second change does not undo the first.
         let half = request.ciphertext.len() / 2;
         random.flip(&mut request.ciphertext[..half], 1);
         let at = random.within(half, request.ciphertext.len() - 1);

@@ -27,10 +27,10 @@ use super::{
     victim::HANG,
 };
 
-/// How often each kind was answered with each code.
+/// The number of answers, by kind of input and code.
 pub(super) type Answers = BTreeMap<(&'static str, String), u64>;
 
-/// Makes `count` calls at the same time over a new connection, and notes how they were answered.
+/// Makes `count` calls at the same time over a new connection, and counts the answers.
 pub(super) fn send(
     runtime: &Runtime,
     address: &SocketAddr,

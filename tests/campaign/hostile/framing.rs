@@ -5,10 +5,10 @@ use super::wire::{
     PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, request,
 };
 
-/// Frames of one flood: enough for the daemon's limits, few enough that its answers fit a socket's buffer.
+/// The number of frames of one flood. It is enough for the daemon's limits, and the answers fit a socket's buffer.
 const FLOOD: usize = 50;
 
-/// One above the largest window.
+/// A window that is one larger than the largest.
 const TOO_WIDE: u32 = 1 << 31;
 
 pub(super) const KINDS: [Kind; 29] = [
@@ -158,7 +158,7 @@ fn ping_flood(draft: &mut Draft) {
 
 fn ping_shape(draft: &mut Draft) {
     let (stream, length) = (draft.random.pick(&[0, 1, 3]), draft.random.below(40));
-    // Eight bytes are right on stream 0.
+    // On stream 0, a length of eight bytes would be right.
     let payload = draft.random.bytes(if stream == 0 && length == 8 { 9 } else { length });
     draft.frame(PING, 0, stream, &payload);
 }

@@ -25,22 +25,23 @@ use self::api::{
     DecryptRequest, EncryptRequest, StatusRequest, key_management_service_client::KeyManagementServiceClient,
 };
 
-/// What `build.rs` makes of `proto/kms-v2.proto`.
+/// The code that `build.rs` makes of `proto/kms-v2.proto`.
 #[allow(dead_code, clippy::pedantic, reason = "generated")]
 pub(crate) mod api {
     tonic::include_proto!("v2");
 }
 
-/// How long an API server waits for one call, and for the connection that it needs.
+/// The time that an API server waits for one call and for its connection.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Before an API server connects again.
+/// The time after which an API server connects again.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
-/// Between two rounds of calls: often enough to notice anything, and leaves the processor to the attack.
+/// The pause between two rounds of calls. It is short enough to notice anything, and leaves the processor to the
+/// attack.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Rounds on the old connection for each one on a new one.
+/// The number of rounds on the old connection for each round on a new one.
 const ROUNDS_PER_FRESH: u64 = 25;
 
 /// A thread that calls until the campaign stops it.
@@ -49,14 +50,14 @@ pub(super) struct GoodClient {
     thread: JoinHandle<Result<Report, String>>,
 }
 
-/// What it saw, besides that all was well.
+/// The observations of a client that noticed nothing wrong.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) calls: u64,
     pub(super) fresh: u64,
-    /// New connections that were closed at first.
+    /// The number of new connections that were closed at first.
     pub(super) retries: u64,
-    /// Attempts for which the kernel's queue had no room.
+    /// The number of attempts for which the kernel's queue had no room.
     pub(super) queue_full: u64,
     pub(super) slowest: Duration,
     pub(super) slowest_fresh: Duration,
@@ -68,7 +69,7 @@ impl GoodClient {
         Self::spawn(address, true)
     }
 
-    /// Calls over one connection, for attacks that leave no place to another.
+    /// Calls over one connection only, for attacks that take all other places.
     pub(super) fn start_on_one_connection(address: &SocketAddr) -> Self {
         Self::spawn(address, false)
     }
@@ -76,14 +77,14 @@ impl GoodClient {
     fn spawn(address: &SocketAddr, freshly: bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (address, stopped) = (address.clone(), Arc::clone(&stop));
-        // Connected before the attack begins, so that it has its place.
+        // The client connects before the attack begins, so that it has a place.
         let runtime = runtime();
         let channel = runtime.block_on(connect(&address)).unwrap();
         let thread = thread::spawn(move || runtime.block_on(work(channel, address, freshly, stopped)));
         Self { stop, thread }
     }
 
-    /// Ends it, and fails if it noticed anything.
+    /// Ends the client, and fails if it noticed anything wrong.
     pub(super) fn finish(self) -> Report {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap().unwrap_or_else(|noticed| panic!("the good client noticed: {noticed}"))
@@ -111,7 +112,7 @@ async fn work(channel: Channel, address: SocketAddr, freshly: bool, stop: Arc<At
     Ok(report)
 }
 
-/// Connects as an API server does: again if it was in vain, and in time for the call that waits for it.
+/// Connects as an API server does: it tries again, and within the time limit of the call that waits for the connection.
 async fn afresh(address: &SocketAddr, round: u64, report: &mut Report) -> Result<(), String> {
     let start = Instant::now();
     let got_in = async {
@@ -137,7 +138,7 @@ async fn afresh(address: &SocketAddr, round: u64, report: &mut Report) -> Result
     call_all(&channel, round, report).await
 }
 
-/// Status, Encrypt and Decrypt, and that they agree.
+/// Calls Status, Encrypt and Decrypt, and checks that their answers agree.
 async fn call_all(channel: &Channel, round: u64, report: &mut Report) -> Result<(), String> {
     let mut client = KeyManagementServiceClient::new(channel.clone());
     let status = in_time("Status", client.status(StatusRequest {}), report).await?;
@@ -186,7 +187,7 @@ pub(crate) async fn connect(address: &SocketAddr) -> Result<Channel, String> {
     endpoint.connect_with_connector(Lent(Some(TokioIo::new(stream)))).await.map_err(|error| format!("{error:?}"))
 }
 
-/// A connector for one connection that exists already.
+/// A connector that returns one existing connection.
 struct Lent(Option<TokioIo<UnixStream>>);
 
 impl tonic::codegen::Service<Uri> for Lent {

@@ -24,7 +24,7 @@ const fn kind(name: &'static str, fate: Fate, make: fn(&mut Draft)) -> Kind {
     Kind { name, fate, make }
 }
 
-/// CVE-2024-27316: headers that never end.
+/// CVE-2024-27316: header blocks that never end.
 fn continuation_flood(draft: &mut Draft) {
     let (stream, more) = (draft.open(), block(&[(b"x-more", &[b'x'; 1000])]));
     draft.frame(HEADERS, 0, stream, &request());
@@ -55,8 +55,8 @@ fn continuation_alone(draft: &mut Draft) {
 
 fn compression_invalid(draft: &mut Draft) {
     let stream = draft.open();
-    // An index of 0, one beyond both tables, a number without end, a table larger than allowed, a string without end,
-    // Huffman's end of string.
+    // In turn: an index of 0, an index beyond both tables, a number without end, a table larger than allowed, a string
+    // without end, Huffman's end of string.
     let wrong: &[u8] = draft.random.pick(&[
         &[0x80][..],
         &[0xff, 0x80, 0x01],
@@ -75,7 +75,7 @@ fn compression_random(draft: &mut Draft) {
     draft.frame(HEADERS, END_HEADERS | END_STREAM, stream, &[honest, random].concat());
 }
 
-/// Some bytes each that mean 4,000.
+/// Sends bytes each of which stands for a header of 4,000 bytes.
 fn compression_bomb(draft: &mut Draft) {
     let (stream, mut bomb) = (draft.open(), request());
     bomb.push(0x40);
@@ -83,7 +83,7 @@ fn compression_bomb(draft: &mut Draft) {
         integer(&mut bomb, 0, 7, text.len());
         bomb.extend_from_slice(text);
     }
-    // The newest entry of the table, which is number 62.
+    // The index 62 means the newest entry of the table.
     bomb.extend([0xbe; 4000]);
     draft.frame(HEADERS, END_HEADERS | END_STREAM, stream, &bomb);
 }

@@ -21,7 +21,7 @@ use super::{
     wire::{self, CONTINUATION, Draft, HEADERS},
 };
 
-/// Descriptors for a daemon that needs 14 for itself, and one for each connection.
+/// The limit of descriptors for a daemon that needs 14 for itself, and one for each connection.
 const FEW_DESCRIPTORS: u64 = 24;
 
 #[test]
@@ -29,7 +29,7 @@ fn a_message_ends_at_64_kib() {
     let victim = Victim::on_path();
     runtime().block_on(async {
         let mut client = KeyManagementServiceClient::new(good::connect(victim.address()).await.unwrap());
-        // The field's number takes one byte, its length three.
+        // The number of the field takes one byte, and its length three.
         for (length, code) in [(64 * 1024 - 4, Code::InvalidArgument), (64 * 1024 - 3, Code::OutOfRange)] {
             let request = EncryptRequest { plaintext: vec![1; length], uid: String::new() };
             assert_eq!(client.encrypt(request).await.unwrap_err().code(), code, "{length}");
@@ -38,7 +38,7 @@ fn a_message_ends_at_64_kib() {
     runtime().block_on(good::served(victim.address())).unwrap();
 }
 
-/// CVE-2024-27316. What is taken in before the end is a matter of the h2 crate; that there is an end is not.
+/// CVE-2024-27316. How much the daemon reads before it closes the connection depends on the h2 crate. It must close it.
 #[test]
 fn headers_without_end_are_cut_off() {
     let mut victim = Victim::on_path();
@@ -69,7 +69,7 @@ fn a_daemon_without_descriptors_warns_once_a_minute_and_comes_back() {
     for _ in 0..2 {
         let crowd: Vec<UnixStream> = (0..40).map(|_| connect(victim.address())).collect();
         victim.wait_until_logged(warning, 1);
-        // Ten more attempts of the daemon to accept.
+        // In this time the daemon tries ten more times to accept.
         thread::sleep(Duration::from_secs(1));
         assert!(crowd.iter().any(is_waiting), "everybody was let in");
         drop(crowd);
@@ -83,7 +83,7 @@ fn a_daemon_without_descriptors_warns_once_a_minute_and_comes_back() {
     assert_eq!(victim.logged(warning), 1, "once a minute is enough");
 }
 
-/// Returns so many bytes of a valid header block.
+/// Returns `length` bytes of a valid header block.
 fn filler(length: usize) -> Vec<u8> {
     // An entry of the static table: `:scheme: http`, or what is left of a header that came before.
     vec![0x86; length]

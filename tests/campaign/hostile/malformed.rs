@@ -26,20 +26,20 @@ use super::{
 };
 use crate::campaign::{seed, size};
 
-/// Inputs in the gate.
+/// The number of inputs in the gate.
 const GATE: u64 = 50_000;
 
-/// Inputs of one kind at a time, and then another kind has its turn.
+/// The number of inputs of one kind in a turn. Then another kind has its turn.
 const TURN: u64 = 32;
 
-/// Peers at a time. Each has one or two of the daemon's sixteen places, and the good client has two.
+/// The number of peers at a time. Each has one or two of the daemon's sixteen places, and the good client has two.
 const PEERS: usize = 4;
 
-/// How much more memory the daemon may have after the attack than after its first tenth.
+/// By how much the memory of the daemon may grow from the first tenth of the attack to its end.
 const GROWTH_KIB: u64 = 8 * 1024;
 
-/// What the daemon may log for one input: a line, and no longer than this. A refused `grpc-encoding` is repeated in it,
-/// and a call's headers end at 16 KiB.
+/// The greatest length of the one line that the daemon may log for an input. The line repeats a refused
+/// `grpc-encoding`, and the headers of a call end at 16 KiB.
 const LINE: usize = 20 * 1024;
 
 #[derive(Clone, Copy)]
@@ -62,7 +62,7 @@ impl Kind {
     }
 }
 
-/// What the peers share.
+/// The state that all peers share.
 struct Attack {
     address: SocketAddr,
     seed: u64,
@@ -88,7 +88,7 @@ impl Attack {
         }
     }
 
-    /// Goes on until `turns` have been taken in all.
+    /// Continues until `turns` turns have been taken in all.
     fn until(&self, turns: u64) {
         self.turns.store(turns, Ordering::Relaxed);
         thread::scope(|scope| {
@@ -107,7 +107,7 @@ impl Attack {
         }
     }
 
-    /// Sends what the seed and the turn's number decide, whichever peer does it.
+    /// Sends the inputs of a turn. The seed and the number of the turn decide them, whichever peer has the turn.
     fn take_turn(&self, runtime: &Runtime, turn: u64) {
         let mut random = Random::nth(self.seed, turn);
         let kind = self.kinds[usize::try_from(turn).unwrap() % self.kinds.len()];
@@ -138,7 +138,7 @@ fn malformed_inputs_harm_nobody() {
     let good = GoodClient::start(victim.address());
     let attack = Attack::new(victim.address(), seed);
     let start = Instant::now();
-    // Each kind has had its turn before the memory is taken for settled.
+    // Each kind has had its turn before the memory counts as settled.
     attack.until((turns / 10).max(attack.kinds.len() as u64));
     let warm = victim.vitals();
     attack.until(turns);

@@ -1,6 +1,6 @@
 //! Random numbers that a seed repeats: `SplitMix64`. Not for secrets.
 
-/// A sequence that its seed alone decides.
+/// A sequence of random numbers that only its seed decides.
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -19,19 +19,19 @@ use super::{
     wire::{self, CONTINUATION, DATA, Draft, HEADERS, PING, PREFACE, SETTINGS},
 };
 
-/// All places of the daemon, as it has them.
+/// The number of places for connections in the daemon.
 const PLACES: usize = 16;
 
-/// A bit more than the daemon waits for a preface, a call and the reading of an answer.
+/// A little more than the daemon waits for a preface, a call and the reading of an answer.
 const PATIENCE: Duration = Duration::from_secs(6);
 
 /// A user who may not connect.
 const NOBODY: u32 = 65534;
 
-/// How long a flood lasts, and how many connects it has at least.
+/// The duration of a flood, and the least number of its connections.
 const FLOOD: (Duration, u64) = (Duration::from_secs(3), 10_000);
 
-/// What a slow peer says before it falls silent.
+/// The bytes that a slow peer sends before it stops.
 type Way = fn(&mut Draft);
 
 const WAYS: [(&str, Way); 6] = [
@@ -57,12 +57,12 @@ const WAYS: [(&str, Way); 6] = [
     }),
 ];
 
-/// Says what is in a draft, and no more.
+/// Sends the bytes of a draft, and nothing more.
 fn begin(address: &SocketAddr, way: Way) -> UnixStream {
     try_begin(address, way).unwrap()
 }
 
-/// Begins in the same way, for a peer that may be hung up on before it has said it all.
+/// Begins in the same way. The daemon may close the connection before the peer has sent everything.
 fn try_begin(address: &SocketAddr, way: Way) -> io::Result<UnixStream> {
     let mut random = Random::nth(0, 0);
     let mut draft = Draft::new(&mut random);
@@ -72,7 +72,7 @@ fn try_begin(address: &SocketAddr, way: Way) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Whether the daemon has hung up; reads what it said before.
+/// Whether the daemon has closed the connection. Reads all bytes that it sent before.
 fn is_closed(stream: &mut UnixStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     loop {
@@ -95,7 +95,7 @@ fn slow_peers_of_every_kind_are_not_noticed() {
     }
     let mut trickle = connect(victim.address());
     let start = Instant::now();
-    // A byte of the preface at a time, which would take twice as long as a preface may.
+    // At one byte of the preface at a time, the whole would take twice as long as a preface may.
     while start.elapsed() < PATIENCE {
         let at = usize::try_from(start.elapsed().as_millis() / 500).unwrap();
         let _ = trickle.write(&PREFACE[at..=at]);
@@ -113,7 +113,8 @@ fn slow_peers_of_every_kind_are_not_noticed() {
     victim.assert_unharmed(&before);
 }
 
-/// Pings until the daemon reads no more, as nobody reads its answers; `None` if it reads for ever.
+/// Sends pings and never reads the answers, until the daemon stops reading. Returns `None` if the daemon reads for
+/// ever.
 fn ping_without_reading(address: &SocketAddr) -> Option<(UnixStream, usize)> {
     let mut peer = begin(address, |_| {});
     peer.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -163,7 +164,7 @@ fn silent_peers_in_every_place_are_let_go_in_seconds() {
     victim.assert_unharmed(&before);
 }
 
-/// Connects and leaves, over and over, and says how often.
+/// Connects and closes again and again. Returns how often.
 fn flood(address: &SocketAddr) -> u64 {
     let (start, mut count) = (Instant::now(), 0);
     while start.elapsed() < FLOOD.0 || count < FLOOD.1 {

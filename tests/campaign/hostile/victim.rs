@@ -14,10 +14,10 @@ use crate::harness::{plugin::Plugin, processes::Run};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// Far more than the daemon needs for anything; who waits longer has found a hang.
+/// A time limit far longer than the daemon needs for anything. If it passes, the daemon hangs.
 pub(super) const HANG: Duration = Duration::from_secs(20);
 
-/// A plugin that serves. It is never started again, so one that runs at the end has run all the time.
+/// A plugin that serves. It is never started again: if it runs at the end, it has run all the time.
 pub(super) struct Victim {
     run: Run,
     plugin: Plugin,
@@ -25,7 +25,7 @@ pub(super) struct Victim {
     address: SocketAddr,
 }
 
-/// What the kernel knows of the daemon.
+/// The figures of the kernel about the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Vitals {
     pub(super) resident_kib: u64,
@@ -33,7 +33,7 @@ pub(super) struct Vitals {
     pub(super) descriptors: usize,
 }
 
-/// The log in numbers.
+/// The numbers of lines in the log, by kind.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) lines: u64,
@@ -49,7 +49,7 @@ impl Victim {
         Self::serve(run, &socket.display().to_string(), address)
     }
 
-    /// On an abstract socket, which no file permission keeps other users away from.
+    /// Starts a daemon on an abstract socket, from which no file permission keeps other users away.
     pub(super) fn on_abstract_name() -> Self {
         use std::os::linux::net::SocketAddrExt;
         let run = Run::new().unwrap();
@@ -82,7 +82,7 @@ impl Victim {
         Vitals { resident_kib: kib("VmRSS:"), locked_kib: kib("VmLck:"), descriptors }
     }
 
-    /// Waits until no more than `descriptors` are open, or, at the start, until their number stays.
+    /// Waits until at most `descriptors` are open, or, without a number, until their number does not change any more.
     fn settle(&self, descriptors: Option<usize>) -> usize {
         let start = Instant::now();
         loop {
@@ -109,7 +109,7 @@ impl Victim {
         after
     }
 
-    /// Leaves the daemon only so many descriptors from here on.
+    /// Limits the number of descriptors of the daemon from now on.
     pub(super) fn limit_descriptors(&self, count: u64) {
         let limit = Rlimit { current: Some(count), maximum: Some(count) };
         prlimit(Pid::from_raw(self.pid.cast_signed()), Resource::Nofile, limit).unwrap();
@@ -123,7 +123,7 @@ impl Victim {
         }
     }
 
-    /// Returns how many lines of the log have this text.
+    /// Returns the number of lines of the log with this text.
     pub(super) fn logged(&self, text: &str) -> usize {
         self.lines().filter(|line| line.contains(text)).count()
     }
@@ -140,14 +140,14 @@ impl Victim {
         log
     }
 
-    /// Line by line, as the log of a campaign has hundreds of megabytes.
+    /// Returns the lines of the log one after the other, because the log of a campaign has hundreds of megabytes.
     fn lines(&self) -> impl Iterator<Item = String> {
         let log = BufReader::new(File::open(self.run.log_of("victim")).unwrap());
         log.split(b'\n').map(|line| String::from_utf8_lossy(&line.unwrap()).into_owned())
     }
 }
 
-/// Connects, with a limit for everything that may hang.
+/// Connects, with a time limit for every operation that may hang.
 pub(super) fn connect(address: &SocketAddr) -> UnixStream {
     let stream = UnixStream::connect_addr(address).unwrap();
     stream.set_read_timeout(Some(HANG)).unwrap();

@@ -14,7 +14,7 @@ use super::{random::Random, victim::connect};
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const PATH: &[u8] = b"/v2.KeyManagementService/Status";
 
-/// A message of no bytes, which is what Status takes.
+/// A message without bytes, which Status takes.
 pub(super) const EMPTY_MESSAGE: [u8; 5] = [0; 5];
 
 pub(super) const DATA: u8 = 0;
@@ -33,20 +33,20 @@ pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
 pub(super) const PADDED: u8 = 8;
 
-/// The first bytes of our PINGs; the rest is a number.
+/// The first bytes of the PINGs of this peer. The rest is a number.
 const OURS: [u8; 4] = *b"ours";
 
-/// What one connection is going to say.
+/// The bytes that one connection is going to send.
 pub(super) struct Draft<'a> {
     pub(super) random: &'a mut Random,
     pub(super) out: Vec<u8>,
     stream: u32,
-    /// Whole calls, each of which is to be answered or reset.
+    /// The number of whole calls, each of which must be answered or reset.
     calls: usize,
 }
 
 impl<'a> Draft<'a> {
-    /// Begins with a preface and settings, as everyone must.
+    /// Begins with a preface and settings, which every connection needs.
     pub(super) fn new(random: &'a mut Random) -> Self {
         let mut draft = Self { random, out: PREFACE.to_vec(), stream: 0, calls: 0 };
         draft.frame(SETTINGS, 0, 0, &[]);
@@ -103,7 +103,7 @@ pub(super) fn field(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     }
 }
 
-/// Appends a number with a prefix of so many bits, the others being `pattern` (RFC 7541, section 5.1).
+/// Appends a number with a prefix of `bits` bits. `pattern` gives the other bits (RFC 7541, section 5.1).
 pub(super) fn integer(block: &mut Vec<u8>, pattern: u8, bits: u8, number: usize) {
     let most = (1 << bits) - 1;
     if number < most {
@@ -140,20 +140,20 @@ pub(super) fn request() -> Vec<u8> {
     block(&HONEST)
 }
 
-/// How a connection ends.
+/// The end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// The daemon hangs up, as RFC 9113 demands of it.
+    /// The daemon closes the connection, because RFC 9113 demands it.
     Closed,
-    /// It goes on, and every whole call on it is answered or reset.
+    /// The connection stays open, and every whole call on it is answered or reset.
     Open,
-    /// Either; what the RFC leaves open, or chance decides.
+    /// The connection is closed or stays open, because the RFC leaves it open or because it depends on chance.
     Any,
-    /// The daemon waits for more, and the peer hangs up.
+    /// The daemon waits for more bytes, and the peer closes the connection.
     Unfinished,
 }
 
-/// A kind of input that breaks HTTP/2, or bends it.
+/// A kind of input that breaks the rules of HTTP/2, or comes close to it.
 #[derive(Clone, Copy)]
 pub(super) struct Kind {
     pub(super) name: &'static str,
@@ -161,7 +161,7 @@ pub(super) struct Kind {
     pub(super) make: fn(&mut Draft),
 }
 
-/// Sends `count` inputs, over as many connections as that takes.
+/// Sends `count` inputs, over as many connections as they need.
 pub(super) fn send(address: &SocketAddr, kind: &Kind, random: &mut Random, count: u64) -> Result<(), String> {
     let mut left = usize::try_from(count).unwrap();
     while left > 0 {
@@ -170,7 +170,7 @@ pub(super) fn send(address: &SocketAddr, kind: &Kind, random: &mut Random, count
     Ok(())
 }
 
-/// Sends up to `most` inputs over one connection, and says how many of them the daemon has seen.
+/// Sends up to `most` inputs over one connection. Returns how many of them the daemon has seen.
 fn converse(address: &SocketAddr, kind: &Kind, random: &mut Random, most: usize) -> Result<usize, String> {
     let count = if matches!(kind.fate, Fate::Open | Fate::Any) { most } else { 1 };
     let mut draft = Draft::new(random);
@@ -194,7 +194,7 @@ fn converse(address: &SocketAddr, kind: &Kind, random: &mut Random, most: usize)
     }
 }
 
-/// What the daemon said.
+/// The frames that the daemon has sent.
 #[derive(Default)]
 struct Heard {
     survived: usize,
@@ -203,7 +203,7 @@ struct Heard {
 }
 
 impl Heard {
-    /// Listens until the daemon has seen all inputs and answered all calls, or hangs up.
+    /// Reads until the daemon has seen all inputs and answered all calls, or closes the connection.
     fn until(stream: &mut UnixStream, inputs: usize, calls: usize) -> Result<Self, String> {
         let (mut heard, mut unread, mut more) = (Self::default(), Vec::new(), [0; 16 * 1024]);
         while heard.survived < inputs || heard.answered < calls {
@@ -222,7 +222,7 @@ impl Heard {
         Ok(heard)
     }
 
-    /// Notes the whole frames in `bytes`, and says how many bytes these are.
+    /// Notes the whole frames in `bytes`. Returns how many bytes they take.
     fn take_in(&mut self, bytes: &[u8]) -> usize {
         let mut used = 0;
         while let Some(head) = bytes.get(used..used + 9) {

@@ -19,26 +19,26 @@ use crate::{
     scan::forged::{FREE, Forged, LEAF, leaf, revision, secret},
 };
 
-/// Inputs in the gate.
+/// The number of inputs in the gate.
 const GATE: u64 = 60;
 
-/// One input in so many is a tree; the others are damaged files, which are smaller.
+/// One input of this many is a tree. The others are damaged files, which are smaller.
 const TREE: u64 = 4;
 
-/// What all inputs of one kind have cost.
+/// The cost of all inputs of one kind.
 #[derive(Default)]
 struct Cost {
     inputs: u64,
     bytes: u64,
     read: u64,
-    /// The most bytes that were read for each byte of a file.
+    /// The greatest number of bytes that were read for each byte of a file.
     ratio: u64,
     longest: Duration,
     exits: BTreeMap<Option<i32>, u64>,
 }
 
 impl Cost {
-    /// Adds one scan, which has to keep its limits.
+    /// Adds one scan, and checks that it kept its limits.
     fn add(&mut self, answer: &Limited, bytes: u64, context: &str) {
         assert!(answer.has_ended_well(), "{context}: {answer:?}");
         let read = answer.read.unwrap_or(0);
@@ -118,7 +118,7 @@ fn whole(path: &Path, page_size: u64, random: &mut Random) {
 
 const HEAD: &str = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n";
 
-/// Configurations of about a megabyte, by what they have in excess.
+/// Returns configurations of about a megabyte, each with the name of what it has too much of.
 fn configurations() -> [(&'static str, String); 6] {
     let entry = |number: usize| {
         format!(

@@ -14,7 +14,7 @@ use crate::harness::{
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// A scan that has not ended by then hangs.
+/// The time limit of a scan. A scan that takes longer hangs.
 const LIMIT: Duration = Duration::from_mins(5);
 
 /// Memory in KiB. The kernel adds what the scan has read to the figures of the shell that waited for it.
