@@ -34,7 +34,7 @@ use super::{sample, size};
 const STATE: &str = "--state-dir [DIR]/state";
 const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
-/// What is done to the keys before the backup is made. `[OLD]` is the key_id of the key that was primary first.
+/// The changes of the keys before the backup is made. `[OLD]` is the key_id of the key that was primary first.
 const BEFORE: [(&str, &[&str]); 6] = [
     ("one key", &[]),
     ("a pending key", &["key add"]),
@@ -66,25 +66,25 @@ const AFTER: [(&str, &[&str]); 6] = [
     ("a new key", &["key add"]),
 ];
 
-/// Which directory the backup is restored into.
+/// The directory that the backup is restored to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
-    /// The disk is lost.
+    /// A new directory, because the disk is lost.
     Empty,
-    /// An older image of the disk was put back.
+    /// An older image of the disk, which was put back.
     Older,
     /// The directory as it is.
     Newer,
-    /// A clone, which went another way.
+    /// A clone with other changes.
     Diverged,
 }
 
-/// What has happened to the directory.
+/// The damage to the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Damage {
     None,
     Lost(&'static [&'static str]),
-    /// Half of it is left.
+    /// Half of the file is left.
     Cut(&'static str),
 }
 
@@ -106,14 +106,14 @@ struct Story {
     damage: Damage,
 }
 
-/// Returns all of them, in an order in which any part has some of each kind.
+/// Returns all stories, in an order in which any part has some of each kind.
 fn stories() -> Vec<Story> {
     let mut targets = vec![(Target::Empty, Damage::None)];
     for target in [Target::Older, Target::Newer, Target::Diverged] {
         targets.extend(DAMAGES.map(|damage| (target, damage)));
     }
     let count = BEFORE.len() * AFTER.len() * targets.len();
-    // Every number once, far from its neighbours: this factor has no divisor in common with the count.
+    // Each number occurs once, far from its neighbours: the factor has no divisor in common with the count.
     let far = |number: usize| number * 211 % count;
     let story = |(number, place): (usize, usize)| {
         let (target, damage) = targets[place % targets.len()];
@@ -130,7 +130,7 @@ struct Value {
     seed: [u8; 32],
 }
 
-/// How often what happened.
+/// The numbers of events in all stories.
 #[derive(Debug, Default, Clone, Copy)]
 struct Figures {
     refused_disable: usize,
@@ -142,7 +142,7 @@ struct Figures {
     lost: usize,
 }
 
-/// A story being figures.
+/// A story that is being played.
 struct Scene<'a> {
     story: Story,
     sandbox: &'a Sandbox,
@@ -166,7 +166,7 @@ impl Scene<'_> {
         answer
     }
 
-    /// Returns where etcd is, with a prefix of the story's own.
+    /// Returns the flags that name etcd and the prefix of this story.
     fn etcd_flags(&self) -> String {
         format!("--etcd-servers {} --etcd-prefix /story-{}", self.etcd.endpoints(), self.story.number)
     }
@@ -202,7 +202,7 @@ impl Scene<'_> {
         self.values.push(Value { key_id, wrapped, seed });
     }
 
-    /// Does these with `state`, and writes a value under each key that becomes primary.
+    /// Runs `lines` on `state`, and writes a value under each key that becomes primary.
     fn act(&mut self, state: &str, lines: &[&str]) {
         let first = self.keys(state)[0].0.clone();
         for line in lines {
@@ -228,7 +228,7 @@ impl Scene<'_> {
         let Story { before, after, target, .. } = self.story;
         let ours = identity(self.sandbox, "ours.txt");
         self.done(&format!("init {STATE} --recovery-recipient {ours} {OURS}"));
-        // Every API server makes it.
+        // Every API server makes this namespace.
         self.etcd.put(&format!("/story-{}/namespaces/default", self.story.number), b"{}").unwrap();
         self.write("state");
         self.sandbox.copy("state", "older");
@@ -251,7 +251,7 @@ impl Scene<'_> {
         self.check_values(&held);
     }
 
-    /// Does to the directory what the story says.
+    /// Damages the directory as the story says.
     fn befall(&mut self, target: Target) {
         let put = |name: &str| {
             fs::remove_dir_all(self.sandbox.path("state")).unwrap();
@@ -269,7 +269,7 @@ impl Scene<'_> {
         let path = |name: &str| self.sandbox.path("state").join(name);
         match self.story.damage {
             Damage::None => {}
-            // One that is not there cannot be lost.
+            // A file that does not exist cannot be lost.
             Damage::Lost(names) => names.iter().for_each(|name| drop(fs::remove_file(path(name)))),
             Damage::Cut(name) => {
                 let bytes = fs::read(path(name)).unwrap();
@@ -278,7 +278,8 @@ impl Scene<'_> {
         }
     }
 
-    /// Restores into the empty directory: by what etcd needs if the backup has that, or else by the operator's word.
+    /// Restores to the empty directory: with the keys that values in etcd need if the backup has them, or else with
+    /// `--expect`.
     fn set_up(&mut self, expect: &str) -> (BTreeSet<String>, bool) {
         let backup = self.backup();
         let held = self.keys_of(backup);
@@ -294,7 +295,7 @@ impl Scene<'_> {
         (held, true)
     }
 
-    /// Brings the backup into the directory that is there.
+    /// Merges the backup into the existing directory.
     fn merge(&mut self) -> (BTreeSet<String>, bool) {
         let backup = self.backup();
         let mut held = self.keys_of(backup);
@@ -330,7 +331,8 @@ impl Scene<'_> {
         keys.map(|key| key["key_id"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Returns the keys whose bytes the directory has: in the record if that is whole, or else in the one before it.
+    /// Returns the keys whose bytes the directory has: those in the record if it is whole, or else those in the record
+    /// before it.
     fn readable(&self) -> BTreeSet<String> {
         let read = |name: &str| fs::read_to_string(self.sandbox.path("state").join(name)).ok();
         let is_whole = |record: &String| record.lines().last().is_some_and(|line| line.starts_with("--- "));
@@ -354,10 +356,11 @@ impl Scene<'_> {
         assert!(keys.iter().all(|(_, state)| state != "pending"), "{:?}: {keys:?}", self.story);
     }
 
-    /// Checks that a key which a value needs is given up only by a flag, and that others are given up without one.
+    /// Checks that a key that a value needs is given up only with a flag, and that other keys are given up without a
+    /// flag.
     fn check_keys(&mut self) {
         if !self.sandbox.path("state/mark").exists() {
-            // A keyring without a mark is marked by the next daemon, and changed by nobody before.
+            // If a keyring has no mark, the next daemon makes one. Nobody can change the keyring before.
             self.sandbox.serve(&format!("{STATE} --socket [DIR]/run/kms.sock")).kill();
         }
         let needed: BTreeSet<&str> = self.values.iter().map(|value| value.key_id.as_str()).collect();
@@ -385,7 +388,7 @@ impl Scene<'_> {
         self.figures = figures;
     }
 
-    /// Checks that each key that somebody holds unwraps.
+    /// Checks that each key in `held` unwraps its values.
     fn check_values(&mut self, held: &BTreeSet<String>) {
         for (key_id, _) in self.keys("state").iter().filter(|(_, state)| state == "disabled") {
             self.done(&format!("key enable {key_id} {STATE}"));

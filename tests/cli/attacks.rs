@@ -9,13 +9,13 @@ use super::{
     sandbox::Sandbox,
 };
 
-/// What an attack exchanges.
+/// The files that an attack exchanges.
 const FILES: [&str; 4] = ["keyring", "root", "mark", "ledger"];
 
-/// A daemon looks four times a second.
+/// A time in which the daemon has looked for changes at least once: it looks four times a second.
 const LOOK: Duration = Duration::from_millis(400);
 
-/// The files as they were at one time.
+/// The files at one time.
 type Files = BTreeMap<&'static str, Vec<u8>>;
 
 fn files(sandbox: &Sandbox, state: &str) -> Files {
@@ -28,7 +28,7 @@ fn put(sandbox: &Sandbox, files: &Files) {
     }
 }
 
-/// Some of `files`, chosen by the bits of `mask`.
+/// Returns some of `files`, chosen by the bits of `mask`.
 fn some(files: &Files, mask: usize) -> Files {
     let chosen = files.iter().enumerate().filter(|(place, _)| mask >> place & 1 == 1);
     chosen.map(|(_, (name, bytes))| (*name, bytes.clone())).collect()
@@ -44,7 +44,7 @@ fn rotate(sandbox: &Sandbox, state: &str, key: &str) {
     sandbox.run(&format!("key promote {key} --without-backup --state-dir [DIR]/{state}")).ends_with(0);
 }
 
-/// A keyring with a past, a twin that went another way, and every attack with them.
+/// A keyring with a past, a twin with other changes, and every attack with the files of both.
 struct Scene {
     sandbox: Sandbox,
     attacks: Vec<(String, Files)>,
@@ -112,14 +112,13 @@ fn attack(sandbox: &Sandbox, attacks: &[(String, Files)]) {
         let list = sandbox.run(&format!("key list {STATE}"));
         let status = status();
         let is_seen = list.code != 0 || status.stdout.lines().any(|line| line.starts_with("! "));
-        // An older mark alone is what a crash leaves, and the daemon advances it.
+        // A crash also leaves an older mark alone, and the daemon advances such a mark.
         assert!(is_seen || list.stdout == right.stdout, "{what}: {list}{status}");
         assert_eq!(kms.decrypt(&key_id, &wrapped).unwrap(), [9; 32], "{what}");
         assert_eq!(kms.encrypt(&[1; 32]).0, key_id, "{what}: another key wraps");
         put(sandbox, &good);
     }
-    // A daemon that is degraded looks again after ten seconds at the latest; a file that was written anew it sees at
-    // once.
+    // A degraded daemon looks again after at most ten seconds. It notices a newly written file at once.
     let start = std::time::Instant::now();
     while status().code != 0 {
         assert!(start.elapsed() < Duration::from_secs(30), "{}", status());

@@ -14,7 +14,7 @@ use crate::harness::{binaries::Program, commands::output_of_success};
 pub(super) const STATE: &str = "--state-dir [DIR]/state";
 pub(super) const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
-/// Returns a set-up sandbox with recovery by `ours.txt`, two keys and an earlier root key.
+/// Returns a sandbox with a keyring: recovery by `ours.txt`, two keys, and an earlier root key.
 pub(super) fn with_recovery() -> Sandbox {
     let sandbox = Sandbox::new();
     let recipient = identity(&sandbox, "ours.txt");
@@ -24,7 +24,7 @@ pub(super) fn with_recovery() -> Sandbox {
     sandbox
 }
 
-/// Returns the key_ids of a keyring, and the one that is primary.
+/// Returns the key_ids of a keyring, and the key_id of its primary key.
 pub(super) fn names(sandbox: &Sandbox, state: &str) -> (Vec<String>, String) {
     let listed = keys(sandbox, state);
     let rows = listed["keys"].as_array().unwrap();
@@ -33,7 +33,7 @@ pub(super) fn names(sandbox: &Sandbox, state: &str) -> (Vec<String>, String) {
     (rows.iter().map(name).collect(), primary)
 }
 
-/// Returns what `expect` has to be.
+/// Returns the line for `--expect`.
 fn expect(sandbox: &Sandbox, state: &str) -> String {
     let status = sandbox.run(&format!("status --state-dir [DIR]/{state} --output json"));
     status.json()["keyring"]["expect"].as_str().unwrap().to_owned()
@@ -74,7 +74,7 @@ fn a_keyring_comes_out_of_its_backup_as_it_went_in() {
     let mut daemon = sandbox.serve("--state-dir [DIR]/new --socket [DIR]/run/kms.sock");
     assert_eq!(Kms::connect(&sandbox.path("run/kms.sock")).decrypt(&key_id, &wrapped).unwrap(), [7; 32]);
     daemon.kill();
-    // The earlier root key came along, and everything else goes on.
+    // The backup contains the earlier root key, and everything works in the restored directory.
     let root = fs::read_to_string(sandbox.path("new/root")).unwrap();
     assert_eq!(root.matches("\n-> old ").count(), 1, "{root}");
     sandbox.run("rekey --state-dir [DIR]/new").ends_with(0);
@@ -252,7 +252,7 @@ fn a_ledger_with_the_wrong_mode_is_mended_in_place() {
         }
     }
     chmod(0o600);
-    // It counts, and lacks the key that was made meanwhile.
+    // The backup counts, and lacks the key that was made meanwhile.
     check().ends_with(1);
     sandbox.run(&format!("key promote k2 {STATE}")).ends_with(0);
 }
@@ -290,7 +290,7 @@ fn a_ledger_that_is_not_the_last_one_counts_for_nothing_until_it_is_begun_anew()
         refused(None),
     ];
     snapshot("backup/ledger", &answers.each_ref());
-    // It serves all the same, and who does without can.
+    // A keyring without a counting backup can be served, and an operator can say that there are no backups.
     sandbox.serve(&format!("{STATE} --socket [DIR]/run/kms.sock")).kill();
     let unlisted = check();
     let uuid = expect(&sandbox, "state")[..32].to_owned();
@@ -301,7 +301,7 @@ fn a_ledger_that_is_not_the_last_one_counts_for_nothing_until_it_is_begun_anew()
     check().ends_with(0);
     sandbox.run(&format!("key promote k2 {STATE}")).ends_with(0);
     assert!(!sandbox.run(&format!("status {STATE}")).stdout.contains("no backup counts"));
-    // A lost ledger may have listed what needs the old key.
+    // The lost ledger may have listed a snapshot that needs the old key.
     let first = names(&sandbox, "state").0[0].clone();
     sandbox.run(&format!("key disable {first} {STATE} --risk-unreadable-secrets")).ends_with(0);
     sandbox.refused(3, &format!("key destroy {first} {STATE}"));
@@ -324,7 +324,7 @@ fn a_listed_backup_leaves_the_list_only_when_it_is_forgotten() {
     let unknown = sandbox.refused(3, &format!("backup forget 00000000000000 {STATE}"));
     let forgot = sandbox.run(&format!("backup forget {} {STATE}", &second[..12]));
     sandbox.refused(3, &format!("key promote k3 {STATE}"));
-    // A copy of it counts again once it was opened.
+    // A copy of the backup counts again after it was opened.
     check("two.age").ends_with(0);
     sandbox.run(&format!("key promote k3 {STATE}")).ends_with(0);
     snapshot("backup/list", &[&listed, &unknown, &forgot]);
@@ -355,7 +355,7 @@ fn a_backup_beside_its_keyring_is_none() {
         sandbox.refused(3, &format!("backup check [DIR]/state/backup.age {OURS} {STATE}")),
         sandbox.refused(3, &format!("backup check [DIR]/state/keyring {OURS} {STATE}")),
     ];
-    // Also by another path.
+    // The check also refuses another path to the same directory.
     for link in ["record", "directory"] {
         let target = if link == "record" { "state/keyring" } else { "state" };
         std::os::unix::fs::symlink(sandbox.path(target), sandbox.path(link)).unwrap();
@@ -374,7 +374,7 @@ fn a_backup_on_another_disk_for_a_tried_recipient_counts_at_once() {
     let others = identity(&sandbox, "others.txt");
     let Some(disk) = Disk::looped(&sandbox) else { return };
     let listed = |line: &str| disk.call(line).run().json()["listed"].as_bool().unwrap();
-    // Nobody has tried the identity of this one.
+    // Nobody has tried the identity of this recipient.
     assert!(!listed(&format!("backup create [DIR]/disk/others.age --recipient {others} {STATE} --output json")));
     assert!(!listed(&format!("backup create [DIR]/beside.age {STATE} --output json")), "the same disk");
     sandbox.refused(3, &format!("key promote k2 {STATE}"));
@@ -403,13 +403,13 @@ fn a_key_that_has_to_be_made_is_backed_up_before_it_wraps() {
     snapshot("backup/fresh", &[&restored, &checked]);
     let (after, primary) = names(&sandbox, "new");
     assert!(after[..2] == ids && after[2] == primary, "{after:?}");
-    // In the same way in a merge.
+    // A merge does the same.
     let line = format!("backup restore [DIR]/backup.age {OURS} {STATE}{compromised}");
     sandbox.run(&line).ends_with(1);
     assert!(!sandbox.path("backup-restored-4-2.age").exists());
     sandbox.run(&format!("{line} --accept")).ends_with(0);
     sandbox.run(&format!("backup check [DIR]/backup-restored-4-2.age {OURS} {STATE}")).ends_with(0);
-    // Such a key is not promoted by hand either.
+    // Such a key cannot be promoted by a command either.
     let promote = sandbox.run(&format!("key list {STATE}"));
     assert_eq!(promote.stdout.matches("compromised").count(), 2, "{promote}");
 }

@@ -6,7 +6,7 @@ use super::sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot};
 
 const STATUS: &str = "status --config [DIR]/config.toml";
 
-/// Asks for the status with `text` as the configuration, which is to be refused.
+/// Runs `status` with `text` as the configuration. Checks that the command refuses it.
 fn refused(sandbox: &Sandbox, text: impl AsRef<[u8]>) -> Answer {
     fs::write(sandbox.path("config.toml"), text).unwrap();
     sandbox.refused(2, STATUS)

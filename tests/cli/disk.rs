@@ -12,31 +12,31 @@ use super::{
     tree::Tree,
 };
 
-/// What a write of less than a page takes of a tmpfs.
+/// The bytes of a tmpfs that a write of less than a page takes.
 const PAGE: u64 = 4096;
 
-/// A disk at `disk` in a sandbox, seen only by the commands of [`Disk::call`]; gone when dropped.
+/// A disk at `disk` in a sandbox. Only the commands of [`Disk::call`] see it. It is removed when dropped.
 pub(crate) struct Disk<'a> {
     sandbox: &'a Sandbox,
-    /// Keeps the namespace.
+    /// The process that keeps the mount namespace.
     holder: Child,
 }
 
 impl<'a> Disk<'a> {
-    /// Returns one of `pages` pages in memory; none, with the reason printed, where this user may not mount.
+    /// Returns a disk of `pages` pages in memory. Returns `None` and prints the reason if this user may not mount.
     pub(crate) fn new(sandbox: &'a Sandbox, pages: u64) -> Option<Self> {
         let mount = format!("mount -t tmpfs -o size={},mode=0700 claviger-test \"$1\"", pages * PAGE);
         Self::mounted(sandbox, &mount)
     }
 
-    /// Returns one that is another disk than the sandbox's: a file system in a file of its own.
+    /// Returns a disk that is another one than the sandbox's: a file system in a file.
     pub(crate) fn looped(sandbox: &'a Sandbox) -> Option<Self> {
         let make = "truncate -s 4M \"$1.image\" && mkfs.ext4 -q -m 0 \"$1.image\" && mount -o loop \"$1.image\" \"$1\"";
         Self::mounted(sandbox, &format!("{make} && chmod 0700 \"$1\" && rmdir \"$1/lost+found\""))
     }
 
     fn mounted(sandbox: &'a Sandbox, mount: &str) -> Option<Self> {
-        // In a user namespace of our own `/` would not be root's, and claviger would rightly refuse it.
+        // In a user namespace of our own, `/` would not belong to root, and claviger would refuse it.
         if !root_for("a mount") {
             return None;
         }
@@ -64,7 +64,8 @@ impl<'a> Disk<'a> {
         self.sandbox.call(line).under(self.enter(), "")
     }
 
-    /// Runs a command that is to be refused, as [`Call::refused`] does; it must change nothing on the disk either.
+    /// Runs a command that must be refused, as [`Call::refused`] does. Checks that it changes nothing on the disk
+    /// either.
     pub(crate) fn refused(&self, exit: i32, line: &str) -> Answer {
         let before = Tree::of(&self.path(""));
         let answer = self.call(line).refused(exit);
@@ -72,13 +73,13 @@ impl<'a> Disk<'a> {
         answer
     }
 
-    /// Returns where `name` on it is for this process.
+    /// Returns the path of `name` on the disk, as this process sees it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         let disk = self.sandbox.path("disk").join(name);
         PathBuf::from(format!("/proc/{}/root{}", self.holder.id(), disk.display()))
     }
 
-    /// Gives it other mount options, e.g. `ro` or `size=1m`.
+    /// Mounts the disk again with other options, for example `ro` or `size=1m`.
     pub(crate) fn remount(&self, options: &str) {
         let enter = self.enter();
         let status = Command::new(&enter[0])
@@ -96,7 +97,7 @@ impl<'a> Disk<'a> {
 
 impl Drop for Disk<'_> {
     fn drop(&mut self) {
-        // It may have ended before.
+        // The process may have ended before.
         _ = self.holder.kill();
         _ = self.holder.wait();
     }

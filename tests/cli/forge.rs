@@ -14,7 +14,7 @@ use xaes_256_gcm::{
     aead::{Aead, KeyInit, Payload},
 };
 
-/// A state directory with its root key.
+/// A state directory, with its opened root key.
 pub(crate) struct Forge {
     state_dir: PathBuf,
     uuid: Vec<u8>,
@@ -36,7 +36,7 @@ impl Forge {
         Self { state_dir: state_dir.to_owned(), uuid, root_id, root_key }
     }
 
-    /// Returns the root key's bytes.
+    /// Returns the bytes of the root key.
     pub(crate) fn root_key(&self) -> Vec<u8> {
         self.root_key.clone()
     }
@@ -55,7 +55,7 @@ impl Forge {
         self.rewrite("keyring", "claviger/v1/keyring-mac", from, to);
     }
 
-    /// Rewrites the record of generation 1 as one of generation 2, which names `past` as the SHA-256 of the one before.
+    /// Rewrites the record of generation 1 as a record of generation 2, with `past` as the SHA-256 of its predecessor.
     pub(crate) fn rewrite_as_second(&self, past: &[u8]) {
         self.rewrite_record("\ngeneration 1\n", "\ngeneration 2\n");
         let root_id = format!("\nroot-id {}\n", Base64::encode_string(&self.root_id));
@@ -63,7 +63,7 @@ impl Forge {
         self.rewrite_record(&root_id, &past);
     }
 
-    /// Returns the SHA-256 of the record as it is.
+    /// Returns the SHA-256 of the present record.
     pub(crate) fn record(&self) -> Vec<u8> {
         let record = fs::read(self.state_dir.join("keyring")).unwrap();
         ring::digest::digest(&ring::digest::SHA256, &record).as_ref().to_vec()
@@ -86,7 +86,7 @@ impl Forge {
     }
 }
 
-/// Returns what follows `name` on its line.
+/// Returns the rest of the line after `name`.
 pub(crate) fn value<'a>(text: &'a str, name: &str) -> &'a str {
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap()
 }
@@ -95,12 +95,12 @@ fn line_after<'a>(text: &'a str, line: &str) -> &'a str {
     text.lines().skip_while(|other| *other != line).nth(1).unwrap()
 }
 
-/// Returns the parts, each after its length.
+/// Returns the parts, each preceded by its length.
 pub(crate) fn lp(parts: &[&[u8]]) -> Vec<u8> {
     parts.iter().flat_map(|part| [&u32::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat()).collect()
 }
 
-/// HKDF-SHA-256, 32 bytes.
+/// Computes HKDF-SHA-256 with 32 bytes of output.
 pub(crate) fn hkdf(secret: &[u8], salt: &[u8], info: &str) -> [u8; 32] {
     let mut out = [0; 32];
     let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret);
@@ -108,7 +108,7 @@ pub(crate) fn hkdf(secret: &[u8], salt: &[u8], info: &str) -> [u8; 32] {
     out
 }
 
-/// XAES-256-GCM of `nonce24 | ciphertext | tag16`, in base64.
+/// Opens `nonce24 | ciphertext | tag16` of XAES-256-GCM, in base64.
 fn open(key: &[u8], sealed: &str, aad: &[u8]) -> Vec<u8> {
     let sealed = Base64::decode_vec(sealed).unwrap();
     let (nonce, body) = sealed.split_at(24);

@@ -24,8 +24,8 @@ fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/frozen")
 }
 
-/// Writes a keyring in which everything occurs that a format can express: each state of a key, a tomb, two kinds of
-/// slots, a recovery recipient, an earlier root key, and a ledger with a backup.
+/// Writes a keyring with everything that a format can express: each state of a key, a tomb, two kinds of slots, a
+/// recovery recipient, an earlier root key, and a ledger with a backup.
 fn write(sandbox: &Sandbox) {
     let run = |line: &str| sandbox.run(&format!("{line} {STATE}")).ends_with(0).stdout.clone();
     let recipient = identity(sandbox, "identity.txt");
@@ -51,7 +51,7 @@ fn write(sandbox: &Sandbox) {
     fs::write(sandbox.path("wrapped"), format!("{key_id} {}\n", base16ct::lower::encode_string(&wrapped))).unwrap();
 }
 
-/// Returns what a plugin on the state directory answers.
+/// Serves the state directory, and returns the result of `ask`.
 fn serve<T>(sandbox: &Sandbox, ask: impl FnOnce(&Kms) -> T) -> T {
     let mut daemon = sandbox.serve(&format!("{STATE} --socket [DIR]/run/kms.sock"));
     let answer = ask(&Kms::connect(&sandbox.path("run/kms.sock")));
@@ -65,7 +65,7 @@ fn key(sandbox: &Sandbox, number: u32) -> serde_json::Value {
     list["keys"].as_array().unwrap().iter().find(is_it).cloned().unwrap()
 }
 
-/// Returns the vectors, with the permissions that claviger asks for.
+/// Returns a copy of the vectors, with the permissions that claviger asks for.
 fn thawed() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.make_dir("state", 0o700);
@@ -81,7 +81,7 @@ fn thawed() -> Sandbox {
     sandbox
 }
 
-/// Copies what [`write`] made into the repository.
+/// Copies the files that [`write`] made into the repository.
 fn freeze(sandbox: &Sandbox) {
     let to = vectors();
     fs::create_dir_all(to.join("state")).unwrap();

@@ -41,11 +41,11 @@ fn what_remains_of_a_keyring_is_not_begun_again() {
     }
 }
 
-/// The files that an unfinished init leaves, by the step after which it ended.
+/// The files that an unfinished init leaves, by the step after which it was ended.
 const CRASHES: [(&str, &[&str]); 2] =
     [("after-slot-file", &["slot-file.key"]), ("after-root-file", &["root", "slot-file.key"])];
 
-/// Makes `state` what an init leaves that was ended when it had written `files`.
+/// Makes `state` the directory of an init that was ended when it had written `files`.
 fn crash(sandbox: &Sandbox, files: &[&str]) {
     sandbox.init("finished");
     fs::create_dir_all(sandbox.path("state")).unwrap();
@@ -96,7 +96,8 @@ fn a_file_that_was_half_written_is_in_nobodys_way() {
     assert_eq!(Tree::names(&sandbox.path("state")), ["keyring", "lock", "mark", "root", "slot-file.key"]);
 }
 
-/// Names that the state directory needs, or might: a key file there would be overwritten, or removed.
+/// The state directory needs these names, or may need them. A key file with such a name would be overwritten, or
+/// removed.
 #[test]
 fn a_key_file_in_the_state_directory_is_refused() {
     for name in ["mark", "keyring", "keyring.prev", "root", "root.new", "lock", "slot-file.key", "other"] {
@@ -300,7 +301,7 @@ fn what_only_a_finished_keyring_leaves_behind_means_that_it_was_set_up() {
             opened.matches("init/was-set-up");
         }
     }
-    // Without any of them it is what an init leaves that broke off.
+    // Without any of these traces, the directory is that of an init that broke off.
     for name in traces {
         fs::remove_file(used.path("state").join(name)).unwrap();
     }

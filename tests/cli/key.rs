@@ -19,12 +19,12 @@ use super::{
     sandbox::{CLAVIGER, Sandbox, snapshot},
 };
 
-/// What a write takes of a disk in memory.
+/// The bytes that a write takes on a disk in memory.
 const PAGE: usize = 4096;
 
 const STATE: &str = "--state-dir [DIR]/state";
 
-/// Returns the key_id of the key with this number, as it is typed in full.
+/// Returns the full key_id of the key with this number.
 fn key_id(sandbox: &Sandbox, number: u32) -> String {
     let list = sandbox.run(&format!("key list {STATE} --output json")).json();
     let keys = list["keys"].as_array().unwrap();
@@ -32,7 +32,7 @@ fn key_id(sandbox: &Sandbox, number: u32) -> String {
     ids.into_iter().find(|id| id.starts_with(&format!("k{number}-"))).unwrap()
 }
 
-/// Leaves so many pages of the disk free.
+/// Leaves `free` pages of the disk free.
 fn fill(disk: &Disk<'_>, free: u64) {
     let mut filler = fs::File::create(disk.path("filler")).unwrap();
     let mut pages = 0;
@@ -197,7 +197,7 @@ fn an_identity_in_the_place_of_its_recipient_is_refused_and_not_repeated() {
         assert!(answer.stderr.starts_with(said), "{answer}");
         assert!(!answer.stderr.to_uppercase().contains(secret), "the secret is repeated");
     }
-    // The other way round, nothing has to be made anew.
+    // In the other order, nothing has to be made anew.
     fs::write(sandbox.path("recipient.txt"), &recipient).unwrap();
     let answer = sandbox.refused(2, &format!("recovery test --recovery-identity [DIR]/recipient.txt {STATE}"));
     let hint = "hint:  give the file that `age-keygen -o FILE` wrote when it printed the recipient; the recipient, age1…, opens nothing\n";
@@ -313,7 +313,7 @@ fn what_cannot_be_written_to_the_audit_log_is_not_done() {
     snapshot("key/unaudited", &answers.each_ref());
 }
 
-/// A restore of the older backup promotes the key all the same, so this is no finding.
+/// A restore of the older backup promotes the key all the same. So this is no finding.
 #[test]
 fn status_says_that_the_newest_backup_was_made_before_the_primary_key_was_promoted() {
     let sandbox = with_recovery();

@@ -15,7 +15,7 @@ use self::api::{
     DecryptRequest, EncryptRequest, StatusRequest, key_management_service_client::KeyManagementServiceClient,
 };
 
-/// What `build.rs` makes of `proto/kms-v2.proto`.
+/// The code that `build.rs` makes of `proto/kms-v2.proto`.
 #[allow(dead_code, clippy::pedantic, reason = "generated")]
 mod api {
     tonic::include_proto!("v2");
@@ -45,14 +45,14 @@ impl Kms {
         answer.unwrap().into_inner().key_id
     }
 
-    /// Returns the key_id and the wrapped seed.
+    /// Wraps `seed`, and returns the key_id and the wrapped seed.
     pub(crate) fn encrypt(&self, seed: &[u8]) -> (String, Vec<u8>) {
         let request = EncryptRequest { plaintext: seed.to_vec(), uid: "encrypt".to_owned() };
         let answer = self.runtime.block_on(self.client.clone().encrypt(request)).unwrap().into_inner();
         (answer.key_id, answer.ciphertext)
     }
 
-    /// Returns the seed, or what the plugin says instead.
+    /// Returns the seed, or the plugin's error text.
     pub(crate) fn decrypt(&self, key_id: &str, wrapped: &[u8]) -> Result<Vec<u8>, String> {
         let request = DecryptRequest {
             ciphertext: wrapped.to_vec(),
@@ -65,7 +65,7 @@ impl Kms {
     }
 }
 
-/// A connector for one connection that exists already.
+/// A connector that returns one existing connection.
 struct Lent(Option<TokioIo<UnixStream>>);
 
 impl tonic::codegen::Service<Uri> for Lent {

@@ -94,7 +94,7 @@ fn a_disk_that_is_read_only() {
 
 #[test]
 fn memory_that_cannot_be_locked() {
-    // Root may lock without a limit.
+    // For root, memory can be locked without a limit.
     if !root_for("to become another user") {
         return;
     }
@@ -169,8 +169,8 @@ fn a_change_is_no_failure_because_its_report_cannot_be_printed() {
 #[test]
 fn streams_that_are_closed() {
     let sandbox = Sandbox::initialised();
-    // Rust opens /dev/null in the place of a closed standard stream, so nobody notices; but no file of ours takes its
-    // number either.
+    // Rust opens /dev/null in the place of a closed standard stream, so no command notices it. Also, no file of ours
+    // gets the number of that stream.
     for (n, closed) in [">&-", "2>&-", "<&-", ">&- 2>&- <&-"].iter().enumerate() {
         let script = format!("exec \"$0\" \"$@\" {closed}");
         let run = |line: &str| sandbox.call(line).under(["sh", "-c", &script], "").run();
@@ -192,7 +192,7 @@ fn a_pipe_that_nobody_reads() {
     for line in ["key list", "key list --output json", "status --socket [DIR]/run/kms.sock", "slot test"] {
         assert_eq!(ends(line).stderr, "exit 141\n", "{line}");
     }
-    // A change is done, and a backup that is not whole is never given up silently.
+    // The change is done. A backup that is not whole is never left without a message.
     let added = ends("key add").stderr;
     assert!(added.starts_with("warning: all is done, but the report could not be printed: "), "{added}");
     assert!(added.ends_with("\nexit 0\n"), "{added}");

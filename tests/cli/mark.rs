@@ -11,13 +11,13 @@ use super::{
 const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock --backups none";
 const SERVE: &str = "serve --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
 
-/// Returns what `status` says is to be expected.
+/// Returns the line `expect` of `status`.
 fn expect(sandbox: &Sandbox, state_dir: &str) -> String {
     let status = sandbox.run(&format!("status --state-dir [DIR]/{state_dir} --socket @none --output json"));
     status.json()["keyring"]["expect"].as_str().unwrap().to_owned()
 }
 
-/// Returns a sandbox whose root key signs what is asked for.
+/// Returns a sandbox whose files `rewrite` has changed and signed under the root key.
 fn forged(rewrite: impl FnOnce(&Forge)) -> Sandbox {
     let sandbox = Sandbox::initialised();
     rewrite(&Forge::of(&sandbox.path("state")));
@@ -110,7 +110,7 @@ fn a_keyring_that_was_rolled_back_or_forked_is_refused() {
     let refused = |sandbox: &Sandbox| -> Answer { sandbox.unopened(3, "state") };
     let rolled_back = forged(|forge| forge.rewrite_mark("\ngeneration 1\n", "\ngeneration 2\n"));
     let forked = forged(|forge| forge.rewrite_record(" created=2", " created=1"));
-    // A twin that made another change.
+    // The record is that of a twin with another change.
     let no_successor = forged(|forge| forge.rewrite_as_second(&[7; 32]));
     let key_lost = forged(|forge| {
         forge.rewrite_as_second(&forge.record());

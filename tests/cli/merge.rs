@@ -47,7 +47,7 @@ fn merge(sandbox: &Sandbox, rest: &str) -> Answer {
     sandbox.run(&format!("backup restore {OURS} {STATE} {rest}"))
 }
 
-/// Checks that a merge that is only shown changes nothing.
+/// Runs a merge without `--accept`, and checks that it changes nothing.
 fn shown(sandbox: &Sandbox, rest: &str) -> Answer {
     let before = Tree::of(&sandbox.path("state"));
     let shown = merge(sandbox, rest);
@@ -84,14 +84,14 @@ fn twins_that_went_apart_become_one_again_and_lose_nothing() {
         let merged: Vec<_> = rows.iter().filter(|row| row.last() == Some(&"decrypt-only")).collect();
         assert_eq!(merged.len(), 4, "{answer}");
         assert_eq!(merged.iter().filter(|row| row[0].starts_with("k3-")).count(), 2, "{answer}");
-        // The newest key that a backup holds.
+        // The newest key that a backup holds becomes primary.
         let wraps = |row: &Vec<&str>| row[0].starts_with("k4-") && row.last() == Some(&"primary");
         assert!(rows.iter().any(wraps), "{answer}");
     }
     again.ends_with(0);
     assert!(again.stdout.starts_with("nothing to do"), "{again}");
     unwraps(&sandbox, "state", &wrapped);
-    // A clone that was put back in its place follows from neither of them.
+    // A clone that was put back does not follow from either of them.
     let checked = sandbox.run(&format!("backup check [DIR]/twin.age {OURS} --state-dir [DIR]/twin"));
     checked.ends_with(0);
     // The merged keyring is an ordinary one.
@@ -108,7 +108,8 @@ fn a_disk_that_was_put_back_gets_the_newer_keys_from_a_backup() {
     rotate(&sandbox, "state", "k3");
     let wrapped = [wrap(&sandbox, "state", 3)];
     backup(&sandbox, "state", "newer");
-    // The record alone is older than the mark; both together are an older disk, which nothing here can tell.
+    // The record alone is older than the mark. Record and mark together are an older disk, and nothing on this node can
+    // tell.
     fs::write(sandbox.path("state/keyring"), &before[0].1).unwrap();
     let refused = sandbox.refused(3, &format!("key list {STATE}"));
     let [shown, done] = shown_then_done(&sandbox, "[DIR]/newer.age");
@@ -133,7 +134,7 @@ fn a_disk_that_was_put_back_gets_the_newer_keys_from_a_backup() {
 fn a_directory_that_was_put_back_learns_from_a_backup_what_was_done_since() {
     let sandbox = with_recovery();
     sandbox.copy("state", "older");
-    // No key is new in this backup, and the one that is pending here is primary there.
+    // The backup has no new key, and has the key as primary that is pending here.
     sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
     backup(&sandbox, "state", "newer");
     fs::remove_dir_all(sandbox.path("state")).unwrap();
@@ -152,7 +153,7 @@ fn a_merge_that_broke_off_behind_the_record_is_finished_by_the_same_command() {
     backup(&sandbox, "twin", "twin");
     let mark = fs::read(sandbox.path("state/mark")).unwrap();
     merge(&sandbox, "[DIR]/twin.age --accept").ends_with(0);
-    // As if the process had died before it wrote the ledger and the mark.
+    // The state is that after a process died before it wrote the ledger and the mark.
     fs::write(sandbox.path("state/mark"), mark).unwrap();
     fs::remove_file(sandbox.path("state/ledger")).unwrap();
     merge(&sandbox, "[DIR]/twin.age --accept").ends_with(0);
@@ -219,7 +220,7 @@ fn a_damaged_record_is_mended_from_the_one_before_it_and_a_backup() {
     sandbox.run(&format!("key add {STATE}")).ends_with(0);
     let listed = keys(&sandbox, "state")["keys"].as_array().unwrap().len();
     fs::write(sandbox.path("state/keyring"), "").unwrap();
-    // The last key was pending, and nothing is under it.
+    // The last key was pending, and no value is under it.
     let [stopped, _] = [(); 2].map(|()| sandbox.refused(3, &format!("backup restore {OURS} {STATE} [DIR]/backup.age")));
     let lost = stopped.stderr.split_whitespace().find(|word| word.starts_with("k4-")).unwrap().to_owned();
     let [shown, done] = shown_then_done(&sandbox, &format!("[DIR]/backup.age --lost {lost}"));
@@ -241,9 +242,9 @@ fn a_backup_after_a_rekey_is_the_one_to_begin_with() {
     backup(&sandbox, "twin", "newer");
     backup(&sandbox, "state", "older");
     let refused = sandbox.refused(3, &format!("backup restore {OURS} {STATE} [DIR]/newer.age --accept"));
-    // The other way round, the file alone is enough: the root file knows its root key from before.
+    // In the other direction the file alone is enough: the root file contains the root key from before the rekey.
     let line = "backup restore [DIR]/state/keyring --state-dir [DIR]/twin --accept";
-    // None of its keys is in a backup that was opened, so a fresh one wraps, and is backed up first.
+    // No opened backup contains one of the keys. So a fresh key wraps, and is backed up first.
     let nowhere = sandbox.refused(3, line);
     let shown = sandbox.run(&format!("{} --backup-to [DIR]/fresh.age", line.trim_end_matches(" --accept")));
     assert!(!sandbox.path("fresh.age").exists());
@@ -312,7 +313,7 @@ fn a_root_key_that_was_never_here_needs_the_operators_word() {
     };
     let older = expect("state");
     sandbox.run(&format!("rekey {STATE}")).ends_with(0);
-    // The bare record brings no earlier root key along.
+    // A bare record contains no earlier root key.
     let line = format!("backup restore [DIR]/state/keyring {OURS} --state-dir [DIR]/new --expect {}", expect("state"));
     sandbox.run(&line).ends_with(0);
     for (verb, flag) in [("disable", "--risk-unreadable-secrets"), ("destroy", "--risk-losing-secrets")] {
@@ -325,7 +326,7 @@ fn a_root_key_that_was_never_here_needs_the_operators_word() {
     unwraps(&sandbox, "new", &wrapped);
 }
 
-/// A merge brings the key back later. Then the keyring would have two keys of one number.
+/// A later merge brings the plugin's key back. Without this rule, the keyring would then have two keys of one number.
 #[test]
 fn a_new_key_does_not_get_the_number_of_a_key_that_only_the_plugin_has() {
     let sandbox = with_recovery();

@@ -50,7 +50,7 @@ fn a_directory_that_alone_has_the_wrong_owner_is_given_back_by_the_command_that_
     if !root_for("a directory of another user's") {
         return;
     }
-    // Not below /tmp: there, anybody could have made a directory for root to find.
+    // The sandbox is not below /tmp, because there anybody could have made a directory that root finds.
     let sandbox = Sandbox::inside(Path::new("/run"));
     sandbox.make_dir("state", 0o700);
     chown(sandbox.path("state"), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -64,7 +64,7 @@ fn a_directory_that_alone_has_the_wrong_owner_is_given_back_by_the_command_that_
     assert!(Command::new("sh").args(["-c", &mend]).status().unwrap().success());
     sandbox.run(&format!("key list {STATE}")).ends_with(0);
     sandbox.call(&format!("key list {STATE}")).by_nobody().run().ends_with(0);
-    // Without a right, its user learns how to get it back.
+    // A command that lacks a permission says how to get it back.
     chown(sandbox.path("state"), Some(0), Some(0)).unwrap();
     sandbox.chmod(".", 0o755);
     let denied = sandbox.call(&format!("key list {STATE}")).by_nobody().refused(3);
@@ -75,7 +75,7 @@ fn a_directory_that_alone_has_the_wrong_owner_is_given_back_by_the_command_that_
         ),
     );
     chown(sandbox.path("state"), Some(NOBODY), Some(NOBODY)).unwrap();
-    // One file alone is another matter.
+    // A single file with a wrong owner has another message.
     chown(sandbox.path("state/mark"), Some(0), Some(0)).unwrap();
     let one = sandbox.refused(3, &format!("key list {STATE}"));
     has(&one, &format!("chown {NOBODY} [DIR]/state/mark; if it was root's before: chown root [DIR]/state\n"));
@@ -128,7 +128,7 @@ fn a_restore_and_a_merge_say_with_what_the_backup_was_compared() {
     has(merge.ends_with(1), "with its ledger; with a running plugin");
     let restored = sandbox.run(&format!("{restore} --state-dir [DIR]/new --expect {expect}"));
     has(restored.ends_with(0), "with the line of --expect\n");
-    // A plugin is compared, too.
+    // The keyring of a running plugin is compared, too.
     let _daemon = sandbox.serve(&format!("--state-dir [DIR]/new {SOCKET}"));
     let restored = sandbox.run(&format!("{restore} --state-dir [DIR]/newer --expect {expect} {SOCKET}"));
     has(restored.ends_with(0), "with the keys of the plugin at unix://[DIR]/run/kms.sock and the line of --expect\n");
@@ -183,12 +183,12 @@ fn a_key_that_is_not_primary_is_not_taken_for_the_primary_one() {
             );
         }
     }
-    // The primary one, and one that no keyring here knows, lead to the etcd, which does not answer.
+    // For the primary key and for a key that the keyring does not know, the command asks etcd, which does not answer.
     let unknown = format!("k9-{}", "0".repeat(32));
     for key in [&primary, &unknown] {
         has(&sandbox.refused(6, &format!("scan {SERVERS} {STATE} --primary {key}")), "127.0.0.1:1");
     }
-    // In a snapshot, it may have been primary.
+    // At the time of a snapshot, the key may have been primary.
     let snapshot = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/etcd-snapshot.db");
     let old = sandbox.run(&format!("scan --snapshot {snapshot} {STATE} --primary {other}"));
     let note = format!(
@@ -217,7 +217,7 @@ fn nothing_is_re_encrypted_under_a_key_that_the_plugin_does_not_announce() {
     // The API server of another etcd may use another plugin.
     let warned = sandbox.refused(6, &format!("reencrypt --dry-run {SERVERS} {flags}"));
     has(&warned, &format!("warning: {says}"));
-    // Of the directory that is served, and of the key that is announced, nothing is said.
+    // There is no such note for the served directory and for the announced key.
     for right in ["--state-dir [DIR]/served", &format!("--state-dir [DIR]/none --primary {served}")] {
         let right = sandbox.refused(6, &format!("reencrypt --dry-run {MANIFEST} --config [DIR]/config.toml {right}"));
         assert!(!right.stderr.contains("announces"), "{right}");

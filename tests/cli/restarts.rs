@@ -9,7 +9,7 @@ use super::{
     status::{STATUS, backed_up, finding, plugin, serve},
 };
 
-/// Checks that nothing has an operator restart the plugin.
+/// Checks that no hint tells the operator to restart the plugin.
 #[track_caller]
 fn forbids(answer: &Answer) {
     finding(answer, "do not stop or restart the plugin before the keyring here has every key");
@@ -20,7 +20,7 @@ fn forbids(answer: &Answer) {
     }
 }
 
-/// Puts files of the copy `from` into the state directory.
+/// Copies files of the copy `from` into the state directory.
 fn put(sandbox: &Sandbox, from: &str, files: &[&str]) {
     for file in files {
         fs::copy(sandbox.path(from).join(file), sandbox.path("state").join(file)).unwrap();
@@ -29,7 +29,7 @@ fn put(sandbox: &Sandbox, from: &str, files: &[&str]) {
 
 #[test]
 fn no_restart_is_named_while_only_the_plugin_has_a_key() {
-    // The keyring there is newer than the mark, or there is no mark. Both would be mended by the next start.
+    // The keyring there is newer than the mark, or there is no mark. The next start repairs both.
     for has_mark in [true, false] {
         let (sandbox, _) = backed_up();
         sandbox.copy("state", "marked");
@@ -68,7 +68,7 @@ fn no_restart_is_named_if_the_directory_that_took_the_place_lacks_a_key() {
         forbids(status.ends_with(1));
         // No listed backup has the key.
         finding(&status, "merge a backup that has it (`claviger backup check");
-        // The right directory again: nothing is wrong with it.
+        // The right directory is back, and nothing is wrong with it.
         fs::rename(sandbox.path("state"), sandbox.path("older")).unwrap();
         fs::rename(sandbox.path("away"), sandbox.path("state")).unwrap();
         wait_until(|| plugin(&sandbox)["degraded"].is_null());
@@ -120,7 +120,7 @@ fn a_damaged_mark_has_one_answer_in_every_command_and_that_works() {
         assert!(refused.stderr.contains(&format!("hint:  {mend}")), "{refused}");
     }
     fs::rename(sandbox.path("state/mark"), sandbox.path("state/mark.damaged")).unwrap();
-    // The plugin is a witness of what this node has seen.
+    // The plugin shows what this node has seen.
     wait_until(|| plugin(&sandbox)["degraded"].is_null());
     let witnessed = sandbox.run(STATUS);
     finding(&witnessed, "the plugin serves this generation of the keyring, so this node has seen no newer one");

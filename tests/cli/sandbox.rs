@@ -17,19 +17,19 @@ use std::{
 
 use super::{secrets, tree::Tree};
 
-/// The program.
+/// The path of the program.
 pub(crate) const CLAVIGER: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// A command that has not ended by then hangs.
+/// The time limit for a command. A command that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The exit codes that this version uses; `claviger --help` documents them.
 const DOCUMENTED: [i32; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 130, 141];
 
-/// Somebody who is not root, and no user of this machine's.
+/// The uid of a user who is not root and owns nothing on this machine.
 pub(crate) const NOBODY: u32 = 65534;
 
-/// Texts that depend on chance, time or the machine, and what snapshots show in their place.
+/// Patterns of text that depends on chance, time or the machine, and the words that snapshots have instead.
 const FILTERS: [(&str, &str); 18] = [
     // The tests may run on any file system. A disk that a test mounts is deeper.
     (r"(?m)^--- stderr\nwarning: (\[DIR\]|/\S*claviger-cli-\w+)/\w+ is on (tmpfs|ramfs|overlay): .*\n", ""),
@@ -41,31 +41,31 @@ const FILTERS: [(&str, &str); 18] = [
     (r"\b[0-9a-f]{32}\b", "[UUID]"),
     (r"\bage1[0-9a-z]{58}\b", "[RECIPIENT]"),
     (r"[A-Za-z0-9+/]{43}=", "[BASE64]"),
-    // What names a listed backup.
+    // The id of a listed backup.
     (r"\b[0-9a-f]{12}\b", "[ID]"),
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[TIME]"),
     (r#""peer_pid":\d+"#, r#""peer_pid":[PID]"#),
     (r"@claviger-test-\d+-\d+", "@claviger-test"),
     (r"claviger \d+\.\d+\.\d+", "claviger [VERSION]"),
     (r"\b\d+[smhd] ago\b", "[AGO]"),
-    // What the kernel of this machine has.
+    // The protection of memory that the kernel of this machine has.
     (r"\b(memfd_secret|mlock)\b", "[MEMORY]"),
     (r"\b(landlock|seccomp) (on|partial|unsupported)\b", "$1 [STATE]"),
     (r#""(landlock|seccomp)": "(on|partial|unsupported)""#, r#""$1": "[STATE]""#),
 ];
 
-/// A temporary directory, private at first, with a directory `run` for sockets in it.
+/// A temporary directory, private at first, with a directory `run` for sockets.
 pub(crate) struct Sandbox {
     directory: tempfile::TempDir,
 }
 
 impl Sandbox {
-    /// Returns an empty one.
+    /// Returns an empty sandbox.
     pub(crate) fn new() -> Self {
         Self::inside(&std::env::temp_dir())
     }
 
-    /// Returns an empty one in `parent`.
+    /// Returns an empty sandbox below `parent`.
     pub(crate) fn inside(parent: &Path) -> Self {
         let directory = tempfile::Builder::new().prefix("claviger-cli-").tempdir_in(parent).unwrap();
         let sandbox = Self { directory };
@@ -73,24 +73,24 @@ impl Sandbox {
         sandbox
     }
 
-    /// Returns one whose directory `state` is set up.
+    /// Returns a sandbox whose directory `state` has a keyring.
     pub(crate) fn initialised() -> Self {
         let sandbox = Self::new();
         sandbox.init("state");
         sandbox
     }
 
-    /// Sets `name` up, without recovery.
+    /// Makes a keyring in the directory `name`, without recovery.
     pub(crate) fn init(&self, name: &str) {
         self.run(&format!("init --state-dir [DIR]/{name} --without-recovery")).ends_with(0);
     }
 
-    /// Returns the sandbox itself.
+    /// Returns the path of the sandbox.
     pub(crate) fn root(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Returns what `name` in it is called outside.
+    /// Returns the path of `name` in the sandbox.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root().join(name)
     }
@@ -101,13 +101,13 @@ impl Sandbox {
         self.chmod(name, mode);
     }
 
-    /// Copies the directory `from` with all that is in it, as cloning a machine does.
+    /// Copies the directory `from` with all its contents, as cloning a machine does.
     pub(crate) fn copy(&self, from: &str, to: &str) {
         let copied = Command::new("cp").arg("-a").arg(self.path(from)).arg(self.path(to)).status();
         assert!(copied.unwrap().success(), "{from} to {to}");
     }
 
-    /// Another one with all that is in this one.
+    /// Returns another sandbox with a copy of all files.
     pub(crate) fn twin(&self) -> Self {
         let twin = Self { directory: tempfile::Builder::new().prefix("claviger-cli-").tempdir().unwrap() };
         let copied = Command::new("cp").arg("-a").arg(self.path(".")).arg(twin.root()).status();
@@ -120,12 +120,12 @@ impl Sandbox {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Returns everything in it.
+    /// Returns the contents of the sandbox.
     pub(crate) fn tree(&self) -> Tree {
         Tree::of(self.root())
     }
 
-    /// Returns a command of claviger, to add to before it runs.
+    /// Returns a command of claviger that has not run yet.
     pub(crate) fn call(&self, line: &str) -> Call<'_> {
         Call {
             sandbox: self,
@@ -145,12 +145,13 @@ impl Sandbox {
         self.call(line).run()
     }
 
-    /// Runs a command that is to be refused; see [`Call::refused`].
+    /// Runs a command that must be refused, as [`Call::refused`] does.
     pub(crate) fn refused(&self, exit: i32, line: &str) -> Answer {
         self.call(line).refused(exit)
     }
 
-    /// Runs all that reads the state directory `name`; each is to be refused in the same words. Answers with the first.
+    /// Runs every command that reads the state directory `name`. Checks that each is refused in the same words, and
+    /// returns the answer of the first.
     pub(crate) fn unopened(&self, exit: i32, name: &str) -> Answer {
         let answer = self.refused(exit, &format!("key list --state-dir [DIR]/{name}"));
         for verb in ["status", "serve"] {
@@ -167,18 +168,18 @@ impl Sandbox {
         self.call(&format!("serve {flags}")).serve()
     }
 
-    /// With `[DIR]` in its place.
+    /// Replaces the path of the sandbox by `[DIR]`.
     pub(crate) fn mask(&self, text: &str) -> String {
         text.replace(&*self.root().to_string_lossy(), "[DIR]")
     }
 
-    /// With the sandbox in the place of `[DIR]`.
+    /// Replaces `[DIR]` by the path of the sandbox.
     pub(crate) fn unmask(&self, text: &str) -> String {
         text.replace("[DIR]", &self.root().to_string_lossy())
     }
 }
 
-/// Waits until something is as it should be, which takes a plugin about a second.
+/// Waits until `done` returns true. A plugin may take about a second.
 #[track_caller]
 pub(crate) fn wait_until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -202,38 +203,38 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Feeds it `bytes`; otherwise it reads from /dev/null.
+    /// Feeds `bytes` to the command. Otherwise it reads from /dev/null.
     pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
         self
     }
 
-    /// Runs another program in its place, which may take so long.
+    /// Runs another program instead of claviger, with the time limit `limit`.
     pub(crate) fn by(mut self, program: &Path, limit: Duration) -> Self {
         (self.program, self.limit) = (program.to_owned(), limit);
         self
     }
 
-    /// Writes its standard output to `path`.
+    /// Writes the standard output of the command to `path`.
     pub(crate) fn stdout(mut self, path: &str) -> Self {
         self.stdout = Some(path.into());
         self
     }
 
-    /// Runs it by way of another command, which the snapshot shows as `note`.
+    /// Runs the command through another one, which the snapshot shows as `note`.
     pub(crate) fn under<S: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = S>, note: &'static str) -> Self {
         self.before = wrapper.into_iter().map(Into::into).collect();
         self.note = note;
         self
     }
 
-    /// Runs it as [`NOBODY`], who is let into the sandbox and has a copy of the program there.
+    /// Runs the command as [`NOBODY`]. That user may enter the sandbox, and has a copy of the program in it.
     pub(crate) fn by_nobody(mut self) -> Self {
         self.sandbox.chmod("", 0o755);
         let program = self.sandbox.path("claviger");
         if !program.exists() {
-            // By another process: a copy that this one has open for writing, be it in a fork of another test, cannot
-            // run.
+            // Another process makes the copy. A program that this process, or a fork of it in another test, has open
+            // for writing cannot run.
             assert!(Command::new("cp").args([&self.program, &program]).status().unwrap().success());
         }
         self.program = program;
@@ -241,7 +242,7 @@ impl Call<'_> {
         self
     }
 
-    /// Runs it to its end.
+    /// Runs the command to its end.
     ///
     /// # Panics
     /// When it hangs, dies of a signal, panics, prints a secret, or ends with an exit code that is not documented.
@@ -251,14 +252,14 @@ impl Call<'_> {
         self.answer(&complete(child, stdin, self.limit))
     }
 
-    /// Starts it as a daemon, and waits until it serves.
+    /// Starts the command as a daemon, and waits until it serves.
     pub(crate) fn serve(self) -> Daemon {
         let daemon = Daemon::start(&self);
         daemon.wait_for("\"unsealed\"");
         daemon
     }
 
-    /// Runs it; it must end with `exit`, say why in one line, print nothing else and change nothing.
+    /// Runs the command. It must end with `exit`, say why in one line, print nothing else and change nothing.
     pub(crate) fn refused(self, exit: i32) -> Answer {
         let sandbox = self.sandbox;
         let before = sandbox.tree();
@@ -271,7 +272,7 @@ impl Call<'_> {
         answer
     }
 
-    /// Starts it with a pipe as its standard input.
+    /// Starts the command with a pipe as its standard input.
     pub(crate) fn start(&self) -> Child {
         self.spawn(Stdio::piped())
     }
@@ -313,11 +314,11 @@ impl Call<'_> {
     }
 }
 
-/// Waits for the end of `child`, and no longer than `limit`.
+/// Waits for the end of `child`, at most for `limit`.
 fn complete(mut child: Child, stdin: Option<Vec<u8>>, limit: Duration) -> Output {
     let id = rustix::process::Pid::from_child(&child);
     if let Some((mut pipe, bytes)) = child.stdin.take().zip(stdin) {
-        // It may end without reading.
+        // The command may end without reading.
         thread::spawn(move || _ = pipe.write_all(&bytes));
     }
     let (done, output) = mpsc::channel();
@@ -331,15 +332,15 @@ fn complete(mut child: Child, stdin: Option<Vec<u8>>, limit: Duration) -> Output
     )
 }
 
-/// What a command did.
+/// The outcome of a command.
 #[derive(Debug)]
 pub(crate) struct Answer {
     line: String,
-    /// The exit code, or the negative number of the signal that ended it.
+    /// The exit code, or the negative number of the signal that ended the command.
     pub(crate) code: i32,
-    /// What it printed, with `[DIR]` for the sandbox.
+    /// The standard output, with `[DIR]` for the sandbox.
     pub(crate) stdout: String,
-    /// What it complained and logged, with `[DIR]` for the sandbox.
+    /// The standard error, with `[DIR]` for the sandbox.
     pub(crate) stderr: String,
 }
 
@@ -350,7 +351,7 @@ impl Answer {
         self
     }
 
-    /// Puts `[SET]` in the place of the names of sets of shares.
+    /// Replaces the names of sets of shares by `[SET]`.
     pub(crate) fn hide(&mut self, sets: &[String]) {
         for set in sets {
             for text in [&mut self.line, &mut self.stdout, &mut self.stderr] {
@@ -359,17 +360,17 @@ impl Answer {
         }
     }
 
-    /// Standard error without the lines of the log.
+    /// Returns standard error without the lines of the log.
     pub(crate) fn complaint(&self) -> String {
         self.stderr.lines().filter(|line| !line.starts_with('{')).map(|line| format!("{line}\n")).collect()
     }
 
-    /// Standard output as JSON.
+    /// Returns standard output as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
     }
 
-    /// Compares it with the snapshot `name`, a `theme/case`.
+    /// Compares the answer with the snapshot `name`, a `theme/case`.
     pub(crate) fn matches(&self, name: &str) {
         snapshot(name, &[self]);
     }
@@ -387,7 +388,7 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Compares what was answered, one after the other, with the snapshot `name`, a `theme/case`.
+/// Compares answers, one after the other, with the snapshot `name`, a `theme/case`.
 pub(crate) fn snapshot(name: &str, answers: &[&Answer]) {
     let (theme, case) = name.split_once('/').expect("theme/case");
     let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
@@ -402,7 +403,7 @@ pub(crate) fn snapshot(name: &str, answers: &[&Answer]) {
 }
 
 /// Compares a whole report with the snapshot `name`. Numbers, hashes and the widths of columns differ from run to run,
-/// so they are `#`, `[HEX]` and two blanks. `[RUN]` is a directory of the tests.
+/// so the snapshot has `#`, `[HEX]` and two blanks. `[RUN]` is a directory of the tests.
 pub(crate) fn report_snapshot(name: &str, answer: &Answer) {
     let Answer { line, code, stdout, stderr } = answer;
     let verb = line.split_whitespace().nth(1).unwrap_or_default();
@@ -442,7 +443,7 @@ fn a_masked_report_has_the_same_words_in_every_run() {
     assert_eq!(masked(text), "key k#-[HEX]  # of # s, face off #-#-#T#:#:#Z [RUN]/x");
 }
 
-/// A daemon that runs; killed when dropped.
+/// A running daemon. It is killed when dropped.
 pub(crate) struct Daemon {
     child: Child,
     sandbox: PathBuf,
@@ -463,7 +464,7 @@ impl Daemon {
         Self { child, sandbox: call.sandbox.root().to_owned(), log, reader: Some(reader) }
     }
 
-    /// Returns what it has logged so far.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -477,23 +478,23 @@ impl Daemon {
         }
     }
 
-    /// Asks it to end, and returns the exit code and the whole log.
+    /// Sends SIGTERM to the daemon. Returns its exit code and the whole log.
     pub(crate) fn terminate(&mut self) -> (Option<i32>, String) {
         self.end(rustix::process::Signal::TERM)
     }
 
-    /// Stops it for a while, or lets it go on.
+    /// Sends a signal to the daemon, for example to stop it for a while.
     pub(crate) fn send(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Ends it by SIGKILL.
+    /// Ends the daemon by SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.end(rustix::process::Signal::KILL);
     }
 
     fn end(&mut self, signal: rustix::process::Signal) -> (Option<i32>, String) {
-        // It may have ended by itself.
+        // The daemon may have ended by itself.
         _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal);
         let start = Instant::now();
         let status = loop {
@@ -514,13 +515,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may have ended before.
+        // The daemon may have ended before.
         _ = self.child.kill();
         _ = self.child.wait();
     }
 }
 
-/// Whether this is root; prints what is left out if not.
+/// Whether the tests run as root. If not, prints what is left out.
 pub(crate) fn root_for(what: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {

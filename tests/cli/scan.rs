@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::sandbox::{Answer, Sandbox};
 
-/// The key that wraps, in the snapshot.
+/// The primary key of the snapshot.
 const PRIMARY: &str = "k2-9c01d3bd2f1e4a7788fa0b4cc3e2d1a0";
 
-/// A key; nobody may see it in an error.
+/// A local key. No error may show it.
 const SECRET: &str = "c2VjcmV0IGlzIHNlY3VyZQ==";
 
 const COVERED: &str = "\
@@ -35,7 +35,7 @@ fn scan(sandbox: &Sandbox, flags: &str) -> Answer {
     sandbox.run(&format!("scan --snapshot [DIR]/etcd.db {flags}"))
 }
 
-/// Returns how often each kind was found.
+/// Returns the number of findings of each kind.
 fn found(report: &Value) -> BTreeMap<String, u64> {
     serde_json::from_value(report["found"].clone()).unwrap()
 }
@@ -97,7 +97,7 @@ fn a_keyring_says_which_keys_are_not_its_own() {
     sandbox.init("state");
     let answer = scan(&sandbox, "--keyring [DIR]/state/keyring --output json");
     assert_eq!(found(&answer.ends_with(1).json())["unknown-key"], 25, "no key of the snapshot is in a new keyring");
-    // With a name that nothing has, no value would be compared, and all would seem well.
+    // If no value had the name of the provider, no value would be compared, and all would seem well.
     let misspelt = scan(&sandbox, "--keyring [DIR]/state/keyring --provider-name clavigr");
     misspelt.ends_with(2).matches("scan/misspelt-provider");
     let both = scan(&sandbox, "--encryption-config [DIR]/enc.yaml --provider-name clavigr");
@@ -205,7 +205,7 @@ fn metrics_are_written_over_what_was_there_for_everybody_to_read() {
     let mode = fs::metadata(sandbox.path("claviger.prom")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
     scan(&sandbox, "--prometheus [DIR]/no/claviger.prom").ends_with(3).matches("scan/prometheus-nowhere");
-    // Neither a device nor a link is replaced by a file.
+    // A file never replaces a device or a link.
     std::os::unix::fs::symlink("/dev/null", sandbox.path("link.prom")).unwrap();
     scan(&sandbox, "--prometheus [DIR]/link.prom").ends_with(3).matches("scan/prometheus-to-a-link");
     assert!(sandbox.path("link.prom").is_symlink());
@@ -244,7 +244,7 @@ fn a_damaged_snapshot_is_read_as_far_as_it_goes() {
     let sandbox = sandbox();
     let mut bytes = fs::read(sandbox.path("etcd.db")).unwrap();
     let length = bytes.len() - 32;
-    // Every page in turn, with zeros.
+    // Each page is overwritten with zeros in turn.
     let mut damaged = 0;
     for page in 0..length / 4096 {
         let whole = bytes[page * 4096..(page + 1) * 4096].to_vec();
@@ -256,7 +256,7 @@ fn a_damaged_snapshot_is_read_as_far_as_it_goes() {
         bytes[page * 4096..(page + 1) * 4096].copy_from_slice(&whole);
     }
     assert!(damaged >= 4, "only {damaged} of {} pages were missed", length / 4096);
-    // With its digest, every byte counts, and that of a free page, too.
+    // The digest covers every byte, also those of a free page.
     bytes[length - 1] ^= 1;
     fs::write(sandbox.path("etcd.db"), &bytes).unwrap();
     scan(&sandbox, "").ends_with(7).matches("scan/digest");
@@ -280,7 +280,7 @@ fn an_encryption_configuration_that_no_api_server_would_take_is_refused_without_
     }
 }
 
-/// A file for TLS that nothing would use is not accepted in silence.
+/// A flag that names a file for TLS is refused if nothing would use the file.
 #[test]
 fn a_snapshot_is_read_without_the_files_for_a_live_etcd() {
     let sandbox = Sandbox::new();
@@ -322,7 +322,7 @@ fn a_file_that_secures_no_connection_is_refused() {
     sandbox.run(&format!("{config} --etcd-servers http://127.0.0.1:1")).ends_with(5);
 }
 
-/// Otherwise an operator would mend the options for the API server first, and read then that etcd is missing.
+/// The first error is that etcd is missing. Otherwise an operator would correct the options for the API server in vain.
 #[test]
 fn every_command_about_a_cluster_says_first_that_nothing_says_where_etcd_is() {
     let sandbox = Sandbox::initialised();

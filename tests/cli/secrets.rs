@@ -7,7 +7,7 @@ use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
 
 use super::{forge::Forge, kms::Kms, output::identity, sandbox::Sandbox};
 
-/// Returns the secrets below `directory` that `output` holds, in any of their forms; by what they are.
+/// Returns the names of the secrets below `directory` that `output` contains in any form.
 ///
 /// Secrets are the key files of slots and age's identities.
 pub(super) fn found_in(output: &[u8], directory: &Path) -> Vec<String> {
@@ -32,7 +32,7 @@ fn collect(directory: &Path, secrets: &mut Vec<(String, Vec<u8>)>) {
     }
 }
 
-/// Whether `output` contains `secret`: as it is, or in hexadecimal, in base64, or as Rust prints bytes.
+/// Whether `output` contains `secret`: its bytes, or their hexadecimal, base64 or Rust `Debug` form.
 pub(super) fn holds(output: &[u8], secret: &[u8]) -> bool {
     // A shorter text is not a secret.
     secret.len() >= 16 && forms(secret).iter().any(|form| output.windows(form.len()).any(|window| window == form))

@@ -27,7 +27,7 @@ fn a_second_daemon_on_another_socket_is_refused_and_the_first_goes_on() {
     let sandbox = Sandbox::initialised();
     let mut first = sandbox.serve(FIRST);
     let plain = sandbox.refused(3, SECOND);
-    // It replaces nobody: nobody serves at that socket.
+    // It replaces no plugin, because none serves at that socket.
     let take_over = sandbox.run(&format!("{SECOND} --take-over"));
     assert_eq!((take_over.ends_with(3).complaint(), &*take_over.stdout), (plain.complaint(), ""));
     assert!(!sandbox.path("run/other.sock").exists());
@@ -79,7 +79,7 @@ fn a_file_to_lock_that_is_none_of_ours_is_refused() {
     sandbox.chmod("state/serving", 0o644);
     let readable = sandbox.refused(3, SECOND);
     snapshot("serving/no-file-of-ours", &[&link, &directory, &readable]);
-    // Also for one that takes over, and before it disturbs anybody.
+    // A plugin that takes over is refused, too, before it disturbs anybody.
     assert_eq!(sandbox.refused(3, &format!("{SECOND} --take-over")).complaint(), readable.complaint());
 }
 
@@ -88,7 +88,7 @@ fn root_leaves_the_file_to_the_directorys_owner() {
     if !root_for("a directory of another user's") {
         return;
     }
-    // Not below /tmp: there, anybody could have made a directory for root to find.
+    // The sandbox is not below /tmp, because there anybody could have made a directory that root finds.
     let sandbox = Sandbox::inside(Path::new("/run"));
     sandbox.make_dir("state", 0o700);
     chown(sandbox.path("state"), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -145,7 +145,7 @@ fn a_directory_that_was_taken_from_the_plugins_user_is_given_back_by_the_command
     if !root_for("a directory of another user's") {
         return;
     }
-    // Not below /tmp: there, anybody could have made a directory for root to find.
+    // The sandbox is not below /tmp, because there anybody could have made a directory that root finds.
     let sandbox = Sandbox::inside(Path::new("/run"));
     sandbox.make_dir("state", 0o700);
     for name in ["state", "run"] {

@@ -7,7 +7,7 @@ use super::{
     sandbox::{Answer, Sandbox, snapshot},
 };
 
-/// Splits `ours.txt`; gives the files' names by their numbers.
+/// Splits `ours.txt`. Returns the names of the files by the numbers of the shares.
 fn split(sandbox: &Sandbox, directory: &str) -> Vec<String> {
     sandbox.make_dir(directory, 0o700);
     let line = format!("recovery split {OURS} --shares 5 --threshold 3 --directory [DIR]/{directory} --output json");
@@ -29,7 +29,7 @@ fn as_many_shares_as_it_takes_are_the_identity() {
     let three = given(&[&shares[4], &shares[0], &shares[2]]);
     sandbox.run(&format!("recovery test {three} {STATE}")).ends_with(0);
     sandbox.run(&format!("backup check [DIR]/backup.age {three} {STATE}")).ends_with(0);
-    // All of them in one file, as somebody has typed them.
+    // One file contains all shares, as somebody has typed them.
     let typed: String = shares[1..4]
         .iter()
         .map(|path| fs::read_to_string(path.replace("[DIR]", &sandbox.root().to_string_lossy())).unwrap())
@@ -43,7 +43,7 @@ fn as_many_shares_as_it_takes_are_the_identity() {
     );
     sandbox.run(&line).ends_with(0);
     assert_eq!(names(&sandbox, "new").0, names(&sandbox, "state").0);
-    // No file of the state directory has seen the identity.
+    // No file of the state directory contains the identity.
     sandbox
         .run(&format!("recovery test {} {STATE}", given(&[&shares[0], &shares[1], &shares[2], &shares[3]])))
         .ends_with(0);
@@ -90,7 +90,7 @@ fn a_pattern_of_files_and_a_recipient_are_answered_with_what_was_meant() {
         let tip = format!("tip: each value needs the option: --recovery-identity {}", shares[1]);
         assert!(pattern.stderr.contains("unexpected argument") && pattern.stderr.contains(&tip), "{pattern}");
     }
-    // Nothing is said of an option that is given once, or of a word without one.
+    // The error does not mention options that are given once, and words without an option.
     for line in [format!("recovery test {STATE} more"), format!("recovery list more {STATE}")] {
         assert!(!sandbox.refused(2, &line).stderr.contains("each value"), "{line}");
     }
@@ -103,7 +103,7 @@ fn a_pattern_of_files_and_a_recipient_are_answered_with_what_was_meant() {
     assert_eq!(refused.stderr, expected);
 }
 
-/// Returns the name of a share's set, which is in that of its file.
+/// Returns the name of a share's set, which its file name contains.
 fn set_of(file: &str) -> String {
     file.split("claviger-share-").nth(1).unwrap()[..8].to_owned()
 }

@@ -14,15 +14,15 @@ use super::{
 
 const STATE: &str = "--state-dir [DIR]/state";
 
-/// Every answer is searched for it, as for the other secrets.
+/// The passphrase. Every answer is searched for it, as for the other secrets.
 const PASSPHRASE: &str = "correct horse battery staple";
 
-/// A cheap guess: the tests make many.
+/// The flags for a cheap slot, because the tests open many slots.
 const CHEAP: &str = "--lanes 1 --memory 64 --passes 1";
 
 const BY_PASSPHRASE: &str = "--passphrase-file [DIR]/passphrase.key";
 
-/// Returns a set-up sandbox with a passphrase slot and nothing else.
+/// Returns a sandbox with a keyring that has a passphrase slot only.
 pub(super) fn with_passphrase() -> Sandbox {
     let sandbox = Sandbox::initialised();
     private(&sandbox, "passphrase.key", PASSPHRASE.as_bytes());
@@ -74,7 +74,7 @@ fn what_opens_nothing_is_refused_in_its_own_words() {
     private(&sandbox, "empty.key", b"\n");
     private(&sandbox, "open.key", PASSPHRASE.as_bytes());
     sandbox.chmod("open.key", 0o644);
-    // A command that broke off has left this file.
+    // A command that was killed has left this file.
     private(&sandbox, "state/slot-taken.key", &[4; 32]);
     let list = |file: &str| format!("key list --passphrase-file [DIR]/{file}.key {STATE}");
     let add = |rest: &str| format!("slot add {rest} {BY_PASSPHRASE} {STATE}");
@@ -124,7 +124,7 @@ fn a_passphrase_comes_from_a_pipe_a_descriptor_or_the_terminal() {
     assert!(succeeded && said.contains("wrong passphrase; passphrase of slot passphrase: "), "{said}");
     let (said, succeeded) = type_into(&sandbox, &format!("key list {STATE}"), &["hunter2", "hunter3", "hunter4"]);
     assert!(!succeeded && said.contains("wrong passphrase"), "{said}");
-    // Not twice for one command, whatever it opens; and a new one twice.
+    // A command asks for a passphrase once, even if it opens several slots, and twice for a new passphrase.
     let add = format!("slot add passphrase --name second {CHEAP} {STATE}");
     let (said, succeeded) = type_into(&sandbox, &add, &["tr0ub4dor&3 tr0ub4dor", "tr0ub4dor&3 tr0ub4dor", PASSPHRASE]);
     assert!(succeeded && said.contains("slot second is added"), "{said}");
@@ -148,7 +148,7 @@ fn a_rekey_that_lacks_a_passphrase_says_how_to_give_it() {
 fn a_daemon_starts_by_a_passphrase_file_and_follows_a_rekey_by_it() {
     let sandbox = with_passphrase();
     let socket = "--socket [DIR]/run/kms.sock";
-    // By a relative path, and a link to another directory.
+    // Tests a relative path, and a link to another directory.
     sandbox.make_dir("elsewhere", 0o700);
     fs::copy(sandbox.path("passphrase.key"), sandbox.path("elsewhere/real.key")).unwrap();
     symlink("elsewhere/real.key", sandbox.path("linked.key")).unwrap();
@@ -169,7 +169,7 @@ fn a_daemon_that_cannot_open_a_slot_by_itself_serves_on_and_says_so() {
     let shell = format!("exec \"$0\" \"$@\" 3< {}", sandbox.path("passphrase.key").display());
     let call = sandbox.call(&format!("serve {STATE} {socket} --passphrase-file /dev/fd/3"));
     let mut daemon = call.under(["bash", "-c", &shell], "3< passphrase").serve();
-    // The daemon knows the root key, so it follows a change that keeps it.
+    // The daemon has the root key in memory, so it follows a change that keeps the root key.
     sandbox.run(&format!("key add {BY_PASSPHRASE} {STATE}")).ends_with(0);
     daemon.wait_for("\"generation\":2");
     let kms = Kms::connect(&sandbox.path("run/kms.sock"));
@@ -216,7 +216,7 @@ fn a_guess_costs_what_the_line_says() {
     sandbox.run(&format!("slot add passphrase --new-passphrase-file [DIR]/passphrase.key {STATE}")).ends_with(0);
     let root = fs::read_to_string(sandbox.path("state/root")).unwrap();
     assert!(root.contains("-> slot passphrase passphrase lanes=4 memory=262144 passes=3 salt="), "{root}");
-    // Too little memory for it is an error, not an end.
+    // If Argon2id gets too little memory, the command ends with an error.
     let poor = ["bash", "-c", "ulimit -v 200000; exec \"$0\" \"$@\""];
     let call = sandbox.call(&format!("slot test passphrase {BY_PASSPHRASE} {STATE}")).under(poor, "with 200 MB");
     let answer = call.run();

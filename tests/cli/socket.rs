@@ -18,7 +18,7 @@ use rustix::thread::{Uid, set_thread_uid};
 
 use super::sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot};
 
-/// Returns the line that runs `serve` on a state that is set up.
+/// Returns the line that runs `serve` with a keyring.
 fn serve(socket: &str) -> String {
     format!("serve --state-dir [DIR]/state --socket {socket}")
 }

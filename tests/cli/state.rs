@@ -14,10 +14,10 @@ use super::{
     tree::Tree,
 };
 
-/// The files that a keyring cannot do without, and the mark.
+/// The files without which a keyring does not open, and the mark.
 const FILES: [&str; 4] = ["root", "slot-file.key", "keyring", "mark"];
 
-/// Damages each of `files` in a sandbox of its own, and compares what is said then; `exit` is the code for each.
+/// Damages each of `files` in its own sandbox, and compares the error texts. `exit` is the exit code for each.
 fn damaged(name: &str, files: &[(&str, i32)], damage: impl Fn(&Sandbox, &Path)) {
     let answers: Vec<Answer> = files
         .iter()
@@ -64,7 +64,8 @@ fn too_long() {
 
 #[test]
 fn one_bit_changed() {
-    // In the middle: of a root file that is the sealed root key, of a slot's key the key; both mean a wrong key.
+    // The bit is in the middle: in a root file, of the sealed root key; in a key file, of the key. Both look like a
+    // wrong key.
     damaged("one-bit-changed", &[("root", 4), ("slot-file.key", 4), ("keyring", 4), ("mark", 4)], |_, path| {
         let mut bytes = fs::read(path).unwrap();
         let last = bytes.len() - if path.ends_with("slot-file.key") { 1 } else { 20 };
@@ -222,7 +223,7 @@ fn root_does_not_take_a_directory_that_anybody_could_have_made() {
     sandbox.run("init --state-dir [DIR]/shared/prepared --without-recovery").ends_with(3);
     assert!(Tree::names(&sandbox.path("shared/prepared")).is_empty());
 
-    // Nor one that somebody's link leads to.
+    // A directory that somebody's link leads to is refused, too.
     symlink(sandbox.root(), sandbox.path("shared/link")).unwrap();
     lchown(sandbox.path("shared/link"), Some(NOBODY), Some(NOBODY)).unwrap();
     sandbox.run("key list --state-dir [DIR]/shared/link/state").ends_with(3);
@@ -236,7 +237,7 @@ fn root_leaves_the_files_to_the_directorys_owner() {
     if !root_for("a directory of another user's") {
         return;
     }
-    // Not below /tmp: there, anybody could have made a directory for root to find.
+    // The sandbox is not below /tmp, because there anybody could have made a directory that root finds.
     let sandbox = Sandbox::inside(Path::new("/run"));
     sandbox.make_dir("state", 0o700);
     chown(sandbox.path("state"), Some(NOBODY), Some(NOBODY)).unwrap();

@@ -20,8 +20,8 @@ use super::{
 pub(super) const SOCKET: &str = "--socket [DIR]/run/kms.sock";
 pub(super) const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
 
-/// Returns a keyring with two keys, whose first one is primary and in the listed backup `backup.age`, and the line
-/// `expect` of that backup.
+/// Returns a keyring with two keys, and the line `expect` of its listed backup `backup.age`. The first key is primary
+/// and in the backup.
 pub(super) fn backed_up() -> (Sandbox, String) {
     let sandbox = with_recovery();
     let created = sandbox.run(&format!("backup create [DIR]/backup.age {STATE} --output json")).json();
@@ -37,7 +37,7 @@ fn restore(sandbox: &Sandbox, expect: &str, rest: &str) -> Answer {
     sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} --expect {expect} {SOCKET} {rest}"))
 }
 
-/// Returns what the plugin reports of itself.
+/// Returns the report of the plugin about itself.
 pub(super) fn plugin(sandbox: &Sandbox) -> serde_json::Value {
     sandbox.run(&format!("{STATUS} --output json")).json()["plugin"].clone()
 }
@@ -94,12 +94,12 @@ fn damaged_files_under_a_plugin_are_told_apart_from_the_plugin() {
     let compared = sandbox.run(&format!("status --state-dir [DIR]/state.restored {SOCKET}"));
     assert_eq!((restored.code, compared.code), (0, 1));
     finding(&compared, "the keyring here has every key that it serves");
-    // The plugin takes up what is merged in place.
+    // The plugin follows a keyring that was merged into its directory.
     let merge = || sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} {STATE} --accept"));
     merge().ends_with(0);
     wait_until(|| plugin(&sandbox)["degraded"].is_null());
     snapshot("status/damaged", &[&damaged, &restored, &compared]);
-    // A slot that does not open, and one that only needs a passphrase.
+    // One slot does not open, and one only needs a passphrase.
     fs::write(sandbox.path("phrase"), "correct horse").unwrap();
     sandbox.chmod("phrase", 0o600);
     let add = "slot add passphrase --new-passphrase-file [DIR]/phrase --lanes 1 --memory 64 --passes 1";
@@ -115,8 +115,8 @@ fn damaged_files_under_a_plugin_are_told_apart_from_the_plugin() {
     assert!(opened().stdout.contains("passphrase (passphrase, opens)"), "{}", opened());
 }
 
-/// The files are lost in the directory, and the newest backup is older than what the plugin serves: the plugin never
-/// follows what is restored from it, and a restart does no harm if no key is missing.
+/// The files in the directory are lost, and the newest backup is older than the served keyring. The plugin never
+/// follows a keyring that was restored from it. A restart does no harm if no key is missing.
 #[test]
 fn an_older_backup_that_is_restored_in_place_is_taken_up_by_a_restart_if_it_has_every_key() {
     for (name, lost, restore) in [
@@ -158,7 +158,7 @@ fn an_older_backup_that_is_restored_in_place_is_taken_up_by_a_restart_if_it_has_
             assert!(!status.stdout.contains(wrong), "{wrong}: {status}");
         }
         status.ends_with(1).matches(&format!("status/older-{name}"));
-        // What it says is right.
+        // The hint is right.
         assert_eq!(generation(&sandbox), Some(5));
         daemon.terminate();
         let _daemon = serve(&sandbox);
@@ -189,14 +189,14 @@ fn an_older_backup_without_a_key_that_is_served_forbids_a_restart() {
     );
     assert!(!status.stdout.contains("a restart takes it up"), "{status}");
     sandbox.run(&format!("backup restore [DIR]/newer.age {OURS} {STATE} --accept")).ends_with(0);
-    // It follows the merged keyring, or says that a restart takes it up.
+    // The plugin follows the merged keyring, or says that a restart makes it do so.
     let is_well = || plugin(&sandbox)["degraded"].is_null();
     let says =
         || sandbox.run(STATUS).stdout.contains("the keyring here has every key that it serves: a restart takes it up");
     wait_until(|| is_well() || says());
 }
 
-/// An older copy of all files was put back, and nothing was restored or merged.
+/// An older copy of all files was put back. Nothing was restored or merged.
 #[test]
 fn an_older_copy_in_the_same_directory_is_answered_with_the_newest_copy() {
     let (sandbox, _) = backed_up();
@@ -214,7 +214,7 @@ fn an_older_copy_in_the_same_directory_is_answered_with_the_newest_copy() {
     let status = sandbox.run(STATUS);
     finding(&status, "put the newest copies of the files back into [DIR]/state, which the plugin takes up by itself");
     finding(&status, "if there are none, a restart takes it up: claviger serve --state-dir [DIR]/state");
-    // Both are right.
+    // Both hints are right.
     put("newest");
     wait_until(|| plugin(&sandbox)["degraded"].is_null());
     put("older");
@@ -224,7 +224,7 @@ fn an_older_copy_in_the_same_directory_is_answered_with_the_newest_copy() {
     assert!(!sandbox.run(STATUS).stdout.contains("! the plugin"));
 }
 
-/// The root file is lost while the plugin serves: a merge is refused without it, so it is not recommended.
+/// The root file is lost while the plugin serves. Without it a merge is refused, so no hint recommends a merge.
 #[test]
 fn a_lost_root_file_is_answered_with_a_restore_beside_it_and_that_works() {
     for lost in [&["root"][..], &["root", "slot-file.key"]] {
@@ -238,7 +238,7 @@ fn a_lost_root_file_is_answered_with_a_restore_beside_it_and_that_works() {
         assert_eq!(status.code, 7, "{status}");
         finding(&status, "move the contents of [DIR]/state aside and restore a backup");
         assert!(!status.stdout.contains("merge a backup into what is left"), "{status}");
-        // A merge is refused indeed, and the advice works.
+        // A merge is refused, and the advice works.
         sandbox.refused(7, &format!("backup restore [DIR]/backup.age {OURS} {STATE} {SOCKET}"));
         sandbox.make_dir("aside", 0o700);
         for entry in fs::read_dir(sandbox.path("state")).unwrap() {
@@ -263,7 +263,7 @@ fn a_root_file_that_was_put_back_is_whole_again_at_once() {
     let _daemon = serve(&sandbox);
     let (root, aside) = (sandbox.path("state/root"), sandbox.path("state/aside"));
     fs::rename(&root, &aside).unwrap();
-    // The plugin looks, because the keyring was written again.
+    // The plugin opens the keyring again, because the file was written again.
     let keyring = fs::read(sandbox.path("state/keyring")).unwrap();
     fs::write(sandbox.path("state/keyring"), keyring).unwrap();
     wait_until(|| plugin(&sandbox)["degraded"].is_string());
@@ -272,7 +272,8 @@ fn a_root_file_that_was_put_back_is_whole_again_at_once() {
     assert!(!status.stdout.contains("! the plugin"), "{status}");
 }
 
-/// A set-up that seems unfinished, because only the root file and the slot's key are left, is restored and not merged.
+/// Only the root file and the key file of the slot are left, so the set-up seems unfinished. The keyring is restored,
+/// and not merged.
 #[test]
 fn a_directory_with_nothing_but_a_root_file_is_answered_with_a_restore() {
     let (sandbox, expect) = backed_up();
@@ -349,7 +350,7 @@ fn another_keyring_is_not_put_in_the_place_of_the_one_that_is_served() {
     let (sandbox, expect) = backed_up();
     sandbox.init("other");
     let _daemon = sandbox.serve(&format!("--state-dir [DIR]/other {SOCKET}"));
-    // Beside it, everything may be set up.
+    // Beside that directory, a new keyring may be made.
     let beside = sandbox.run(&format!("init --state-dir [DIR]/third --without-recovery {SOCKET}"));
     let restored = restore(&sandbox, &expect, "--state-dir [DIR]/fourth");
     assert_eq!((beside.code, restored.code), (0, 0));
@@ -359,7 +360,7 @@ fn another_keyring_is_not_put_in_the_place_of_the_one_that_is_served() {
              another keyring"
         );
         assert!(made.stdout.contains(&next) && !made.stdout.contains("in the place of"), "{made}");
-        // At the socket of the other plugin it is refused, and is not offered to take that plugin's place.
+        // The socket of the other plugin is held, so `serve` is refused. No hint offers to take that plugin's place.
         let held = sandbox.refused(3, &format!("serve --state-dir [DIR]/{dir} {SOCKET}"));
         assert!(!held.stderr.contains("--take-over"), "{held}");
         assert!(
@@ -369,7 +370,7 @@ fn another_keyring_is_not_put_in_the_place_of_the_one_that_is_served() {
         let own = sandbox.serve(&format!("--state-dir [DIR]/{dir} --socket [DIR]/run/{dir}.sock"));
         drop(own);
     }
-    // A command that refuses does not warn of what it would have made.
+    // A command that refuses does not warn of a directory that it would have made.
     let unmade = format!(
         "init --state-dir [DIR]/fifth --recovery-recipient age1none --recovery-identity [DIR]/ours.txt {SOCKET}"
     );
@@ -460,11 +461,11 @@ fn a_primary_key_without_a_backup_is_a_finding_unless_there_shall_be_none() {
     let _daemon = serve(&sandbox);
     sandbox.run(STATUS).ends_with(1).matches("status/unbacked");
     sandbox.run(&format!("{STATUS} --backups none")).ends_with(0);
-    // Said once, in the configuration file.
+    // The configuration file can say it once.
     fs::write(sandbox.path("config.toml"), "backups = \"none\"\n").unwrap();
     sandbox.run(&format!("{STATUS} --config [DIR]/config.toml")).ends_with(0);
     sandbox.run(&format!("{STATUS} --config [DIR]/config.toml --backups listed")).ends_with(1);
-    // A key that is pending wraps nothing yet.
+    // A pending key wraps nothing yet.
     let (sandbox, _) = backed_up();
     let _daemon = serve(&sandbox);
     sandbox.run(&format!("key add {STATE}")).ends_with(0);
@@ -490,7 +491,7 @@ fn a_command_that_sets_a_keyring_up_says_where_it_looked_for_a_plugin() {
     };
     let init = sandbox.run(&format!("init {STATE} --without-recovery {elsewhere}"));
     says(&init);
-    // Where no plugin answers, the new one is started.
+    // If no plugin answers, the hint starts the new one.
     let start = "\n       claviger serve --socket [DIR]/run/other.sock --state-dir [DIR]/state\n";
     assert!(init.stdout.contains(start), "{init}");
     let restore = "backup restore [DIR]/backup.age --state-dir [DIR]/third";
@@ -498,7 +499,7 @@ fn a_command_that_sets_a_keyring_up_says_where_it_looked_for_a_plugin() {
     let json =
         sandbox.run(&format!("init --state-dir [DIR]/fourth --without-recovery {elsewhere} --output json")).json();
     assert_eq!((&json["plugin_socket"], &json["plugin_found"]), (&"unix://[DIR]/run/other.sock".into(), &false.into()));
-    // Nobody answers for a plugin that was stopped in the middle of something.
+    // A stopped plugin listens and does not answer.
     let mute = std::os::unix::net::UnixListener::bind(sandbox.path("run/mute.sock")).unwrap();
     let init = "init --state-dir [DIR]/fifth --without-recovery --socket [DIR]/run/mute.sock";
     sandbox.refused(3, init);
@@ -526,13 +527,13 @@ fn a_backup_of_the_served_keyring_is_not_taken_for_a_wrong_one() {
     sandbox.init("wrong");
     let check = sandbox.refused(4, &format!("backup check [DIR]/backup.age {OURS} --state-dir [DIR]/wrong {SOCKET}"));
     assert!(check.stderr.contains("use the directory that it serves from: --state-dir [DIR]/state"), "{check}");
-    // Without a plugin, the backup is the wrong one.
+    // If no plugin runs, the hint says that the backup is the wrong one.
     let nobody =
         sandbox.refused(4, &format!("backup check [DIR]/backup.age {OURS} {STATE} --socket [DIR]/run/none.sock"));
     assert!(nobody.stderr.contains("hint:  use a backup of the keyring here"), "{nobody}");
 }
 
-/// Returns what a command prints on a terminal with so many columns.
+/// Returns the output of a command on a terminal with `columns` columns.
 fn on_terminal(sandbox: &Sandbox, columns: usize, command: &str) -> String {
     let line = format!("stty cols {columns}; exec {CLAVIGER} {command}");
     let mut script = Command::new("script");
@@ -552,7 +553,7 @@ fn the_tables_fit_the_terminal_and_are_whole_in_a_file() {
         [40, 60, 80, 100].into_iter().flat_map(|columns| commands.map(|command| (columns, command)))
     {
         let page = on_terminal(&sandbox, columns, command);
-        // On a narrow terminal, the rest of a row is below the key_id.
+        // On a narrow terminal, the rest of a row is printed below the key_id.
         let is_table = |line: &&str| line.starts_with("KEY ") || **line == keys[0];
         let table: Vec<&str> = page.lines().skip_while(|line| !is_table(line)).collect();
         assert!(table.len() >= 3, "{page}");
@@ -587,7 +588,7 @@ fn a_plugin_that_does_not_answer_is_not_taken_for_none() {
     daemon.send(Signal::CONT);
     assert!(stopped[1].stderr.contains("no answer within 3s"), "{}", stopped[1]);
     snapshot("status/unanswered", &[&stopped[0], &stopped[1]]);
-    // An operator who knows better says so, or stops the process.
+    // An operator can give the flag, or stop the process.
     daemon.send(Signal::STOP);
     sandbox.run(&format!("{init} --risk-unreadable-secrets")).ends_with(0);
 }

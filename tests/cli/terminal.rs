@@ -12,11 +12,11 @@ use super::{
     secrets,
 };
 
-/// Runs `claviger <line>` on a terminal, types `answers`, one at each prompt, and gives what stood on the terminal in
-/// the end, and whether it succeeded.
+/// Runs `claviger <line>` on a terminal, and types one of `answers` at each prompt. Returns the text on the terminal at
+/// the end, and whether the command succeeded.
 pub(crate) fn type_into(sandbox: &Sandbox, line: &str, answers: &[&str]) -> (String, bool) {
     let line = format!("{CLAVIGER} {}", line.replace("[DIR]", &sandbox.root().to_string_lossy()));
-    // `script` gives it a terminal of its own, and copies what it prints there.
+    // `script` gives the command its own terminal, and copies the output.
     let mut script = Command::new("script");
     script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut script = script.spawn().unwrap();
@@ -36,7 +36,7 @@ pub(crate) fn type_into(sandbox: &Sandbox, line: &str, answers: &[&str]) -> (Str
     screen.read_to_end(&mut shown).unwrap();
     shown.retain(|byte| *byte != 0);
     let said = String::from_utf8_lossy(&shown).into_owned();
-    // An answer of this length is a secret.
+    // An answer of this length is a secret, and the terminal must not show it.
     assert!(answers.iter().all(|answer| answer.len() < 6 || !said.contains(answer)), "{said}");
     assert_eq!(secrets::found_in(&shown, sandbox.root()), Vec::<String>::new());
     (said, script.wait().unwrap().success())

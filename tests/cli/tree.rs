@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The files below a directory, by path, without lock files and without the copy of the program that another user runs.
+/// The files below a directory, by path. It leaves out lock files, and the copy of the program that another user runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Tree(BTreeMap<PathBuf, Entry>);
 
@@ -27,20 +27,20 @@ impl Tree {
         Self(entries)
     }
 
-    /// Reads everything below `root`, by the path from there.
+    /// Reads everything below `root`. The paths are relative to it.
     pub(crate) fn below(root: &Path) -> Self {
         let entries = Self::of(root).0.into_iter();
         let relative = entries.map(|(path, entry)| (path.strip_prefix(root).unwrap().to_owned(), entry));
         Self(relative.filter(|(path, _)| path != Path::new("")).collect())
     }
 
-    /// Without what is not among `names`.
+    /// Keeps only the files in `names`.
     pub(crate) fn only(mut self, names: &[&str]) -> Self {
         self.0.retain(|path, _| names.iter().any(|name| path == Path::new(name)));
         self
     }
 
-    /// Returns the paths that are in one of both only, or differ.
+    /// Returns the paths that only one of the trees has, or whose contents differ.
     pub(crate) fn changes(&self, later: &Self) -> Vec<String> {
         let mut paths: Vec<&PathBuf> = self.0.keys().chain(later.0.keys()).collect();
         paths.sort();
@@ -49,7 +49,7 @@ impl Tree {
         changed.map(|path| format!("{}: {}", path.display(), change(self.0.get(path), later.0.get(path)))).collect()
     }
 
-    /// Returns the names, with a slash after directories; what is below them is left out.
+    /// Returns the names in a directory, with a slash after directories. It does not enter these.
     pub(crate) fn names(directory: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(directory)
             .unwrap()

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::sandbox::{Sandbox, snapshot};
 
-/// Returns the commands, as the names of their manual pages have them: `claviger`, `claviger-key-add`.
+/// Returns the commands by the names of their manual pages: `claviger`, `claviger-key-add`.
 fn pages(sandbox: &Sandbox) -> Vec<String> {
     sandbox.make_dir("man", 0o755);
     sandbox.run("man --directory [DIR]/man --quiet").ends_with(0);
@@ -250,7 +250,7 @@ fn a_wrong_command_line_is_an_object_where_json_was_asked_for() {
         assert!(report["error"].as_str().unwrap().starts_with(error), "{answer}");
         assert!(report["hint"].as_str().unwrap().contains(hint), "{answer}");
     }
-    // Help that was asked for is no error.
+    // Asking for help is no error.
     assert!(sandbox.run("status --help --output json").ends_with(0).stdout.contains("Usage: claviger status"));
 }
 

@@ -41,8 +41,8 @@ const WAITING: [&str; 12] = [
     "serve --state-dir [DIR]/own/state --passphrase-file -",
 ];
 
-/// Commands that hold keys for as long as they write what nobody reads, or read: a snapshot that hardly ends, a server
-/// that never answers.
+/// Commands that hold keys for a long time, because nobody reads their output, or because their input hardly ends: a
+/// long snapshot, a server that never answers.
 const HOLDING: [&str; 4] = [
     "decrypt --all --snapshot [DIR]/own/etcd.db --state-dir [DIR]/own/state",
     "decrypt --all --snapshot [DIR]/own/etcd.db --backup [DIR]/own/backup.age --recovery-identity [DIR]/own/identity.txt",
@@ -50,7 +50,7 @@ const HOLDING: [&str; 4] = [
     "verify --etcd-servers SERVER --encryption-config [DIR]/encryption.yaml --state-dir [DIR]/own/state",
 ];
 
-/// For a command to read something.
+/// The time limit for a command to read something.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A command that has read a part of its secret, and waits for the rest, or that holds keys.
@@ -70,7 +70,7 @@ impl Waiting {
         Self(child)
     }
 
-    /// Waits until it holds its keys.
+    /// Waits until the command holds its keys.
     fn until(mut child: Child, mut is_holding: impl FnMut(u32) -> bool) -> Self {
         let (start, id) = (Instant::now(), child.id());
         while !is_holding(id) {
@@ -81,7 +81,7 @@ impl Waiting {
         Self(child)
     }
 
-    /// Returns the line of a file of its process that begins with `name`.
+    /// Returns the line that begins with `name` in a file of the process below `/proc`.
     fn line(&self, file: &str, name: &str) -> String {
         let text = fs::read_to_string(format!("/proc/{}/{file}", self.0.id())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -91,7 +91,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        // It may have ended.
+        // The command may have ended.
         _ = self.0.kill();
         _ = self.0.wait();
     }
@@ -111,7 +111,7 @@ fn of_nobody() -> (Sandbox, String) {
     (sandbox, recipient)
 }
 
-/// Whether another process of its user gets what the process was started with.
+/// Whether another process of the same user can read the environment of the process.
 fn is_read(id: u32) -> bool {
     let mut cat = Command::new("cat");
     cat.arg(format!("/proc/{id}/environ")).uid(NOBODY).gid(NOBODY).stdout(Stdio::null()).stderr(Stdio::null());
@@ -125,8 +125,8 @@ fn is_debugged(id: u32, directory: &Path) -> Option<bool> {
     Some(gcore.stdin(Stdio::null()).output().ok()?.status.success())
 }
 
-/// Makes a snapshot with one object, which no pipe holds as a whole. Its digest takes longer than the test: nearly all
-/// of it is a hole.
+/// Makes a snapshot with one object that is larger than a pipe. Computing its digest takes longer than the test,
+/// because nearly all of the file is a hole.
 fn endless(sandbox: &Sandbox) {
     let forged = Forged::new(sandbox.path("own/etcd.db"), 4096, 1 << 24);
     let value = format!("{{\"kind\":\"Secret\",\"data\":\"{}\"}}", "a".repeat(4 << 20));
@@ -148,8 +148,8 @@ fn no_process_of_the_same_user_can_look_into_a_command_that_holds_keys() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     server.set_nonblocking(true).unwrap();
     let url = format!("http://{}", server.local_addr().unwrap());
-    // Or the test proves nothing: any other process of the user can be looked into, and a program that can be read can
-    // be dumped.
+    // Without this check the test would prove nothing: other processes of the user can be read, and a readable program
+    // can be dumped.
     let mut sleep = Command::new("sleep");
     let sleep = Waiting(sleep.arg("600").uid(NOBODY).gid(NOBODY).spawn().unwrap());
     assert!(is_read(sleep.0.id()));
@@ -203,7 +203,7 @@ fn root_locks_its_memory_also_if_it_cannot_raise_the_limit() {
         waiting.line("status", "VmLck:")
     };
     assert_ne!(locked("-sys_resource"), "0 kB");
-    // Otherwise a later allocation would fail.
+    // Without this limit, a later allocation would fail.
     assert_eq!(locked("-sys_resource,-ipc_lock"), "0 kB");
 }
 

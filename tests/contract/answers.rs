@@ -7,7 +7,7 @@ use super::{
 };
 use crate::oracle::EncryptedObject;
 
-/// Asserts that the API server refuses the provider `name`: its health check says `text`, and nothing is written.
+/// Asserts that the API server refuses the provider `name`: its health check contains `text`, and nothing is written.
 fn is_refused(name: &str, text: &str) {
     let rig = &*MEDDLED;
     let health = rig.health(name);
@@ -36,7 +36,7 @@ fn a_version_other_than_v2_fails_readiness_and_stops_no_write() {
     let rig = &*MEDDLED;
     let health = rig.health("version-unknown");
     assert!(health.contains("expected KMSv2 API version v2, got v3"), "{health}");
-    // As with healthz, only the check fails: the key_id was good, and so is the seed.
+    // As with healthz, only the check fails. The key_id and the seed are good.
     rig.create("version-unknown", "new").expect(201);
 }
 
@@ -60,7 +60,7 @@ fn a_key_id_of_1025_bytes_is_refused() {
 #[test]
 fn a_key_id_other_than_that_of_status_is_refused() {
     is_refused("key-id-other", "failed to rotate DEK");
-    // The seed was wrapped all the same, and is thrown away: one more at each probe.
+    // The seed was wrapped, and the API server throws it away. Each probe wraps another one.
     assert!(!MEDDLED.meddler("key-id-other").calls_of(Method::Encrypt).is_empty());
 }
 
@@ -103,7 +103,7 @@ fn a_seed_under_32_bytes_is_refused() {
     rig.put_sealed("seed-short", "sealed", &rig.seed("seed-short"));
     let answer = rig.read("seed-short", "sealed").expect(500);
     assert!(answer.contains("invalid seed length"), "{answer}");
-    // The API server keeps nothing of the wrong answer: it reads the object as soon as the answer is right.
+    // The API server keeps nothing of the wrong answer. It reads the object as soon as the answer is right.
     rig.meddler("seed-short").meddle(Faults::NONE);
     rig.read("seed-short", "sealed").expect(200);
 }
@@ -121,7 +121,7 @@ fn a_dek_of_kubernetes_1_27_is_still_read() {
 fn a_wrong_seed_is_kept_and_never_asked_for_again() {
     let rig = &*MEDDLED;
     rig.put_sealed("seed-wrong", "sealed", &rig.seed("seed-wrong"));
-    // More than once, as the watch asks for it too, at about the same time.
+    // The test reads several times, because the watch asks for the value at about the same time.
     (0..3).for_each(|_| drop(rig.read("seed-wrong", "sealed").expect(500)));
     rig.meddler("seed-wrong").meddle(Faults::NONE);
     let before = rig.meddler("seed-wrong").calls_of(Method::Decrypt).len();

@@ -15,7 +15,7 @@ use crate::{
     oracle::EncryptedObject,
 };
 
-/// Two API servers, which work all the time.
+/// Two API servers, which work during all tests of this file.
 static PAIR: LazyLock<Pair> = LazyLock::new(Pair::start);
 
 struct Pair {
@@ -41,7 +41,7 @@ impl Pair {
         Self { fronts, _apis: apis, meddler, _plugin: plugin, etcd, _run: run }
     }
 
-    /// Creates an object through one of the API servers, and returns what etcd then has.
+    /// Creates an object through one of the API servers, and returns its value in etcd.
     fn create(&self, server: usize, kind: Kind, name: &str) -> EncryptedObject {
         self.fronts[server].post(&kind.collection(), &kind.object(name)).expect(201);
         let value = self.etcd.get(&kind.etcd_key(name)).unwrap().unwrap();
@@ -136,7 +136,7 @@ fn a_seed_is_unwrapped_once_and_kept() {
         let decrypts = pair.meddler.calls_of(Method::Decrypt);
         decrypts.iter().filter(|call| call.ciphertext == object.encrypted_dek_source).count()
     };
-    // The watch may ask at the same time, as nothing keeps two from asking for one seed.
+    // The watch may ask at the same time: two calls for one seed are possible.
     (0..3).for_each(|_| drop(read()));
     let before = asked();
     (0..10).for_each(|_| drop(read()));
@@ -156,7 +156,7 @@ fn lists_come_from_memory_and_prove_nothing_about_what_is_stored() {
     wait_until("all are listed", || list().contains("\"listed-4\""));
     let before = reads();
     (0..20).for_each(|_| drop(list()));
-    // Others read and write meanwhile, but far less than 20 times all that is listed.
+    // Others read and write meanwhile, but far less than 20 times the number of listed objects.
     let after = reads();
     assert!(before > 0.0 && after < before + 100.0, "{before} reads from storage before 20 lists, {after} after");
 }

@@ -8,16 +8,16 @@ use std::{
 
 use crate::harness::processes::Run;
 
-/// A kind of object that API servers make none of themselves, so that a test has it to itself.
+/// A kind of object that API servers do not create themselves, so that only the test has such objects.
 #[derive(Clone, Copy)]
 pub(super) struct Kind {
-    /// As in the configuration.
+    /// The name of the resource in the configuration.
     pub(super) resource: &'static str,
-    /// Group and version in a URL, with the plural.
+    /// The group and version in a URL, and the plural.
     path: (&'static str, &'static str),
     api_version: &'static str,
     name: &'static str,
-    /// What such an object must have, as JSON fields.
+    /// The JSON fields that such an object must have.
     fields: &'static str,
 }
 
@@ -51,7 +51,7 @@ impl Kind {
     }
 }
 
-/// The fields of what runs pods.
+/// The fields of an object that runs pods.
 macro_rules! with_pods {
     () => {
         concat!(
@@ -149,16 +149,18 @@ pub(super) const JOBS: Kind =
 pub(super) const CRON_JOBS: Kind =
     Kind::new("cronjobs.batch", (BATCH, "cronjobs"), ("batch/v1", "CronJob"), r#","spec":{"schedule":"@daily"}"#);
 
-/// One entry of a configuration: these resources go to the plugin on this socket, and what is in the clear is read too.
+/// One entry of a configuration: the plugin on this socket encrypts these resources. Objects in plaintext are read,
+/// too.
 pub(super) struct Provider<'a> {
     pub(super) name: &'a str,
     pub(super) resources: &'a [&'a str],
     pub(super) socket: &'a Path,
-    /// The API server's own default, unless given.
+    /// The timeout. `None` leaves it to the API server's default.
     pub(super) timeout: Option<&'a str>,
 }
 
-/// Writes a configuration under `name` in the directory of the run; at once, as an API server may be following it.
+/// Writes a configuration under `name` in the directory of the run. It replaces the file by a rename, because an API
+/// server may be following it.
 pub(super) fn write(run: &Run, name: &str, providers: &[Provider]) -> PathBuf {
     let mut text = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n".to_owned();
     for provider in providers {
@@ -172,7 +174,7 @@ pub(super) fn write(run: &Run, name: &str, providers: &[Provider]) -> PathBuf {
     write_text(run, name, &text)
 }
 
-/// Writes a file under `name` in the directory of the run, by renaming it into place.
+/// Writes a file under `name` in the directory of the run, by a rename.
 pub(super) fn write_text(run: &Run, name: &str, text: &str) -> PathBuf {
     let (path, draft) = (run.path(name), run.path(format!("{name}.draft")));
     fs::write(&draft, text).unwrap();

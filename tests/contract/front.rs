@@ -13,19 +13,19 @@ use crate::harness::{
     processes::{Process, Run},
 };
 
-/// For what an API server does within a minute of its own accord: a probe, a reload.
+/// The time limit for what an API server does by itself within a minute: a probe, a reload.
 pub(crate) const SOON: Duration = Duration::from_secs(100);
 
 const POLL: Duration = Duration::from_millis(200);
 
-/// `kubectl proxy` before an API server, whose restarts it outlives; killed when dropped.
+/// `kubectl proxy` before an API server. It outlives restarts of the API server, and is killed when dropped.
 pub(crate) struct Front {
     port: u16,
     _proxy: Process,
 }
 
 impl Front {
-    /// Does not wait for the API server, only for the proxy.
+    /// Starts the proxy. Waits for the proxy and not for the API server.
     pub(crate) fn of(run: &Run, api: &ApiServer) -> Self {
         let mut command = isolated(&Program::Kubectl(Version::V1_37).path().unwrap(), run.directory());
         command.arg("proxy").arg("--port=0").arg(format!("--kubeconfig={}", api.kubeconfig().display()));
@@ -57,7 +57,7 @@ impl Front {
         self.try_request(&format!("PATCH {path}"), &[&format!("Content-Type: application/{kind}")], body).unwrap()
     }
 
-    /// Returns the number of a metric with all of `labels`, summed.
+    /// Returns the sum of a metric over all series with all of `labels`.
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let metrics = self.get("/metrics").body;
         let ours = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")));
@@ -65,18 +65,18 @@ impl Front {
         ours.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
-    /// Returns what the health check of the plugins says; the request itself is a probe, if the last one is old enough.
+    /// Returns the health check of the plugins. The request itself is a probe, if the last probe is old enough.
     pub(crate) fn providers(&self) -> Answer {
         self.get("/readyz/kms-providers")
     }
 
-    /// Waits until the API server answers at all, which a plugin in trouble does not prevent.
+    /// Waits until the API server answers. A plugin in trouble does not prevent that.
     pub(crate) fn wait_until_alive(&self) {
         let ok = |path| self.get(path).status == 200;
         wait_until("alive", || ok("/livez") && ok("/api/v1/namespaces/default"));
     }
 
-    /// Waits until the health check of the plugins says something with `text` in it, and returns all that it says.
+    /// Waits until the health check of the plugins contains `text`, and returns its whole text.
     pub(crate) fn wait_for_providers(&self, text: &str) -> String {
         let mut last = self.providers();
         wait_until(&format!("the health check has {text:?}"), || {
@@ -87,7 +87,7 @@ impl Front {
     }
 }
 
-/// Waits for something to happen, or panics.
+/// Waits until `done` returns true, or panics.
 pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {

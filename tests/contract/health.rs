@@ -34,7 +34,7 @@ fn a_status_refused_from_the_start_stops_writes_and_reads_until_it_is_answered()
     let no_seed = "got unexpected nil transformer";
     assert!(rig.create("refused", "new").expect(500).contains(no_seed));
     assert!(rig.read("refused", "sealed").expect(500).contains(no_seed));
-    // A failed check is repeated, by the API server itself every 10 s: nobody has to restart it.
+    // The API server itself repeats a failed check every 10 s, so nobody has to restart it.
     rig.meddler("refused").meddle(Faults::NONE);
     wait_until("writes work", || rig.create("refused", "new").status == 201);
     rig.read("refused", "sealed").expect(200);
@@ -55,7 +55,7 @@ fn reads_fail_until_one_encrypt_has_succeeded() {
 #[test]
 fn clients_see_an_unknown_key_id_in_fixed_words() {
     let rig = &*MEDDLED;
-    // Another installation's: its seed is real, and nobody here has the key.
+    // The seed is real, and is under a key of another installation. Nobody here has that key.
     let _elsewhere = serving(&rig.run, "elsewhere");
     rig.put_sealed("key-unknown", "theirs", &Seed::one_wrapped_by(&rig.run.path("elsewhere.sock")));
     let answer = rig.read("key-unknown", "theirs").expect(500);
@@ -64,7 +64,7 @@ fn clients_see_an_unknown_key_id_in_fixed_words() {
         transformable revision=0: failed to decrypt DEK, error: rpc error: code = NotFound desc = unknown key_id";
     let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(answer["message"], expected);
-    // kubectl shows that text and no more: the object, and the reason; neither a path of ours nor a key.
+    // kubectl shows that text only: the object and the reason, without a path or a key.
     let shown = rig.api.kubectl(&["get", "statefulset", "theirs"]).unwrap_err().to_string();
     assert!(shown.contains(&format!("Error from server (InternalError): {expected}")), "{shown}");
 }
@@ -74,7 +74,7 @@ fn a_value_under_another_provider_name_is_orphaned() {
     let rig = &*MEDDLED;
     let kind = kind("key-unknown");
     let seed = rig.seed("key-unknown");
-    // After a rename of the provider, the plugin has the key, and the API server never asks it.
+    // After a rename of the provider, the plugin has the key, but the API server never asks it.
     let value = seed.seal("name-before", &kind.etcd_key("orphan"), kind.object("orphan").as_bytes());
     rig.etcd.put(&kind.etcd_key("orphan"), &value).unwrap();
     let answer = rig.read("key-unknown", "orphan").expect(500);
@@ -122,7 +122,7 @@ fn one_object_that_does_not_open_breaks_the_list_of_its_type() {
     });
     let reason = "failed to decrypt DEK, error: rpc error: code = NotFound desc = unknown key_id";
     assert!(answer.contains(&kind("list-broken").etcd_key("theirs")) && answer.contains(reason), "{answer}");
-    // Each of the others is still read by its name.
+    // Each of the other objects can still be read by its name.
     rig.read("list-broken", "good").expect(200);
     rig.etcd.run_etcdctl(&["del", &kind("list-broken").etcd_key("theirs")]).unwrap();
     wait_until("the list is whole again", || rig.front.get(&collection).status == 200);

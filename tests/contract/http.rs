@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-/// Far more than any answer takes, so that a hang fails.
+/// A time limit far longer than any answer takes, so that a hang fails the test.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// Status code and body.
+/// The status code and the body of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,

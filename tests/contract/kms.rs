@@ -26,14 +26,14 @@ mod api {
 
 pub(super) type Client = KeyManagementServiceClient<Channel>;
 
-/// Returns a client that connects at its first call, and again when the connection broke.
+/// Returns a client that connects at its first call, and again after the connection broke.
 pub(super) fn client(socket: &Path) -> Client {
-    // The host is not looked up; it is what API servers send as `:authority`.
+    // The host is not resolved. API servers send it as `:authority`.
     let endpoint = Endpoint::from_static("http://localhost");
     KeyManagementServiceClient::new(endpoint.connect_with_connector_lazy(Dial(socket.to_owned())))
 }
 
-/// Has a plugin wrap seeds, as an API server would.
+/// Has a plugin wrap seeds, as an API server does.
 pub(super) fn wrap(socket: &Path, seeds: &[[u8; 32]]) -> Vec<EncryptResponse> {
     runtime().block_on(async {
         let mut client = client(socket);

@@ -20,13 +20,13 @@ use super::{
 };
 use crate::oracle::EncryptedObject;
 
-/// How often a key is promoted; a nightly run takes more.
+/// The variable with the number of promotions. A nightly run sets a larger number.
 const PROMOTIONS: &str = "CLAVIGER_PROMOTIONS";
 
-/// Between two rounds of the writer.
+/// The pause between two rounds of the writer.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Every key that was ever primary, the newest last; a name goes in before the command that promotes it.
+/// Every key that was ever primary, the newest last. A name is added before the command that promotes the key.
 struct Announced(Mutex<Vec<String>>);
 
 impl Announced {
@@ -38,7 +38,7 @@ impl Announced {
         self.0.lock().unwrap().iter().cloned().collect()
     }
 
-    /// Makes a key and lets it wrap.
+    /// Makes a key and promotes it.
     fn promote(&self, rig: &Rig) {
         let added = key_id(&rig.plugin.claviger(&["key", "add", "--output", "json"]).unwrap());
         self.0.lock().unwrap().push(added.clone());
@@ -46,7 +46,7 @@ impl Announced {
     }
 }
 
-/// Lets a new key wrap, and returns when the command line says that the API server has adopted it.
+/// Promotes a new key. Returns when the command says that the API server has adopted it.
 fn promote_and_wait<'scope>(rig: &'scope Rig, announced: &Announced, scope: &'scope thread::Scope<'scope, '_>) {
     let added = key_id(&rig.plugin.claviger(&["key", "add", "--output", "json"]).unwrap());
     announced.0.lock().unwrap().push(added.clone());
@@ -54,21 +54,21 @@ fn promote_and_wait<'scope>(rig: &'scope Rig, announced: &Announced, scope: &'sc
     let mut promote =
         rig.plugin.command(&["key", "promote", &added, "--without-backup", "--wait", "--socket", &socket]);
     let waiting = scope.spawn(move || promote.output().unwrap());
-    // It ends by itself, after ten minutes at the latest.
+    // The command ends by itself, after at most ten minutes.
     let mut seen = BTreeSet::new();
     while !waiting.is_finished() {
         rig.front.providers();
         seen.extend(told(rig, &added));
         thread::sleep(PAUSE);
     }
-    // It writes under the key before it has adopted it.
+    // The API server writes under the key before it has adopted it.
     assert!(seen.contains(&(true, false)) && !seen.contains(&(false, true)), "{seen:?}");
     let said = waiting.join().unwrap();
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.status.success() && text.contains("0 of 1") && text.contains("1 of 1 connection has"), "{said:?}");
 }
 
-/// Whether the key is in use, and whether it is adopted, on the connection to which it was announced.
+/// Returns whether the key is in use and whether it is adopted, on the connection to which it was announced.
 fn told(rig: &Rig, key_id: &str) -> Option<(bool, bool)> {
     let socket = rig.socket().display().to_string();
     let status = rig.plugin.command(&["status", "--output", "json", "--socket", &socket]).output().unwrap();
@@ -101,7 +101,7 @@ fn stored_under(rig: &Rig, name: &str) -> String {
     EncryptedObject::parse("claviger", &stored).key_id
 }
 
-/// Writes and reads until `stop`; returns what each Secret came under, and what went wrong.
+/// Writes and reads until `stop` is set. Returns the key of each Secret, and the errors.
 fn write_and_read(
     rig: &Rig,
     announced: &Announced,
@@ -148,7 +148,7 @@ fn keys_are_promoted_under_writers_and_readers_and_no_request_fails() {
         let writer = scope.spawn(|| write_and_read(&rig, &announced, &stop, &rounds));
         wait_until("a round is done", || rounds.load(Ordering::Relaxed) > 2);
         for _ in 0..promotions {
-            // Two at once: the first one may never be seen.
+            // Two promotions follow at once, so the API server may never see the first key.
             announced.promote(&rig);
             announced.promote(&rig);
             let newest = announced.newest();
@@ -169,7 +169,7 @@ fn keys_are_promoted_under_writers_and_readers_and_no_request_fails() {
     println!("{} Secrets written under {} keys", under.len(), under.iter().collect::<BTreeSet<_>>().len());
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(under.is_sorted_by_key(|key| number(key)), "no write went back to an older key: {under:?}");
-    // Also by an API server that remembers no seed.
+    // An API server that remembers no seed reads everything, too.
     rig.api.restart().unwrap();
     rig.api.wait_until_ready().unwrap();
     for round in 0..under.len() {
@@ -185,25 +185,25 @@ fn a_disabled_key_is_refused_by_name_and_reads_again_once_it_is_enabled() {
     let mut rig = ground.launch(&socket, &["secrets"]);
     rig.api.wait_until_ready().unwrap();
     let first = primary(&rig);
-    // A seed that this API server has not in its memory, so that it has to ask.
+    // The API server does not have this seed in its memory, so it has to ask.
     let seed = Seed::one_wrapped_by(&socket);
     Announced(Mutex::default()).promote(&rig);
     let disable = ["key", "disable", &first];
     let etcd = format!("--etcd-servers={}", rig.etcd.endpoints());
     rig.plugin.wait_until_serving().unwrap();
-    // Nothing in etcd is under it, but the API server may still write under it.
+    // No value in etcd is under the key, but the API server may still write under it.
     let socket_flag = format!("--socket={}", socket.display());
     let writing = rig.plugin.claviger(&[&disable[..], &[&etcd, &socket_flag]].concat()).unwrap_err().to_string();
     assert!(
         writing.contains("an API server that is not connected now may still write under another key, for "),
         "{writing}"
     );
-    // Without the socket, the command does not believe that no API server is connected.
+    // Without the socket, the command does not conclude that no API server is connected.
     let elsewhere = rig.plugin.claviger(&[&disable[..], &[&etcd]].concat()).unwrap_err().to_string();
     let expected = "which may still be in use: a plugin serves from this state directory, and not at unix:///run/claviger/kms.sock";
     assert!(elsewhere.contains(expected), "{elsewhere}");
     rig.plugin.claviger(&[&disable[..], &["--risk-unreadable-secrets"]].concat()).unwrap();
-    // One more promotion, because status tells when the plugin has followed that.
+    // After one more promotion, `status` shows when the plugin has followed.
     Announced(Mutex::default()).promote(&rig);
     rig.plugin.wait_until_serving().unwrap();
     let etcd_key = SECRETS.etcd_key("before");

@@ -18,7 +18,7 @@ use crate::harness::{api_server::ApiServer, etcd::Etcd, plugin::Plugin, processe
 /// The only text of an unhealthy plugin. Everyone who may read the health check sees it.
 pub(super) const UNWELL: &str = "the self-test of wrapping and unwrapping failed";
 
-/// The most bytes of all names and values of annotations.
+/// The greatest number of bytes of all names and values of annotations.
 pub(super) const ANNOTATIONS: usize = 32 * 1024;
 
 /// A provider of the configuration.
@@ -77,7 +77,7 @@ const fn with_encrypt(encrypt: fn(&mut super::kms::EncryptResponse)) -> Faults {
     Faults { encrypt, ..Faults::NONE }
 }
 
-/// Adds an annotation that has `size` bytes with its name.
+/// Adds an annotation whose name and value have `size` bytes together.
 fn annotate(answer: &mut super::kms::EncryptResponse, name: &str, size: usize) {
     answer.annotations.insert(name.to_owned(), vec![1; size - name.len()]);
 }
@@ -94,12 +94,12 @@ pub(super) struct Meddled {
     pub(super) front: Front,
     pub(super) api: ApiServer,
     pub(super) etcd: Etcd,
-    /// Two keys, of two installations, as one of them has only one yet.
+    /// The plugins of two installations, because each of them has only one key yet.
     _plugins: [Plugin; 2],
     pub(super) run: Run,
 }
 
-/// The name of an object that is under each provider which is well at first.
+/// The name of an object under each provider that is well at first.
 pub(super) const EARLY: &str = "early";
 
 impl Meddled {
@@ -111,7 +111,7 @@ impl Meddled {
         let meddlers: BTreeMap<_, _> = (0_usize..)
             .zip(ENTRIES)
             .map(|(number, Entry(name, _, faults))| {
-                // By turns, as a plugin has 16 places for connections.
+                // The backends alternate, because a plugin has 16 places for connections.
                 let (first, second) = (&sockets[number % 2], &sockets[1 - number % 2]);
                 let socket = run.socket(&format!("m{number}.sock")).unwrap();
                 (*name, Meddler::start(&socket, &[first, second], *faults))
@@ -123,7 +123,7 @@ impl Meddled {
         Self { meddlers, front, api, etcd, _plugins: plugins, run }
     }
 
-    /// Lets what was well go wrong, after an object was written under it.
+    /// Begins the faults of the providers that were well, after an object was written under each of them.
     fn turn(&self) {
         for name in ["later-unwell", "later-refused", "later-version"] {
             self.create(name, EARLY).expect(201);

@@ -20,20 +20,20 @@ const LIMIT: Duration = Duration::from_mins(5);
 /// Memory in KiB. The kernel adds what the scan has read to the figures of the shell that waited for it.
 const SCRIPT: &str = "ulimit -d 262144; \"$0\" \"$@\"; code=$?; cat /proc/$$/io > io; exit $code";
 
-/// What a scan of a file reads at most, for each byte of the file: the branches are read twice, a second pass may be
-/// needed, and pages beside a wanted one are read with it.
+/// The greatest number of bytes that a scan reads for each byte of a file: it reads branches twice, may need a second
+/// pass, and reads the pages beside a wanted page with it.
 pub(super) const READ_PER_BYTE: u64 = 5;
 
-/// What a scan and its shell read besides: programs, libraries, the keyring, and a window of pages.
+/// The bytes that a scan and its shell read besides: programs, libraries, the keyring, and a window of pages.
 pub(super) const READ_BESIDE: u64 = 8 << 20;
 
-/// How a scan ended.
+/// The end of a scan.
 #[derive(Debug)]
 pub(crate) struct Limited {
     pub(crate) exit: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    /// Bytes that it read; not known if the kernel does not say.
+    /// The number of bytes that the scan read. `None` if the kernel does not tell.
     pub(super) read: Option<u64>,
     pub(super) time: Duration,
 }
@@ -62,7 +62,7 @@ pub(super) fn scan(run: &Run, flags: &[&str]) -> Limited {
 }
 
 impl Limited {
-    /// Whether it ended as a scan may end. If it has no memory left, it is killed by a signal.
+    /// Whether the scan has ended in an allowed way. A scan without memory left would be killed by a signal.
     pub(super) fn has_ended_well(&self) -> bool {
         let is_report = self.stdout.starts_with('{') && matches!(self.exit, Some(0 | 1 | 7));
         let is_refused =

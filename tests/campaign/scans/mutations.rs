@@ -16,7 +16,7 @@ pub(super) fn damage(bytes: &mut Vec<u8>, page_size: usize, random: &mut Random)
         let start = random.within(2, pages - 1) * page_size;
         match random.below(10) {
             0 => random.flip(&mut bytes[start..start + page_size], 8),
-            // Kind, count and span.
+            // The kind, the count, or the span of a page.
             1 => put(bytes, start + 8, 2, random.pick(&[1, 2, 4, 16, 0, 3])),
             2 => put(bytes, start + 10, 2, random.pick(&EXTREMES)),
             3 => put(bytes, start + 12, 4, number(random, pages)),
@@ -25,7 +25,7 @@ pub(super) fn damage(bytes: &mut Vec<u8>, page_size: usize, random: &mut Random)
                 let field = start + 16 + 4 * random.below(page_size.min(1024) / 4 - 8);
                 put(bytes, field, random.pick(&[4, 8]), number(random, pages));
             }
-            // A page is where another one is, with or without its number.
+            // Copies a page to the place of another one, with or without its number.
             6 | 7 => {
                 let other = random.within(2, pages - 1) * page_size;
                 bytes.copy_within(start..start + page_size, other);
@@ -46,7 +46,7 @@ pub(super) fn damage(bytes: &mut Vec<u8>, page_size: usize, random: &mut Random)
     }
 }
 
-/// Returns an extreme number, or the number of a page that is there or just not there.
+/// Returns an extreme number, or the number of a page that exists or would be the next one.
 fn number(random: &mut Random, pages: usize) -> u64 {
     if random.below(2) == 0 { random.pick(&EXTREMES) } else { random.within(0, pages + 2) as u64 }
 }

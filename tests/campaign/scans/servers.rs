@@ -59,7 +59,7 @@ struct KeyValue {
     value: Vec<u8>,
 }
 
-/// What a server answers to a request.
+/// The answer of a server to a request.
 type Behaviour = fn(&RangeRequest) -> RangeResponse;
 
 /// One call.
@@ -75,7 +75,7 @@ impl UnaryService<RangeRequest> for Call {
     }
 }
 
-/// Starts a server that lasts as long as this process; returns its address.
+/// Starts a server that runs as long as this process, and returns its address.
 fn start(behaviour: Behaviour) -> String {
     let (sender, address) = std::sync::mpsc::channel();
     thread::spawn(move || {
@@ -108,14 +108,14 @@ fn answer(keys: impl Iterator<Item = Vec<u8>>, length: usize, more: bool, count:
     RangeResponse { header, kvs, more, count }
 }
 
-/// Returns the next keys after the one that was asked for.
+/// Returns the next `count` keys after the requested one.
 fn after(request: &RangeRequest, count: u64) -> impl Iterator<Item = Vec<u8>> {
     let from = request.key.strip_prefix(b"/registry/pods/").and_then(|digits| digits.get(..12));
     let from: u64 = from.map_or(0, |digits| std::str::from_utf8(digits).unwrap().parse().unwrap());
     (from + 1..=from + count).map(|number| format!("/registry/pods/{number:012}").into_bytes())
 }
 
-/// Each server, what it does, how a scan of it must end, and what it must say.
+/// Each server: its name, its behaviour, the exit code of a scan of it, and a text that the scan must print.
 const SERVERS: [(&str, Behaviour, i32, &str); 8] = [
     ("repeats a key", |_| answer([b"/registry/pods/a".to_vec()].into_iter(), 10, true, 9), 7, "out of order"),
     ("never ends", |request| answer(after(request, 5000), 10, true, 9), 7, "counted 9 keys and has sent"),

@@ -8,7 +8,7 @@ use crate::scan::forged::{BRANCH, FREE, Forged, LEAF, ROOT, Record, branch, leaf
 /// Makes a file.
 pub(super) type Tree = fn(PathBuf, &mut Random) -> Forged;
 
-/// All trees, by what they have in excess.
+/// All trees, each with the name of what it has too much of.
 pub(super) const TREES: [(&str, Tree); 10] = [
     ("branches of 65,535 children that do not exist", wide),
     ("a chain of wide branches", deep),
@@ -22,23 +22,23 @@ pub(super) const TREES: [(&str, Tree); 10] = [
     ("a leaf with 65,535 elements", crowded),
 ];
 
-/// The most children that a branch can have.
+/// The greatest number of children that a branch can have.
 const MOST: u64 = u16::MAX as u64;
 
-/// Returns a key that is longer than any that etcd writes, so that no page knows its bounds.
+/// Returns a key longer than any key that etcd writes, so that no page knows its bounds.
 fn long(number: u64) -> Vec<u8> {
     [&number.to_be_bytes()[..], &[0; 17]].concat()
 }
 
-/// Returns the body of a branch with so many children.
+/// Returns the body of a branch with `count` children.
 fn children(count: u64, page: impl Fn(u64) -> u64) -> Vec<u8> {
     branch(&(0..count).map(|number| (long(number), page(number))).collect::<Vec<_>>())
 }
 
-/// Three levels: the second one names far more pages than the file has.
+/// Makes a tree of three levels. The second level names far more pages than the file has.
 fn wide(path: PathBuf, random: &mut Random) -> Forged {
     let branches = random.within(8, 48) as u64;
-    // Only the first branch has a way down to a leaf, or all of them have.
+    // Either only the first branch leads down to a leaf, or every branch does.
     let has_way_down = random.below(2) == 0;
     let span = (16 + MOST * (16 + 17)).div_ceil(4096);
     let forged = Forged::new(path, 4096, FREE + 8 + branches * span);
@@ -48,7 +48,7 @@ fn wide(path: PathBuf, random: &mut Random) -> Forged {
     forged.page(FREE, BRANCH, 1, 0, &branch(&[(revision(0), FREE + 1)]));
     forged.page(FREE + 1, LEAF, 1, 0, &leaf(&[(&revision(0), secret(1))], 0));
     for (number, (key, page)) in (0..).zip(&names) {
-        // Between the keys of its neighbours.
+        // The keys lie between those of the neighbours.
         let below: Vec<_> = (0..MOST)
             .map(|child| {
                 let sub = [&key[..9], &child.to_be_bytes()].concat();
@@ -62,7 +62,7 @@ fn wide(path: PathBuf, random: &mut Random) -> Forged {
     forged
 }
 
-/// Makes a tree whose every level is as wide as it can be. The first child of each leads to the next one.
+/// Makes a tree in which every level is as wide as possible. The first child of each level leads to the next one.
 fn deep(path: PathBuf, random: &mut Random) -> Forged {
     let levels = random.within(4, 40) as u64;
     let span = (16 + children(MOST, |_| 0).len() as u64).div_ceil(4096);
@@ -162,7 +162,7 @@ fn long_names(path: PathBuf, random: &mut Random) -> Forged {
     forged
 }
 
-/// Values from nothing to a megabyte, of any bytes, under any key.
+/// Makes values from nothing to a megabyte, of any bytes, under any key.
 fn wild_values(path: PathBuf, random: &mut Random) -> Forged {
     const KEYS: [&str; 6] =
         ["/registry/secrets/a/b", "/registry/", "/", "", "/registry/\u{e9}/x", "/other/secrets/a/b"];
@@ -192,7 +192,7 @@ fn wild_values(path: PathBuf, random: &mut Random) -> Forged {
     forged
 }
 
-/// Returns the smallest entries, and as many as a page can count.
+/// Makes leaves of the smallest entries, as many as a page can count.
 fn crowded(path: PathBuf, random: &mut Random) -> Forged {
     let count = random.within(1000, usize::from(u16::MAX)) as u64;
     let entries: Vec<_> =
