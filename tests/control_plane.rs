@@ -19,7 +19,7 @@ const PROVIDER: &str = "claviger";
 const PREFIX: &[u8] = b"k8s:enc:kms:v2:claviger:";
 const RESOURCES: [&str; 3] = ["secrets", "configmaps", "widgets.example.com"];
 
-/// One control plane that tests which change nothing but their own objects share.
+/// One control plane for all tests that change only their own objects.
 static SHARED: LazyLock<Rig> = LazyLock::new(|| {
     let rig = Rig::start(Version::V1_37, "kms.sock", &RESOURCES);
     rig.api.kubectl_stdin(&["apply", "-f", "-"], WIDGETS).unwrap();
@@ -55,13 +55,13 @@ impl Rig {
         format!("/registry/{kind}/default/{name}")
     }
 
-    /// Returns the bytes that etcd has.
+    /// Returns the bytes of an object in etcd.
     fn stored(&self, kind: &str, name: &str) -> Vec<u8> {
         self.etcd.get(&Self::key(kind, name)).unwrap().expect("the object is in etcd")
     }
 
-    /// Returns the bytes that kube-apiserver had encrypted, opened from the state directory alone; checks that nothing
-    /// of `needles` can be read in what etcd has.
+    /// Returns the plaintext of an object in etcd, opened from the state directory alone. Checks that the stored bytes
+    /// contain none of `needles`.
     fn opened(&self, kind: &str, name: &str, needles: &[&str]) -> Vec<u8> {
         let value = self.stored(kind, name);
         assert!(value.starts_with(PREFIX), "{kind} {name} is not under our provider");
@@ -75,7 +75,7 @@ impl Rig {
         opened
     }
 
-    /// Returns the data of a Secret, read back through the API.
+    /// Returns an item of a Secret's data, read through the API.
     fn read_back(&self, name: &str, item: &str) -> String {
         let template = format!("go-template={{{{index .data \"{item}\" | base64decode}}}}");
         self.api.kubectl(&["get", "secret", name, "-o", &template]).unwrap()
@@ -86,7 +86,8 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-/// What kube-apiserver stores after `k8s\0`: a `runtime.Unknown`, with the fields of a Secret that are compared here.
+/// The message that kube-apiserver stores after `k8s\0`: a `runtime.Unknown`, with the fields of a Secret that are
+/// compared here.
 #[derive(Clone, PartialEq, Message)]
 struct Unknown {
     #[prost(bytes = "vec", tag = "2")]
@@ -114,7 +115,7 @@ fn data(items: &[(&str, &[u8])]) -> HashMap<String, Vec<u8>> {
 fn a_secret_from_a_file_is_unreadable_in_etcd_and_opens_byte_for_byte() {
     let rig = &*SHARED;
     let file = rig.run.path("username.txt");
-    // Not only text: what a user has in a file must come back to the byte.
+    // The value is not only text: the bytes of a user's file must come back unchanged.
     let bytes = [b"s-from-file\n".as_slice(), &[0, 0xff, 0xfe, b'\r', b'\n']].concat();
     fs::write(&file, &bytes).unwrap();
     let from_file = format!("--from-file={}", file.display());
@@ -139,7 +140,7 @@ fn a_secret_in_yaml_is_unreadable_in_etcd() {
     let rig = &*SHARED;
     let yaml = "apiVersion: v1\nkind: Secret\nmetadata: {name: yaml}\ntype: Opaque\nstringData: {token: s-from-yaml}\n";
     rig.api.kubectl_stdin(&["apply", "-f", "-"], yaml).unwrap();
-    // `kubectl apply` keeps the manifest in an annotation: that must not be readable either.
+    // `kubectl apply` keeps the manifest in an annotation, which must not be readable either.
     let secret = stored_secret(&rig.opened("secrets", "yaml", &["s-from-yaml"]));
     assert_eq!(secret.data, data(&[("token", b"s-from-yaml")]));
     assert_eq!(rig.read_back("yaml", "token"), "s-from-yaml");
@@ -193,7 +194,7 @@ fn the_api_server_names_the_key_that_status_names() {
     assert!(rig.api.readyz().unwrap().contains("kms-providers ok"));
 }
 
-/// So that an operator can join what both measure.
+/// An operator can therefore join the metrics of both.
 #[test]
 fn the_metrics_hash_a_key_id_as_the_api_server_does() {
     let rig = &*SHARED;
@@ -205,7 +206,7 @@ fn the_metrics_hash_a_key_id_as_the_api_server_does() {
     assert_eq!(label(&theirs, "apiserver_envelope_encryption_key_id_hash_status_last", "key_id_hash"), ours);
 }
 
-/// Returns the value of a label of the first sample that starts so.
+/// Returns the value of a label of the first sample that begins with `start`.
 fn label<'a>(metrics: &'a str, start: &str, name: &str) -> &'a str {
     let sample = metrics.lines().find(|line| line.starts_with(start)).expect("the metric is there");
     sample.split_once(&format!("{name}=\"")).unwrap().1.split('"').next().unwrap()
@@ -228,7 +229,7 @@ fn a_plaintext_secret_is_read_and_is_encrypted_by_its_next_update() {
     assert_eq!(rig.read_back("early", "a"), "s-in-clear");
     assert!(contains(&rig.stored("secrets", "early"), b"s-in-clear"), "reading must not rewrite");
 
-    // What the README tells users to do with the Secrets that are already there.
+    // The command is that of the README for existing Secrets.
     let all = rig.api.kubectl(&["get", "secrets", "--all-namespaces", "-o", "json"]).unwrap();
     rig.api.kubectl_stdin(&["replace", "-f", "-"], &all).unwrap();
     rig.opened("secrets", "early", &["s-in-clear"]);
@@ -246,7 +247,7 @@ fn everything_is_read_again_after_plugin_and_api_server_were_killed() {
             rig.api.kubectl(&["create", "secret", "generic", &name, &literal]).unwrap();
             expected.insert(name, value);
         }
-        // After SIGKILL the socket's file is still there. The next start has to replace it, and the API server has to
+        // After SIGKILL the file of the socket remains. The next start has to replace it, and the API server has to
         // connect again.
         rig.plugin.restart().unwrap();
         rig.api.restart().unwrap();
@@ -254,7 +255,7 @@ fn everything_is_read_again_after_plugin_and_api_server_were_killed() {
             assert_eq!(&rig.read_back(name, "a"), value);
         }
     }
-    // Each start of the API server made a seed of its own.
+    // Each start of the API server made its own seed.
     let seeds =
         expected.keys().map(|name| EncryptedObject::parse(PROVIDER, &rig.stored("secrets", name)).encrypted_dek_source);
     assert_eq!(seeds.collect::<std::collections::BTreeSet<_>>().len(), 3);
@@ -264,7 +265,7 @@ fn everything_is_read_again_after_plugin_and_api_server_were_killed() {
 fn a_value_moved_to_another_name_does_not_open_there() {
     let rig = Rig::start(Version::V1_37, "kms.sock", &["secrets"]);
     rig.api.kubectl(&["create", "secret", "generic", "true", "--from-literal=a=s-true"]).unwrap();
-    // An encrypted value that is moved to another name does not open there.
+    // An encrypted value that is moved to another name does not open under that name.
     let value = rig.stored("secrets", "true");
     rig.etcd.put(&Rig::key("secrets", "moved"), &value).unwrap();
     let error = rig.api.kubectl(&["get", "secret", "moved"]).unwrap_err().to_string();

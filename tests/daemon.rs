@@ -35,7 +35,7 @@ fn status(plugin: &Plugin, socket: &str) -> (i32, String) {
 fn it_listens_before_it_unseals_and_answers_unavailable_until_then() {
     let run = Run::new().unwrap();
     let (plugin, socket) = plugin(&run);
-    // Without a mark, opening has one to write, and waits for the lock: unsealing takes as long as we hold it.
+    // Without a mark, unsealing has to write one, and waits for the lock. So the test decides how long it takes.
     fs::remove_file(plugin.state_dir().join("mark")).unwrap();
     let lock = fs::File::open(plugin.state_dir().join("lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
@@ -85,11 +85,11 @@ fn the_kernel_keeps_its_keys_in_memory_and_out_of_dumps() {
     assert_eq!(core, ["0", "0", "bytes"]);
     let status = fs::read_to_string(format!("{proc}/status")).unwrap();
     let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap().trim();
-    // A KEK and the two keys derived from it, and the root key, a page each; what else was needed to open is wiped.
+    // Four pages are locked: for the KEK, the two keys derived from it, and the root key. All other secrets were wiped.
     assert_eq!(locked, "16 kB");
 }
 
-/// Returns a daemon whose standard error is `stderr`, with every call in its log.
+/// Returns a daemon with the standard error `stderr` that logs every call.
 fn logging_to(plugin: &Plugin, socket: &str, stderr: Stdio) -> Child {
     let mut command = plugin.command(&["serve", "--log-level", "debug"]);
     command.args(["--socket", socket]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
@@ -106,7 +106,7 @@ fn wait_until(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Sends SIGTERM and returns the exit code; a daemon that does not end is killed, and fails the test.
+/// Sends SIGTERM and returns the exit code. A daemon that does not end is killed, and fails the test.
 fn terminate(mut child: Child) -> Option<i32> {
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let start = Instant::now();
@@ -172,7 +172,8 @@ fn what_is_expected_is_what_is_served() {
         command.args(["--socket", &socket]);
         serde_json::from_slice(&output(command, &[], LIMIT).unwrap().stdout).unwrap()
     };
-    // Checked once, the plugin waits for the lock to write its mark; meanwhile another keyring is put in its place.
+    // The plugin has checked the keyring once and waits for the lock to write its mark. Meanwhile another keyring is
+    // put there.
     fs::remove_file(ours.state_dir().join("mark")).unwrap();
     let lock = fs::File::open(ours.state_dir().join("lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
@@ -190,7 +191,7 @@ fn what_is_expected_is_what_is_served() {
     assert!(!ours.state_dir().join("mark").exists());
 }
 
-/// API servers could read nothing that is encrypted under the keyring of the first one.
+/// API servers could read no Secret that is encrypted under the keyring of the first plugin.
 #[test]
 fn a_plugin_is_not_replaced_by_one_of_another_keyring() {
     let run = Run::new().unwrap();
@@ -235,7 +236,8 @@ fn a_socket_that_systemd_holds_outlives_the_plugin() {
     let (plugin, socket) = plugin(&run);
     let held = UnixListener::bind(&socket).unwrap();
     for _ in 0..3 {
-        // As systemd does it: the socket is descriptor 3, and the environment says for whom.
+        // The shell passes the socket on as systemd does: as descriptor 3, with the environment that names the
+        // receiver.
         let mut command = Command::new("sh");
         let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" serve --state-dir \"$1\" 3<&0 0</dev/null";
         command.args(["-c", script, BINARY]).arg(plugin.state_dir());
@@ -275,10 +277,10 @@ fn the_next_plugin_takes_over_and_the_first_one_ends_in_peace() {
     plugin.serve(&socket[..]).unwrap();
     for _ in 0..3 {
         plugin.take_over().unwrap();
-        // It has to notice that the other one has ended.
+        // The daemon has to notice that the other one has ended.
         wait_until(|| status(&plugin, &socket).0 == 0);
     }
-    // The lock has come with the socket: who does not take over is refused.
+    // The lock went over with the socket, so a daemon that does not take over is refused.
     wait_until(|| {
         let mut command = plugin.command(&["serve"]);
         command.args(["--socket", &socket]);
@@ -288,7 +290,7 @@ fn the_next_plugin_takes_over_and_the_first_one_ends_in_peace() {
     });
 }
 
-/// Checks that a second daemon on a socket of its own is refused.
+/// Checks that a second daemon on its own socket is refused.
 fn assert_another_is_refused(run: &Run, plugin: &Plugin) {
     let mut command = plugin.command(&["serve", "--log-level", "error"]);
     command.arg("--socket").arg(run.socket("another.sock").unwrap());
@@ -305,7 +307,7 @@ fn a_successor_serves_at_once_and_says_that_it_is_not_alone_until_the_first_one_
     let (mut plugin, socket) = plugin(&run);
     plugin.serve(&socket[..]).unwrap();
     let first = Pid::from_raw(plugin.process().unwrap().id().cast_signed()).unwrap();
-    // One that hangs does not end.
+    // A stopped daemon does not end.
     kill_process(first, Signal::STOP).unwrap();
     let mut command = plugin.command(&["serve", "--take-over"]);
     command.args(["--socket", &socket]);
@@ -317,7 +319,7 @@ fn a_successor_serves_at_once_and_says_that_it_is_not_alone_until_the_first_one_
         serde_json::from_slice::<serde_json::Value>(&answer.stdout).unwrap_or_default()["plugin"]["alone"].clone()
     };
     wait_until(|| alone() == false);
-    // It stays so, and calls are answered.
+    // The state stays the same, and calls are answered.
     thread::sleep(Duration::from_secs(1));
     let (code, text) = status(&plugin, &socket);
     let finding = "! two plugins serve from this state directory: the replaced one should end";
@@ -330,7 +332,7 @@ fn a_successor_serves_at_once_and_says_that_it_is_not_alone_until_the_first_one_
         "{text}"
     );
 
-    // The lock goes to the successor, and not to one that waits beside it.
+    // The successor gets the lock, and not a daemon that waits beside it.
     thread::scope(|scope| {
         scope.spawn(|| assert_another_is_refused(&run, &plugin));
         thread::sleep(Duration::from_secs(2));
@@ -359,7 +361,7 @@ fn the_lock_goes_from_one_successor_to_the_next() {
     wait_until(|| status(&plugin, &socket).0 == 0);
     assert_another_is_refused(&run, &plugin);
     plugin.terminate().unwrap();
-    // And goes back when the last one ends.
+    // The lock is free again when the last daemon ends.
     plugin.serve(run.socket("another.sock").unwrap().display().to_string()).unwrap();
 }
 
@@ -372,7 +374,7 @@ fn sigkill_leaves_no_lock_behind() {
         let socket = run.socket(&format!("{n}.sock")).unwrap().display().to_string();
         let mut command = plugin.command(&["serve"]);
         command.args(["--socket", &socket]);
-        // The one before may not be gone yet: nobody has waited for its end.
+        // The daemon before may still run, because nobody has waited for its end.
         let process = run.start(&format!("daemon-{n}"), command).unwrap();
         wait_until(|| status(&plugin, &socket).0 == 0);
         kill_process(Pid::from_raw(process.id().cast_signed()).unwrap(), Signal::KILL).unwrap();
@@ -420,7 +422,7 @@ fn sighup_looks_at_the_keyring_again_and_takes_no_worse_one() {
         "run `claviger status --state-dir {state_dir} --socket {socket}`, and do what it says; do not restart the plugin"
     ));
     fs::write(&keyring, &record).unwrap();
-    // It says that it is degraded until it has looked again.
+    // The plugin is degraded until it has looked again.
     wait_until(|| status(&plugin, &socket).0 == 0);
 
     let other = Plugin::init(&run, BINARY, "other").unwrap();

@@ -29,7 +29,7 @@ const KEYRING: &str = "--state-dir [DIR]/state";
 const SOCKET: &str = "--socket [DIR]/run/kms.sock";
 const BACKUP: &str = "--backup [DIR]/node.age --recovery-identity [DIR]/ours.txt";
 
-/// A control plane whose plugin has a backup.
+/// A control plane with a plugin, and a backup of its keyring.
 struct Cluster {
     sandbox: Sandbox,
     run: Run,
@@ -38,7 +38,7 @@ struct Cluster {
     _daemon: Daemon,
 }
 
-/// Returns the providers of an EncryptionConfiguration, the one that writes first.
+/// Returns an EncryptionConfiguration with these providers. The first one writes.
 fn configuration(sandbox: &Sandbox, providers: &[&str]) -> String {
     let kms = format!(
         "kms: {{apiVersion: v2, name: claviger, endpoint: 'unix://{}/run/kms.sock'}}",
@@ -87,7 +87,7 @@ impl Cluster {
         self.etcd.snapshot(&path).unwrap();
     }
 
-    /// Returns every Secret and ConfigMap in the namespace `default`, without what only the stored object has.
+    /// Returns every Secret and ConfigMap in the namespace `default`, without the fields that only a stored object has.
     fn objects(&self) -> BTreeMap<String, Value> {
         let list = self.kubectl(&["get", "secrets,configmaps", "-o", "json"]);
         let list: Value = serde_json::from_str(&list).unwrap();
@@ -95,7 +95,7 @@ impl Cluster {
     }
 }
 
-/// Returns the name of an object, and what a new object needs of it.
+/// Returns the name of an object, and the fields that a new object needs.
 fn essence(object: &Value) -> (String, Value) {
     let metadata = &object["metadata"];
     let mut annotations = metadata["annotations"].as_object().cloned().unwrap_or_default();
@@ -109,7 +109,7 @@ fn essence(object: &Value) -> (String, Value) {
     (name, essence)
 }
 
-/// Texts that YAML takes for something else if they are not in quotes, and that some readers do not take at all.
+/// Texts that YAML reads as another type if they are not quoted, and texts that some readers refuse.
 const TEXTS: [&str; 18] = [
     "yes",
     "no",
@@ -131,7 +131,7 @@ const TEXTS: [&str; 18] = [
     "\u{85}\u{2028}\u{feff}\u{7f}\u{1F511}",
 ];
 
-/// Objects with all that a Secret or a ConfigMap can have.
+/// Returns objects with all fields that a Secret or a ConfigMap can have.
 fn manifests() -> String {
     let numbered = |name: &str| -> Value {
         TEXTS
@@ -141,7 +141,7 @@ fn manifests() -> String {
             .collect::<serde_json::Map<_, _>>()
             .into()
     };
-    // Every name that a key of data may have, and that YAML might not take for a text.
+    // The keys of the data have every form that is allowed and that YAML might not read as text.
     let keys: Value =
         ["yes", "no", "on", "null", "012", "0x1f", "1e3", "1_000", "2026-11-28", ".5", "true", "-", "1.5"]
             .iter()
@@ -181,7 +181,7 @@ fn an_emptied_cluster_gets_its_secrets_back_from_a_snapshot_and_a_backup_alone()
     cluster.snapshot();
     cluster.kubectl(&["delete", "secrets,configmaps", "--all"]);
     assert_eq!(cluster.objects().len(), 0);
-    // A machine that never was a node has no state directory. What is recovered goes straight to kubectl.
+    // A machine that never was a node has no state directory. The objects are piped to kubectl.
     let line =
         format!("decrypt --below secrets/default/ --below configmaps/default/ --snapshot [DIR]/etcd.db {BACKUP}");
     let answer = cluster.sandbox.run(&line);
@@ -193,7 +193,7 @@ fn an_emptied_cluster_gets_its_secrets_back_from_a_snapshot_and_a_backup_alone()
         assert_eq!(after.get(name), Some(object), "{name}");
     }
     assert_eq!(after.len(), before.len());
-    // As files, too, which nobody else may read.
+    // The objects are also written as files, which nobody else may read.
     let to = cluster.sandbox.path("out");
     let line =
         format!("decrypt --resource secrets --resource configmaps --snapshot [DIR]/etcd.db {BACKUP} --to [DIR]/out");
@@ -206,7 +206,8 @@ fn an_emptied_cluster_gets_its_secrets_back_from_a_snapshot_and_a_backup_alone()
     assert_eq!(cluster.objects(), before);
     let modes: Vec<u32> = tree(&to).iter().map(|path| path.metadata().unwrap().permissions().mode() & 0o7777).collect();
     assert!(modes.iter().all(|mode| matches!(mode, 0o600 | 0o700)) && modes.len() > before.len(), "{modes:?}");
-    // The live etcd with the keyring of the node gives the same, and its audit log says who asked for what before.
+    // With the live etcd and the keyring of the node, the result is the same. The audit log says before who asked for
+    // what.
     let of_node = format!("decrypt secrets/default/password --etcd-servers {} {KEYRING}", cluster.etcd.endpoints());
     let answer = cluster.sandbox.run(&of_node);
     answer.ends_with(0);
@@ -249,7 +250,7 @@ fn tree(path: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Secrets of the local providers, made as an API server makes them.
+/// The secrets of the local providers, made as an API server makes them.
 const LOCAL: [&str; 6] = [
     "aescbc: {keys: [{name: short, secret: MDEyMzQ1Njc4OWFiY2RlZg==}]}",
     "aescbc: {keys: [{name: 'with:colon', secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}",
@@ -284,7 +285,7 @@ fn values_of_every_provider_open_as_the_api_server_reads_them() {
         let (name, object) = essence(&serde_json::from_str(&shown).unwrap());
         assert_eq!((&object["data"], &object["type"]), (&read[&name]["data"], &read[&name]["type"]), "{name}");
     }
-    // Without their keys they are named, and the others are written nevertheless.
+    // Without their keys, these objects are named in the report. All others are written.
     let answer = raw(BACKUP);
     answer.ends_with(7);
     let stored =
@@ -297,7 +298,8 @@ fn values_of_every_provider_open_as_the_api_server_reads_them() {
     }
     assert!(answer.stdout.contains("under-6") && answer.stdout.contains("under-7"), "{answer}");
     assert!(answer.stderr.contains("--encryption-config FILE"), "{answer}");
-    // Other keys of the same names do not open them, and aescbc, which is not authenticated, does not give other bytes.
+    // Other keys with the same names do not open them. aescbc, which is not authenticated, does not return wrong bytes
+    // either.
     let wrong = fs::read_to_string(cluster.sandbox.path("encryption.yaml")).unwrap().replace("secret: M", "secret: N");
     fs::write(cluster.sandbox.path("wrong.yaml"), wrong).unwrap();
     let answer = raw(&format!("{BACKUP} --encryption-config [DIR]/wrong.yaml"));
@@ -334,7 +336,7 @@ fn custom_resources_come_as_json_and_other_kinds_as_they_are_stored() {
     let read: Value = serde_json::from_str(&cluster.kubectl(&["get", "widget", "one", "-o", "json"])).unwrap();
     assert_eq!((&stored["spec"], &stored["kind"]), (&read["spec"], &read["kind"]));
     assert!(file("serviceaccounts/default/robot.pb").starts_with(b"k8s\0"));
-    // In a stream, what kubectl does not take is in a comment, with its type.
+    // In a stream, objects that kubectl does not take are in a comment, with their type.
     let answer = cluster.sandbox.run(&format!("decrypt {all}"));
     answer.ends_with(0);
     let comment = ": v1 ServiceAccount, as it is stored (pb), in base64\n# azhzA";
@@ -342,12 +344,12 @@ fn custom_resources_come_as_json_and_other_kinds_as_they_are_stored() {
     let one = format!("decrypt example.com/widgets/default/one --snapshot [DIR]/etcd.db {BACKUP}");
     let document = cluster.sandbox.run(&one).stdout;
     cluster.kubectl(&["delete", "widget", "one"]);
-    // The JSON is that of the old object, so that it can be created, but not applied over another one.
+    // The JSON has the fields of the old object, so it can be created, but not applied over an existing object.
     let body = document.lines().find(|line| line.starts_with('{')).unwrap();
     let mut fresh: Value = serde_json::from_str(body).unwrap();
     fresh["metadata"].as_object_mut().unwrap().retain(|name, _| name == "name" || name == "namespace");
     cluster.api.kubectl_stdin(&["create", "-f", "-"], &fresh.to_string()).unwrap();
-    // Raw, every object is after a line with its length, and a single one is alone.
+    // With --raw, a line with its length precedes every object. A single object has no such line.
     let raw = cluster.sandbox.run(&format!("{one} --raw"));
     assert_eq!(raw.stdout.trim_end(), body, "{raw}");
     let raw = cluster.sandbox.run(&format!("decrypt --resource widgets --raw --snapshot [DIR]/etcd.db {BACKUP}"));
@@ -364,14 +366,14 @@ fn what_is_lost_is_named_and_what_is_wrong_is_said_before_anything_is_shown() {
     cluster.snapshot();
     let sandbox = &cluster.sandbox;
     let run = |line: &str| sandbox.run(&format!("decrypt {line} --snapshot [DIR]/etcd.db"));
-    // Another keyring, which has none of the keys.
+    // The other keyring has none of the keys.
     identity(sandbox, "theirs.txt");
     sandbox.run("init --state-dir [DIR]/other --without-recovery").ends_with(0);
     let answer = run("secrets/default/user --state-dir [DIR]/other");
     answer.ends_with(7);
     assert!(answer.stderr.contains("! /registry/secrets/default/user: it needs k1-"), "{answer}");
     assert!(answer.stderr.contains("--backup FILE") && answer.stdout.is_empty(), "{answer}");
-    // A name that is not there, and resources that are called otherwise.
+    // One name does not exist, and one resource has another name.
     let answer = run(&format!("secrets/default/nobody secrets/default/user {KEYRING}"));
     answer.ends_with(1);
     assert!(answer.stderr.contains("! /registry/secrets/default/nobody is not there"), "{answer}");
@@ -391,7 +393,7 @@ fn what_is_lost_is_named_and_what_is_wrong_is_said_before_anything_is_shown() {
     assert!(nowhere.code == 3 && nowhere.stderr.contains(hint), "{nowhere}");
     let wrong = run(&format!("--all --etcd-prefix /wrong {KEYRING}"));
     wrong.ends_with(7);
-    // A directory that exists is not touched.
+    // An existing directory is not changed.
     fs::create_dir(sandbox.path("out")).unwrap();
     let answer = run(&format!("--all --to [DIR]/out {KEYRING}"));
     assert!(answer.code == 3 && answer.stderr.contains("already exists"), "{answer}");
@@ -403,7 +405,7 @@ fn what_is_lost_is_named_and_what_is_wrong_is_said_before_anything_is_shown() {
     for_programs(sandbox);
 }
 
-/// After an error, or if nothing could be written, there is no directory, so that the next attempt can have its name.
+/// After an error, or if nothing could be written, there is no directory. So the next attempt can use its name.
 fn leaves_nothing_behind(sandbox: &Sandbox) {
     let left = || {
         let names = fs::read_dir(sandbox.root())
@@ -425,7 +427,7 @@ fn leaves_nothing_behind(sandbox: &Sandbox) {
     }
 }
 
-/// Checks that a terminal shows one object, and only if asked.
+/// Checks that a terminal shows only one object, and only if the operator asks for it.
 fn on_a_terminal(sandbox: &Sandbox) {
     let line = format!("decrypt secrets/default/user --snapshot [DIR]/etcd.db {KEYRING}");
     let (said, is_done) = type_into(sandbox, &line, &[]);
@@ -435,7 +437,7 @@ fn on_a_terminal(sandbox: &Sandbox) {
     assert!(is_done && said.contains("value: 'cy11c2Vy'"), "{said}");
 }
 
-/// Checks that a file which others may read is written, with a warning.
+/// Checks that the objects are written to a file that others may read, with a warning.
 fn to_a_file(sandbox: &Sandbox) {
     let line = format!("decrypt secrets/default/user --snapshot [DIR]/etcd.db {KEYRING}");
     for (mode, is_warned) in [(0o644, true), (0o600, false)] {
@@ -466,8 +468,8 @@ fn for_programs(sandbox: &Sandbox) {
     assert_eq!(report["unopened"], failures.len());
 }
 
-/// Whether the process is stopped by the user or killed, there is no directory of the name that was asked for, and
-/// after Ctrl-C there is nothing at all.
+/// If the user stops the process, or if it is killed, no directory has the requested name. After Ctrl-C there is no
+/// directory at all.
 #[test]
 fn an_interrupted_directory_never_has_its_name() {
     let sandbox = Sandbox::initialised();
@@ -509,7 +511,7 @@ fn many_secrets(path: PathBuf, count: u64) {
     forged.tree(level, FREE + leaves);
 }
 
-/// Returns the directories that are not complete.
+/// Returns the incomplete directories.
 fn partial(sandbox: &Sandbox) -> Vec<String> {
     let names =
         fs::read_dir(sandbox.root()).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());

@@ -22,13 +22,13 @@ fn yaml(name: &str) -> Value {
     serde_saphyr::from_str(&read(name)).unwrap()
 }
 
-/// Checks that the binary takes these arguments: with `--help` after them it only parses them.
+/// Checks that the binary accepts these arguments. With `--help` after them it only parses them.
 fn takes(arguments: &[&str]) {
     let output = Command::new(BINARY).args(arguments).arg("--help").output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Returns the default of an option, as the help of `serve` tells it.
+/// Returns the default of an option, as the help of `serve` shows it.
 fn default_of(option: &str) -> String {
     let help = Command::new(BINARY).args(["serve", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
@@ -83,7 +83,7 @@ fn the_encryption_configuration_is_what_the_command_line_generates() {
     assert_eq!(yaml("encryption-configuration.yaml"), generated);
 }
 
-/// Words of an expression that name a metric of ours, a histogram by its base name.
+/// Returns the words of an expression that name a metric of claviger. A histogram has its base name.
 fn metrics_of(expression: &str) -> BTreeSet<&str> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let ours = words.filter(|word| word.starts_with("claviger_") || word.starts_with("process_"));
@@ -110,7 +110,7 @@ fn every_alert_on_a_scan_is_on_metrics_that_a_scan_writes() {
     assert!(alerts_are_on(1, &admin::names(&text)) >= 2);
 }
 
-/// Checks the alerts of a group against the metrics that there are, and counts them.
+/// Checks that the alerts of a group use existing metrics only. Returns the number of alerts.
 fn alerts_are_on(group: usize, there: &BTreeSet<&str>) -> usize {
     let rules = yaml("prometheus-rules.yaml");
     let rules = rules["groups"][group]["rules"].as_array().unwrap();
@@ -138,7 +138,8 @@ fn the_static_pod_runs_what_the_binary_takes_on_the_hosts_directories() {
         .iter()
         .map(|volume| volume["hostPath"]["path"].as_str().unwrap())
         .collect();
-    // The directory of the socket, never the socket: a restarted plugin makes a new one.
+    // The manifest mounts the directory of the socket, and never the socket, because a restarted plugin makes a new
+    // one.
     assert!(paths.contains(&Path::new(&default_of("--socket")).parent().unwrap().to_str().unwrap()));
     assert!(paths.contains(&default_of("--state-dir").as_str()));
     // A kubelet that starts before any API server knows the priority only if the Pod contains its value.
@@ -187,7 +188,7 @@ fn what_makes_no_image_is_refused_with_a_hint_and_writes_nothing() {
         (&[directory.path(), reference, &archive], "is no file that can be read"),
         (&[readme.as_path(), reference, &archive], "is no program"),
         (&[truncated.as_path(), reference, &archive], "ldd does not understand"),
-        // The kubelet would look for this one at docker.io.
+        // Without a host in the reference, the kubelet would look for the image at docker.io.
         (&[binary, Path::new("claviger:1"), &archive], "is not HOST/NAME:TAG"),
         (&[binary, Path::new("localhost/claviger"), &archive], "is not HOST/NAME:TAG"),
         (&[binary, Path::new("localhost/\"claviger:1"), &archive], "is not HOST/NAME:TAG"),

@@ -11,7 +11,7 @@ struct Block {
     shown: Vec<&'static str>,
 }
 
-/// Returns the blocks of the page. A line that ends in a backslash goes on in the next one.
+/// Returns the blocks of the page. A line that ends in a backslash continues in the next one.
 fn blocks() -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut lines = PAGE.lines();
@@ -42,7 +42,7 @@ fn blocks() -> Vec<Block> {
     blocks
 }
 
-/// Whether `line` is `shown`, in which `…` stands for anything.
+/// Whether `line` is equal to `shown`, in which `…` stands for any text.
 fn is_shown(line: &str, shown: &str) -> bool {
     let Some((first, rest)) = shown.split_once('…') else { return line == shown };
     let Some(mut left) = line.strip_prefix(first) else { return false };
@@ -64,7 +64,7 @@ fn a_table_keeps_its_columns_when_paths_become_those_of_the_page() {
 
 #[test]
 fn the_drill_runs_every_command_of_its_page_and_each_says_what_the_page_shows() {
-    // `cargo test` builds it; running these tests alone does not.
+    // `cargo test` builds the example. Running these tests alone does not.
     let example = Path::new(env!("CARGO_BIN_EXE_claviger")).with_file_name("examples").join("drill");
     assert!(example.exists(), "build it first: cargo build --example drill");
     let answer = Command::new(example).output().unwrap();

@@ -29,7 +29,7 @@ mod calls;
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A state directory and where its daemons listen.
+/// A state directory, and the directory for the sockets of its daemons.
 struct Rig {
     run: Run,
     plugin: Plugin,
@@ -70,7 +70,7 @@ impl Rig {
         (answer.status.success(), serde_json::from_slice(&answer.stdout).unwrap_or_default())
     }
 
-    /// Sends what is no HTTP/2, and waits for the end of the connection.
+    /// Sends bytes that are not HTTP/2, and waits for the end of the connection.
     fn talk_nonsense(&self) {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         stream.write_all(&[7; 100]).unwrap();
@@ -84,7 +84,7 @@ impl Traced {
         self.process.wait_until(text, LIMIT, || fs::read_to_string(log).unwrap().contains(text)).unwrap();
     }
 
-    /// Returns the daemon itself, which is strace's child.
+    /// Returns the PID of the daemon, which is the child of strace.
     fn pid(&self) -> Pid {
         let children = format!("/proc/{0}/task/{0}/children", self.process.id());
         Pid::from_raw(fs::read_to_string(children).unwrap().trim().parse().unwrap()).unwrap()
@@ -94,7 +94,7 @@ impl Traced {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Waits for the daemon's end and returns its lines after the first with `text`.
+    /// Waits for the end of the daemon. Returns the lines after the first one with `text`.
     fn end(mut self) -> Life {
         let ended = self.process.wait_for_end("its end", LIMIT).unwrap();
         assert!(ended.success(), "{:?}", self.process.failure("ended badly"));
@@ -102,7 +102,7 @@ impl Traced {
     }
 }
 
-/// The system calls of a daemon's life, a line each.
+/// The system calls of a daemon's life, one in each line.
 struct Life(Vec<String>);
 
 impl Life {
@@ -111,7 +111,7 @@ impl Life {
         self.0[from + 1..].iter().map(String::as_str)
     }
 
-    /// Returns the names of the calls that were made when others were no longer allowed.
+    /// Returns the names of the calls that the daemon made after the filter was in force.
     fn confined_calls(&self) -> BTreeSet<&str> {
         let calls = self.after("seccomp(SECCOMP_SET_MODE_FILTER").filter_map(|line| {
             let (name, _) = line.split_once(' ')?.1.trim_start().split_once('(')?;
@@ -129,13 +129,13 @@ fn scrape(address: &str) -> String {
     answer
 }
 
-/// Returns the address that the log names, of a port that the kernel chose.
+/// Returns the address in the log, with the port that the kernel chose.
 fn metrics_address(log: &str) -> String {
     let line = log.lines().find(|line| line.contains("serving metrics")).unwrap();
     serde_json::from_str::<Value>(line).unwrap()["address"].as_str().unwrap().to_owned()
 }
 
-/// Makes the audit log as large as it gets before it is rotated.
+/// Makes the audit log as long as it can be before it is renamed.
 fn fill_audit(state_dir: &Path) {
     let mut audit = fs::OpenOptions::new().append(true).create(true).open(state_dir.join("audit.jsonl")).unwrap();
     for _ in 0..64 {
@@ -143,7 +143,7 @@ fn fill_audit(state_dir: &Path) {
     }
 }
 
-/// Runs a daemon, and another one that takes over from it. Returns which calls of the kernel they made.
+/// Runs a daemon, and another one that takes over from it. Returns the system calls that they made.
 fn lives() -> [Life; 3] {
     let rig = Rig::new();
     let _manager = UnixDatagram::bind(rig.run.path("notify")).unwrap();
@@ -167,7 +167,7 @@ fn lives() -> [Life; 3] {
     second.wait_until_logged("unsealed");
     let first = first.end();
     second.wait_until_logged("state directory locked");
-    // It takes the lock of the socket over at its next look.
+    // The daemon takes the lock of the socket at its next look.
     thread::sleep(Duration::from_millis(1500));
     assert!(rig.status().0);
     second.signal(Signal::TERM);
@@ -215,7 +215,7 @@ fn what_a_daemon_does_is_what_it_may_do() {
     assert!(unused.is_empty(), "in the list of what is usual, and never called: {unused:?}");
 }
 
-/// The file on another disk is granted, and its directory is not.
+/// The daemon may read the file on another disk, and no other file in its directory.
 #[test]
 fn a_slot_file_outside_of_the_state_directory_is_read_from_inside() {
     let run = Run::new().unwrap();
@@ -254,7 +254,7 @@ fn status_and_the_log_say_what_is_in_force() {
     for layer in ["memory", "landlock", "seccomp"] {
         assert_eq!(logged(&plain.log())[layer], layers[layer]);
     }
-    // The kernel's own word for it: 2 is a filter.
+    // The kernel itself shows the mode of seccomp. 2 means a filter.
     let kernel = fs::read_to_string(format!("/proc/{}/status", plain.id())).unwrap();
     assert_eq!(kernel.contains("\nSeccomp:\t2\n"), layers["seccomp"] == "on");
     plain.terminate(LIMIT).unwrap();
@@ -275,7 +275,7 @@ fn status_and_the_log_say_what_is_in_force() {
     assert!(kernel.contains("\nSeccomp:\t0\n") || kernel.contains("\nNoNewPrivs:\t0\n"), "{kernel}");
 }
 
-/// Returns the system calls of a group of systemd's; a call is its own only member.
+/// Returns the system calls of one of systemd's groups. A single call is its own only member.
 fn members(name: &str) -> BTreeSet<String> {
     if !name.starts_with('@') {
         return BTreeSet::from([name.to_owned()]);
@@ -287,15 +287,15 @@ fn members(name: &str) -> BTreeSet<String> {
     lines.flat_map(members).collect()
 }
 
-/// Checks that the unit's list of system calls forbids none that the daemon makes. A forbidden call fails before the
-/// daemon's own list is consulted.
+/// The unit's list of system calls must allow all calls of the daemon. systemd's filter comes first, so a forbidden
+/// call fails before the daemon's own filter sees it.
 #[test]
 fn the_unit_allows_what_a_daemon_calls() {
     if installed("systemd-analyze").is_none() {
         return;
     }
     let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/claviger.service")).unwrap();
-    // What systemd itself adds to every list.
+    // systemd itself adds these calls to every list.
     let mut allowed = members("@default");
     for line in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
         let (names, allow) = line.strip_prefix('~').map_or((line, true), |names| (names, false));

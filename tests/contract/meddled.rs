@@ -164,7 +164,7 @@ impl Meddled {
         Seed::one_wrapped_by(self.meddler(name).backend())
     }
 
-    /// Returns what the health check says about the provider `name`. Empty if it is healthy.
+    /// Returns the text of the health check about the provider `name`. It is empty if the provider is healthy.
     pub(super) fn health(&self, name: &str) -> String {
         let said = self.front.providers().body;
         let number = ENTRIES.iter().position(|entry| entry.0 == name).unwrap();
@@ -173,7 +173,7 @@ impl Meddled {
     }
 }
 
-/// The objects that are under the first key, when the second is promoted.
+/// The objects that are under the first key when the second one is promoted.
 pub(super) const STALE: [&str; 7] =
     ["by-put", "by-merge", "by-strategic", "by-json", "by-apply", "by-metadata", "untouched"];
 
@@ -185,7 +185,7 @@ fn immutable_if(immutable: bool, object: &str) -> String {
     if immutable { object.replacen('{', r#"{"immutable":true,"#, 1) } else { object.to_owned() }
 }
 
-/// Returns a claviger on `NAME.sock`.
+/// Returns a claviger that serves on `NAME.sock`.
 pub(super) fn serving(run: &Run, name: &str) -> Plugin {
     let mut plugin = Plugin::init(run, BINARY, name).unwrap();
     plugin.serve(run.socket(&format!("{name}.sock")).unwrap().display().to_string()).unwrap();

@@ -25,7 +25,7 @@ use super::kms::{
     KeyManagementServiceServer, StatusRequest, StatusResponse, client, runtime,
 };
 
-/// Longer than an API server waits for a call, unless it is configured otherwise.
+/// A time longer than an API server waits for a call, unless it is configured otherwise.
 pub(super) const DELAY: Duration = Duration::from_secs(4);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +38,11 @@ pub(super) enum Method {
 /// The faults to inject. [`Faults::NONE`] injects none.
 #[derive(Clone, Copy)]
 pub(super) struct Faults {
-    /// Which of the backends announces and wraps.
+    /// The index of the backend that announces and wraps.
     pub(super) backend: usize,
-    /// Calls answered UNAVAILABLE, in claviger's own words while it is sealed.
+    /// The calls that are answered with UNAVAILABLE, in the words of a sealed claviger.
     pub(super) refused: &'static [Method],
-    /// Calls answered too late.
+    /// The calls that are answered too late.
     pub(super) delayed: &'static [Method],
     pub(super) status: fn(&mut StatusResponse),
     pub(super) encrypt: fn(&mut EncryptResponse),
@@ -54,25 +54,25 @@ impl Faults {
         Self { backend: 0, refused: &[], delayed: &[], status: |_| {}, encrypt: |_| {}, decrypt: |_| {} };
 }
 
-/// What an API server sent.
+/// A call of an API server.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) method: Method,
-    /// Which connection, in the order of their coming.
+    /// The number of the connection, in the order of their beginning.
     pub(super) connection: usize,
     pub(super) authority: String,
     pub(super) user_agent: String,
     timeout: String,
     pub(super) uid: String,
-    /// The length of Encrypt's plaintext, 0 in other calls.
+    /// The length of Encrypt's plaintext. 0 for other calls.
     pub(super) plaintext: usize,
-    /// Decrypt's ciphertext, empty in other calls.
+    /// The ciphertext of Decrypt. Empty for other calls.
     pub(super) ciphertext: Vec<u8>,
     pub(super) at: Instant,
 }
 
 impl Call {
-    /// Returns how long the API server will wait: `grpc-timeout` has up to 8 digits and a unit.
+    /// Returns how long the API server waits: `grpc-timeout` has up to 8 digits and a unit.
     pub(super) fn waits_for(&self) -> Duration {
         let (digits, unit) = self.timeout.split_at(self.timeout.len() - 1);
         let number = digits.parse().unwrap();
@@ -85,7 +85,7 @@ impl Call {
     }
 }
 
-/// A running one; dropped, it closes its connections, and its socket is gone.
+/// A running meddler. When it is dropped, it closes its connections and removes its socket.
 pub(super) struct Meddler {
     shared: Arc<Shared>,
     socket: PathBuf,
@@ -122,7 +122,7 @@ impl Meddler {
         *self.shared.faults.lock().unwrap() = faults;
     }
 
-    /// Returns all calls so far, in the order of their coming.
+    /// Returns all calls so far, in their order.
     pub(super) fn calls(&self) -> Vec<Call> {
         self.shared.calls.lock().unwrap().clone()
     }
@@ -148,13 +148,13 @@ impl Meddler {
 impl Drop for Meddler {
     fn drop(&mut self) {
         drop(self.stop.take());
-        // A panic in there has been printed, and shows in what the API server was not answered.
+        // A panic in the thread has been printed, and the API server lacks an answer.
         let _ = self.thread.take().map(thread::JoinHandle::join);
         let _ = std::fs::remove_file(&self.socket);
     }
 }
 
-/// Serves until `stopped`; the end of the runtime then ends the connections.
+/// Serves until `stopped`. The end of the runtime then ends the connections.
 async fn serve(listener: std::os::unix::net::UnixListener, shared: Arc<Shared>, mut stopped: oneshot::Receiver<()>) {
     let listener = UnixListener::from_std(listener).unwrap();
     loop {
@@ -178,11 +178,12 @@ async fn converse(stream: UnixStream, proxy: Proxy) {
         request.extensions_mut().insert(Authority(authority.unwrap_or_default()));
         async move { calls.call(request).await }
     });
-    // A connection that breaks is nothing to it: the API server makes another.
+    // If a connection breaks, the API server makes another one.
     let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
-/// One connection of an API server, and as many to the backends: claviger remembers what it announced to each.
+/// A connection of an API server, and one to each backend, because claviger remembers what it announced on a
+/// connection.
 struct Proxy {
     shared: Arc<Shared>,
     connection: usize,
@@ -196,7 +197,7 @@ impl Proxy {
         Self { shared, connection, backends }
     }
 
-    /// Returns what is known of a call from its headers alone.
+    /// Returns the facts about a call that its headers show.
     fn call<T>(&self, method: Method, request: &Request<T>) -> Call {
         let header = |name| request.metadata().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
         Call {
@@ -212,7 +213,7 @@ impl Proxy {
         }
     }
 
-    /// Writes a call down, and holds it up or refuses it if it is to be.
+    /// Notes a call, and delays or refuses it if the faults say so.
     async fn admit(&self, call: Call) -> Result<Faults, Status> {
         let method = call.method;
         self.shared.calls.lock().unwrap().push(call);

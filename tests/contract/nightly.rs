@@ -24,7 +24,7 @@ fn meddled() -> (Rig, Meddler) {
     (rig, meddler)
 }
 
-/// Returns when the last Status came that was answered.
+/// Returns the time of the last Status that was answered.
 fn last_status(meddler: &Meddler) -> Instant {
     meddler.calls_of(Method::Status).last().unwrap().at
 }
@@ -105,7 +105,8 @@ fn a_plugin_that_was_away_for_minutes_is_found_again() {
     rig.create("away").expect(500);
     rig.plugin.restart().unwrap();
     let back = Instant::now();
-    // In steps, as one wait has a limit below the two minutes for which nobody may dial.
+    // The test waits in steps, because one wait has a limit below the two minutes in which the API server does not
+    // connect.
     let found = |step: usize| rig.create(&format!("back-{step}")).status == 201;
     let step = (0..300).find(|&step| {
         thread::sleep(Duration::from_millis(500));

@@ -12,10 +12,10 @@ use super::{
     rig::{Ground, Rig},
 };
 
-/// Between two rounds of the writer.
+/// The pause between two rounds of the writer.
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// Writes and reads both kinds of objects until `stop`; returns how many answers were right, and those that were not.
+/// Writes and reads both kinds of objects until `stop` is set. Returns the number of right answers, and the wrong ones.
 fn write_and_read(rig: &Rig, stop: &AtomicBool, rounds: &AtomicUsize) -> (usize, Vec<String>) {
     let (mut right, mut wrong) = (0, Vec::new());
     while !stop.load(Ordering::Relaxed) {
@@ -63,7 +63,7 @@ fn a_resource_added_to_the_configuration_is_encrypted_within_a_minute_and_no_req
             is_encrypted(&rig, CONFIG_MAPS, rounds.load(Ordering::Relaxed).saturating_sub(2))
         });
         println!("a changed configuration was taken up after {:?}", changed.elapsed());
-        // The old connections are closed 6 s later; that must not be noticed either.
+        // The old connections are closed 6 s later. Nobody may notice that either.
         thread::sleep(Duration::from_secs(7));
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap()

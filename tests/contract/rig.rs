@@ -19,7 +19,7 @@ pub(super) struct Rig {
     serves: bool,
 }
 
-/// Everything that starts before the API server.
+/// Everything that is started before the API server.
 pub(super) struct Ground {
     pub(super) plugin: Plugin,
     pub(super) etcd: Etcd,
@@ -27,7 +27,7 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    /// Starts etcd, and not the plugin.
+    /// Starts etcd, but not the plugin.
     pub(super) fn prepare() -> Self {
         let run = Run::new().unwrap();
         let etcd = Etcd::start(&run, 1).unwrap();
@@ -44,7 +44,7 @@ impl Ground {
         self.plugin.serve(self.socket().display().to_string()).unwrap();
     }
 
-    /// Starts an API server that has what is on `socket` encrypt `resources`, without waiting.
+    /// Starts an API server without waiting. The plugin at `socket` encrypts `resources`.
     pub(super) fn launch(self, socket: &std::path::Path, resources: &[&str]) -> Rig {
         let provider = Provider { name: "claviger", resources, socket, timeout: None };
         let config = write(&self.run, "rig.yaml", &[provider]);
@@ -56,7 +56,7 @@ impl Ground {
 }
 
 impl Rig {
-    /// Returns an API server that is alive, and no plugin.
+    /// Returns a rig with an API server that is alive, and without a plugin.
     pub(super) fn without_plugin() -> Self {
         let ground = Ground::prepare();
         let socket = ground.socket();
@@ -73,7 +73,8 @@ impl Rig {
         self.run.path("kms.sock")
     }
 
-    /// Asserts that nothing works without a plugin, then starts it, and waits until the API server has found it.
+    /// Asserts that nothing works without a plugin. Then starts the plugin, and waits until the API server has found
+    /// it.
     pub(super) fn serve_late(&mut self) {
         if self.serves {
             return;

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-/// A test elsewhere that a row names.
+/// A test in another folder that a row names.
 const ELSEWHERE: &str = "kubernetes_1_31_works_over_an_abstract_socket";
 
-/// Tests that belong to no demand: two test this folder's own tools, and one only measures.
+/// Tests that belong to no demand: two test the tools of this folder, and one only measures.
 const NO_DEMAND: [&str; 3] = [
     "what_is_sealed_opens",
     "every_row_has_its_test_and_every_test_its_row",
@@ -16,7 +16,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// Row and test of each line `| row | test |`.
+/// Returns the row and the test of each line `| row | test |`.
 fn rows(text: &str) -> BTreeSet<(String, String)> {
     let cells = text.lines().filter_map(|line| line.trim_start_matches("//! ").strip_prefix("| ")?.strip_suffix("` |"));
     let pairs = cells.filter_map(|cells| cells.split_once(" | `")).filter(|(_, test)| !test.contains(' '));

@@ -12,21 +12,21 @@ use ring::{
 use super::kms::{EncryptResponse, wrap};
 use crate::oracle::{EncryptedObject, Keys};
 
-/// A seed, and what a plugin made of it.
+/// A seed, and its wrapped form from a plugin.
 pub(super) struct Seed {
     seed: [u8; 32],
     wrapped: EncryptResponse,
 }
 
 impl Seed {
-    /// New ones, wrapped by the plugin on `socket`.
+    /// Returns new seeds that the plugin on `socket` has wrapped.
     pub(super) fn wrapped_by(socket: &Path, count: usize) -> Vec<Self> {
         let seeds: Vec<[u8; 32]> = (0..count).map(|_| random()).collect();
         let wrapped = wrap(socket, &seeds);
         seeds.into_iter().zip(wrapped).map(|(seed, wrapped)| Self { seed, wrapped }).collect()
     }
 
-    /// Returns a new one.
+    /// Returns a new seed that the plugin on `socket` has wrapped.
     pub(super) fn one_wrapped_by(socket: &Path) -> Self {
         Self::wrapped_by(socket, 1).remove(0)
     }
@@ -39,7 +39,7 @@ impl Seed {
         self.value(provider, data, 1)
     }
 
-    /// Returns the value as 1.27 and 1.28 wrote it: what the plugin wrapped is the DEK itself.
+    /// Returns the value in the form of 1.27 and 1.28, in which the plugin wrapped the DEK itself.
     pub(super) fn seal_as_dek(&self, provider: &str, etcd_key: &str, plaintext: &[u8]) -> Vec<u8> {
         self.value(provider, aes_gcm(&self.seed, etcd_key, plaintext), 0)
     }
@@ -56,7 +56,7 @@ impl Seed {
     }
 }
 
-/// Returns `nonce12 | ciphertext | tag16`.
+/// Encrypts `plaintext`, and returns `nonce12 | ciphertext | tag16`.
 fn aes_gcm(key: &[u8], etcd_key: &str, plaintext: &[u8]) -> Vec<u8> {
     let nonce: [u8; 12] = random();
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap());

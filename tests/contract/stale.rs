@@ -13,7 +13,7 @@ use crate::oracle::EncryptedObject;
 const MERGE: &str = "merge-patch+json";
 const METADATA: &str = "Accept: application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/// Secrets written so far to see which key they come under.
+/// The number of Secrets that were written to see which key they come under.
 static PROBES: AtomicUsize = AtomicUsize::new(0);
 
 fn stored(rig: &Meddled, name: &str) -> Vec<u8> {
@@ -24,13 +24,14 @@ fn stored_key_id(rig: &Meddled, name: &str) -> String {
     EncryptedObject::parse("later-promoted", &stored(rig, name)).key_id
 }
 
-/// Returns the key_ids of the plugin's two keys: the first, and the one that was promoted.
+/// Returns the key_ids of the plugin's two keys: the first one, and the promoted one.
 fn key_ids(rig: &Meddled) -> (String, String) {
     let [first, second] = rig.meddler("later-promoted").backends() else { panic!("two backends") };
     (key_id(first), key_id(second))
 }
 
-/// Waits until new writes are under the promoted key; each look at the check may be the probe that takes it up.
+/// Waits until new writes are under the promoted key. Each request to the health check may be the probe that shows the
+/// API server the new key.
 fn wait_for_adoption(rig: &Meddled) {
     let (_, promoted) = key_ids(rig);
     wait_until("the promoted key is used", || {
@@ -41,7 +42,7 @@ fn wait_for_adoption(rig: &Meddled) {
     });
 }
 
-/// Asserts that `update` rewrites a Secret that is stale, and writes nothing when it is fresh.
+/// Asserts that `update` rewrites a stale Secret, and does not write a fresh one.
 fn rewrites_what_is_stale(name: &str, update: impl Fn(&str)) {
     let rig = &*MEDDLED;
     let (first, promoted) = key_ids(rig);
@@ -63,7 +64,7 @@ fn a_new_key_id_is_adopted_and_the_old_one_still_read() {
     wait_for_adoption(rig);
     assert_eq!(stored_key_id(rig, "untouched"), first);
     rig.read("later-promoted", "untouched").expect(200);
-    // A new key_id is the one reason, after the start, to ask for another seed.
+    // After the start, only a new key_id makes the API server ask for another seed.
     assert_eq!(rig.meddler("later-promoted").calls_of(Method::Encrypt).len(), 2);
 }
 

@@ -15,14 +15,14 @@ use super::{
 };
 use crate::harness::{api_server::ApiServer, binaries::Version, etcd::Etcd, processes::Run};
 
-/// An etcd for API servers that do not come to use it.
+/// An etcd for API servers that end before they use it.
 static UNUSED: LazyLock<(Run, Etcd)> = LazyLock::new(|| {
     let run = Run::new().unwrap();
     let etcd = Etcd::start(&run, 1).unwrap();
     (run, etcd)
 });
 
-/// Returns a configuration with one KMS provider, of these fields.
+/// Returns a configuration with one KMS provider that has these fields.
 fn with_kms(fields: &str) -> String {
     format!(
         "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n\
@@ -30,7 +30,7 @@ fn with_kms(fields: &str) -> String {
     )
 }
 
-/// Asserts that an API server with this configuration ends by itself, and says `text`.
+/// Asserts that an API server with this configuration ends by itself, and prints `text`.
 fn is_fatal(name: &str, configuration: Option<&str>, text: &str) {
     let (run, etcd) = &*UNUSED;
     let path = run.path(name);
@@ -127,13 +127,14 @@ fn one_object_that_does_not_open_keeps_the_next_start_from_being_ready() {
     let socket = ground.socket();
     let mut rig = ground.launch(&socket, &["secrets"]);
     let front = &rig.front;
-    // All else comes up, and the plugin is well: only the type that cannot be listed keeps it from being ready.
+    // Everything else starts, and the plugin is well. Only the type that cannot be listed keeps the API server from
+    // being ready.
     let expected =
         ["[-]informer-sync failed: reason withheld", "[-]poststarthook/storage-readiness failed: reason withheld"];
     wait_until("nothing else is missing", || failed(front, "/readyz") == expected);
     thread::sleep(Duration::from_secs(5));
     assert_eq!(failed(front, "/readyz"), expected);
-    // For its first minute it is not even alive, and a kubelet may restart it for that.
+    // In its first minute the API server is not even alive, and a kubelet may restart it because of that.
     assert_eq!(failed(front, "/livez"), expected[1..]);
     front.post(&SECRETS.collection(), &SECRETS.object("new")).expect(201);
     front.get(&SECRETS.path("new")).expect(200);
@@ -142,7 +143,7 @@ fn one_object_that_does_not_open_keeps_the_next_start_from_being_ready() {
     rig.api.wait_until_ready().unwrap();
 }
 
-/// Returns the lines of a health check that say what is wrong.
+/// Returns the lines of a health check that report a failure.
 fn failed(front: &Front, check: &str) -> Vec<String> {
     let answer = front.try_request(&format!("GET {check}?verbose"), &[], "").map(|answer| answer.body);
     answer.unwrap_or_default().lines().filter(|line| line.starts_with("[-]")).map(str::to_owned).collect()

@@ -16,7 +16,7 @@ use crate::harness::api_server::ApiServer;
 const OBJECTS: usize = 5_000;
 const SEEDS: usize = 1_000;
 
-/// Keys that etcd takes in one transaction.
+/// The greatest number of keys that etcd accepts in one transaction.
 const AT_ONCE: usize = 100;
 
 fn name(number: usize) -> String {
@@ -30,7 +30,7 @@ fn object(number: usize) -> String {
     format!(r#"{{"apiVersion":"v1","kind":"Secret","metadata":{metadata},"data":{{"a":"{value}"}}}}"#)
 }
 
-/// Puts so many objects into etcd, through the JSON gateway on its client port; in the clear without seeds.
+/// Puts `objects` objects into etcd, through the JSON gateway on its client port. Without seeds they are in plaintext.
 fn store(ground: &Ground, objects: usize, seeds: &[Seed]) {
     let port = ground.etcd.client_urls()[0].rsplit_once(':').unwrap().1.parse().unwrap();
     for first in (0..objects).step_by(AT_ONCE) {
@@ -74,7 +74,8 @@ fn an_api_server_starts_over_5000_secrets_under_1000_seeds() {
     assert_eq!(meddler.calls_of(Method::Decrypt).len(), decrypts.len(), "and none of them again");
 }
 
-/// Seconds until an API server is ready, which ends then. Without a configuration it has no provider but identity.
+/// Returns the seconds until an API server is ready, and ends it. Without a configuration its only provider is
+/// identity.
 fn start(ground: &Ground, config: Option<PathBuf>) -> f64 {
     let begin = Instant::now();
     let options = ApiServer::on(&ground.run, &ground.etcd);

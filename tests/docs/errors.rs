@@ -45,10 +45,10 @@ const WITHOUT_TEST: [(&str, &str); 15] = [
     ),
 ];
 
-/// Shorter parts say nothing: `{action} {}: {source}`.
+/// The least length of a part. Shorter parts could be in any text: `{action} {}: {source}`.
 const SHORTEST: usize = 5;
 
-/// Returns the sources of the library, each with whether all of it is for tests.
+/// Returns the source files of the library, each with whether only tests use it.
 fn sources() -> Vec<(PathBuf, String, bool)> {
     let all: Vec<(PathBuf, String)> = files(&root().join("src"), "rs")
         .into_iter()
@@ -62,8 +62,8 @@ fn sources() -> Vec<(PathBuf, String, bool)> {
     all.iter().map(|(path, text)| (path.clone(), text.clone(), is_test(path))).collect()
 }
 
-/// Returns the modules that `text` declares for tests alone, `#[cfg(test)] mod suite;`: where their file is without its
-/// extension, or their folder.
+/// Returns the modules that `text` declares for tests alone, as in `#[cfg(test)] mod suite;`: the paths of their files
+/// without the extension, or of their folders.
 fn modules_of_tests(path: &Path, text: &str) -> Vec<PathBuf> {
     let is_root = path.ends_with("mod.rs") || path.ends_with("lib.rs");
     let folder = if is_root { path.parent().unwrap().to_owned() } else { path.with_extension("") };
@@ -72,7 +72,7 @@ fn modules_of_tests(path: &Path, text: &str) -> Vec<PathBuf> {
     names.map(|name| folder.join(name)).collect()
 }
 
-/// Returns what comes before the tests at the bottom of a file, and the tests.
+/// Returns the part of a file before the tests at its bottom, and the tests.
 fn parts(text: &str) -> (&str, &str) {
     text.find("\nmod tests {").map_or((text, ""), |at| text.split_at(at))
 }
@@ -133,7 +133,7 @@ fn every_error_text_has_a_test() {
     assert!(needless.is_empty(), "these texts have a test, or are gone: {needless:?}");
 }
 
-/// Texts that two errors share on purpose, each with the reason.
+/// Texts that two errors share, each with the reason.
 const SHARED: [(&str, &str); 9] = [
     ("ciphertext is wrapped under another key", "the design fixes what a peer reads; the layers know different causes"),
     ("ciphertext failed authentication", "the design fixes what a peer reads; the layers know different causes"),
@@ -146,7 +146,7 @@ const SHARED: [(&str, &str); 9] = [
     ("the file changed while it was read", "one is a value that is skipped, the other ends a scan"),
 ];
 
-/// Two operations that meet one problem share its error, so that there is one text, one hint and one exit code.
+/// If two operations can meet the same problem, they share its error. So there is one text, one hint and one exit code.
 #[test]
 fn no_two_errors_have_one_text() {
     let mut all: Vec<String> = sources()
@@ -160,7 +160,7 @@ fn no_two_errors_have_one_text() {
     assert_eq!(shared, SHARED.iter().map(|(text, _)| *text).collect());
 }
 
-/// Only the command line knows flags and verbs. kube-apiserver's own flags are what `apiserver` reads.
+/// Only the command line knows flags and verbs. An exception are kube-apiserver's own flags, which `apiserver` reads.
 #[test]
 fn only_the_command_line_has_hints() {
     for (path, text, _) in sources() {

@@ -12,8 +12,8 @@ fn constants(source: &str) -> BTreeSet<&str> {
     source.split(": &str = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
 }
 
-/// Returns the messages that the page has: those in the first column of the table, and those of the paragraph about the
-/// level debug.
+/// Returns the messages on the page: those in the first column of the table, and those of the paragraph about the level
+/// debug.
 fn documented(section: &str) -> BTreeSet<&str> {
     let first_cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
     let cells = first_cells.flat_map(|cell| cell.split('`').step_by(2));
@@ -42,7 +42,7 @@ fn every_line_of_the_log_has_a_constant_message() {
     }
 }
 
-/// Returns the names of the fields in the arguments of a macro, which `rest` begins with: `%error`, `code =
+/// Returns the names of the fields in the arguments of a macro. `rest` begins with them: `%error`, `code =
 /// ?status.code()`.
 fn fields(rest: &str) -> Vec<&str> {
     let (mut depth, mut from, mut fields) = (0, 0, Vec::new());

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// How the name of each JSON format begins.
+/// The beginning of the name of each JSON format.
 const FORMAT: &str = "\"claviger/";
 
 fn root() -> &'static Path {
@@ -41,7 +41,7 @@ fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     found.collect()
 }
 
-/// Returns the documents, by their path from the repository's root.
+/// Returns the documents, by their path below the root of the repository.
 fn documents() -> BTreeMap<PathBuf, String> {
     let top = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
     let top = top.filter(|path| path.is_file() && path.extension().is_some_and(|extension| extension == "md"));
@@ -61,7 +61,7 @@ fn rows(text: &str) -> impl Iterator<Item = &str> {
         .filter_map(|line| line.strip_prefix("| ")?.trim_start_matches('[').strip_prefix('`')?.split('`').next())
 }
 
-/// Returns how a heading is called in a link.
+/// Returns the anchor of a heading in links.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
@@ -182,7 +182,7 @@ pub(crate) fn check_json(text: &str) {
     let documented: BTreeSet<&str> = rows(section).collect();
     let keys: BTreeSet<&str> = rows(sections["A key"]).collect();
     let is_documented = |path: &String| {
-        // A list that is null has no brackets.
+        // The path of a list that is null has no brackets. The page has them.
         let is_named = |name: &str| documented.contains(name) || documented.contains(format!("{name}[]").as_str());
         let of_a_key = |field: &str, list: &str| keys.contains(field) && documented.contains(list);
         is_named(path)
@@ -244,7 +244,7 @@ fn the_page_of_the_configuration_has_every_key() {
     assert_eq!(shown, known);
 }
 
-/// Also the crates of each.
+/// The page also has the crates of each feature.
 #[test]
 fn the_page_about_building_has_every_feature_of_the_manifest() {
     let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
@@ -266,7 +266,7 @@ fn the_page_about_building_has_every_feature_of_the_manifest() {
     }
 }
 
-/// The most columns of a line of prose.
+/// The greatest number of columns of a line of prose.
 const COLUMNS: usize = 160;
 
 /// Returns the numbers of the lines of prose that are too long. Tables, headings and code are no prose.
@@ -284,7 +284,7 @@ fn wide_lines(page: &str) -> Vec<usize> {
     wide
 }
 
-/// `docs/commands.md` is written from the help texts, which have no lines.
+/// `docs/commands.md` is made of the help texts, which are not wrapped.
 #[test]
 fn prose_is_wrapped() {
     for (path, text) in documents().iter().filter(|(path, _)| !path.ends_with("commands.md")) {

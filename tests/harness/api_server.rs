@@ -18,16 +18,16 @@ use super::ports::{free_port, with_free_ports};
 use super::processes::{Process, Run};
 use super::spawn::set_host_name;
 
-/// For an API server to be ready: 1 to 4 s alone, far more with many tests on few cores.
+/// The time limit for an API server to be ready. It needs 1 to 4 s alone, and far more with many tests on few cores.
 const READY_WITHIN: Duration = Duration::from_mins(2);
 
-/// For one call of kubectl, `kubectl wait` included.
+/// The time limit for one call of kubectl, also of `kubectl wait`.
 const CALL_LIMIT: Duration = Duration::from_mins(5);
 
-/// Between two attempts to get an answer, each of which costs a start of kubectl.
+/// The time between two attempts to get an answer. Each attempt starts kubectl.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-/// What an API server is started with; begin with [`ApiServer::on`].
+/// The options of an API server. [`ApiServer::on`] makes them.
 #[derive(Clone)]
 pub(crate) struct Options {
     run: Run,
@@ -38,7 +38,7 @@ pub(crate) struct Options {
     arguments: Vec<String>,
 }
 
-/// A running API server; killed when dropped.
+/// A running API server. It is killed when dropped.
 pub(crate) struct ApiServer {
     name: String,
     options: Options,
@@ -56,26 +56,26 @@ impl Options {
         self
     }
 
-    /// Uses the file, which is followed while the server runs, so that a test can change it.
+    /// Uses this file as the EncryptionConfiguration. The server follows its changes.
     pub(crate) fn encryption_config(mut self, path: impl Into<PathBuf>) -> Self {
         self.encryption_config = Some(path.into());
         self
     }
 
-    /// Sets the host name. The identity Lease in kube-system is named after the host: two servers share one, unless
-    /// their host names differ.
+    /// Sets the host name. The identity Lease in kube-system is named after the host, so two servers with one host name
+    /// share a Lease.
     pub(crate) fn host_name(mut self, name: impl Into<String>) -> Self {
         self.host_name = Some(name.into());
         self
     }
 
-    /// Adds a flag of kube-apiserver. It wins over a flag that is set here.
+    /// Adds a flag of kube-apiserver. It overrides a flag of the same name that this code sets.
     pub(crate) fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// Starts it and waits until it is ready.
+    /// Starts the API server and waits until it is ready.
     pub(crate) fn start(self) -> Result<ApiServer> {
         with_free_ports(|| {
             let mut server = self.clone().launch()?;
@@ -84,7 +84,7 @@ impl Options {
         })
     }
 
-    /// Starts it without waiting, for what is expected not to become ready.
+    /// Starts the API server without waiting. Used if it is not expected to become ready.
     pub(crate) fn launch(self) -> Result<ApiServer> {
         let mut server = ApiServer::plan(self)?;
         server.launch()?;
@@ -93,7 +93,7 @@ impl Options {
 }
 
 impl ApiServer {
-    /// Returns the options of a server on this etcd. Several may share one.
+    /// Returns the options of a server on this etcd. Several servers may share an etcd.
     pub(crate) fn on(run: &Run, etcd: &Etcd) -> Options {
         Options {
             run: run.clone(),
@@ -105,8 +105,8 @@ impl ApiServer {
         }
     }
 
-    /// Returns a kubeconfig for kubectl and for every other client. It verifies the server's certificate, and is a
-    /// cluster administrator's.
+    /// Returns a kubeconfig for kubectl and for every other client. It verifies the certificate of the server, and
+    /// belongs to a cluster administrator.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.directory.join("kubeconfig")
     }
@@ -128,14 +128,14 @@ impl ApiServer {
         Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
-    /// Returns what `/readyz?verbose` answers: every check when it is ready, and when it is not, an error that names
-    /// what failed.
+    /// Returns the answer of `/readyz?verbose`: every check if the server is ready. Otherwise returns an error that
+    /// names the failed checks.
     pub(crate) fn readyz(&self) -> Result<String> {
         self.kubectl(&["get", "--raw", "/readyz?verbose"])
     }
 
     pub(crate) fn wait_until_ready(&mut self) -> Result<()> {
-        // Taken out, as the check needs the rest of this server.
+        // The process is taken out, because the check needs the rest of this server.
         let Some(mut process) = self.process.take() else {
             return Err(Error::new(format!("{} was ended", self.name)).hint("launch it first"));
         };
@@ -144,13 +144,13 @@ impl ApiServer {
         outcome
     }
 
-    /// Ends it at once: a graceful end can take a minute.
+    /// Kills the API server. A graceful end can take a minute.
     pub(crate) fn kill(&mut self) -> Result<()> {
         let process = self.process.take();
         process.map_or(Ok(()), |mut process| process.kill().map(drop))
     }
 
-    /// Starts it after [`ApiServer::kill`], on the same port, without waiting.
+    /// Starts the API server after [`ApiServer::kill`], on the same port, without waiting.
     pub(crate) fn launch(&mut self) -> Result<()> {
         let start = self.options.run.start(&self.name, self.command()?);
         self.process = Some(match &self.options.host_name {
@@ -162,26 +162,26 @@ impl ApiServer {
         Ok(())
     }
 
-    /// Kills it, starts it on the same port with the same etcd, and waits until it is ready.
+    /// Kills the API server, starts it on the same port with the same etcd, and waits until it is ready.
     pub(crate) fn restart(&mut self) -> Result<()> {
         self.kill()?;
         self.launch()?;
         self.wait_until_ready()
     }
 
-    /// Returns the process, to pause it; an error while it is ended.
+    /// Returns the process, so that a test can pause it. Fails if the API server was ended.
     pub(crate) fn process(&mut self) -> Result<&mut Process> {
         let ended = || Error::new(format!("{} was ended", self.name)).hint("launch it first");
         self.process.as_mut().ok_or_else(ended)
     }
 
-    /// Returns all that it logged, over all its restarts.
+    /// Returns the whole log, over all restarts.
     pub(crate) fn log(&self) -> Result<String> {
         let path = self.options.run.log_of(&self.name);
         fs::read_to_string(&path).during(|| format!("reading {}", path.display()))
     }
 
-    /// Makes its directory with certificates, tokens and kubeconfig; nothing runs yet.
+    /// Makes the directory with certificates, tokens and the kubeconfig. Starts nothing.
     fn plan(options: Options) -> Result<Self> {
         let name = options.run.unique_name("kube-apiserver");
         let directory = options.run.path(&name);
@@ -199,7 +199,7 @@ impl ApiServer {
         Ok(server)
     }
 
-    /// Returns an administrator's token, where the server finds it and where kubectl does.
+    /// Writes an administrator's token to the file of the server and to the kubeconfig.
     fn write_credentials(&self) -> Result<()> {
         let token = random_token()?;
         let users = format!("{token},admin,admin,system:masters\n");
@@ -214,7 +214,8 @@ impl ApiServer {
         fs::write(&path, text).during(|| format!("writing {}", path.display()))
     }
 
-    /// Returns a look at the port first: kubectl takes far more of the processor than a refused connection.
+    /// Whether the API server is ready. Looks at the port first, because kubectl takes far more of the processor than a
+    /// refused connection.
     ///
     /// A new cluster says that it is ready a moment before it makes the default namespace.
     fn is_ready(&self) -> bool {
@@ -250,7 +251,7 @@ impl ApiServer {
             format!("--etcd-servers={}", self.options.etcd_servers),
             format!("--secure-port={}", self.port),
             "--bind-address=127.0.0.1".to_owned(),
-            // Else it looks for a network card with a default route, which a machine may lack.
+            // Without this flag, it looks for a network card with a default route, which a machine may lack.
             "--advertise-address=127.0.0.1".to_owned(),
             flag("cert-dir", &self.directory),
             flag("tls-cert-file", &certificates.serving_certificate),
@@ -261,9 +262,9 @@ impl ApiServer {
             flag("token-auth-file", &self.directory.join("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
             "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
-            // Nobody here makes the accounts that it would demand.
+            // This admission plugin demands service accounts, which nobody creates here.
             "--disable-admission-plugins=ServiceAccount".to_owned(),
-            // Else it publishes itself, which it refuses to do under a loopback address.
+            // Without this flag, the API server publishes its address, and refuses to publish a loopback address.
             "--endpoint-reconciler-type=none".to_owned(),
             "--shutdown-delay-duration=0s".to_owned(),
         ]
@@ -300,7 +301,7 @@ current-context: test
     )
 }
 
-/// Random, as every user of this machine can reach the port.
+/// Returns a random token, because every user of this machine can reach the port.
 fn random_token() -> Result<String> {
     let mut bytes = [0; 16];
     SystemRandom::new().fill(&mut bytes).during(|| "making a token".to_owned())?;

@@ -15,13 +15,13 @@ use super::error::{Context, Error, Result};
 use super::processes::{Process, Run};
 use super::progress::{Progress, human, say};
 
-/// A directory with programs built by someone else, as controller-runtime's envtest has it.
+/// The variable with a directory of programs that somebody else built, as for controller-runtime's envtest.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
-/// Where the pinned Go modules are.
+/// The directory of the pinned Go modules.
 const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/control-plane");
 
-/// Where the built programs are, in the user's cache directory.
+/// The directory of the built programs in the user's cache directory.
 const PROGRAMS: &str = "control-plane";
 
 const BUILD_HINT: &str = "is Go 1.26 or newer installed (`go version`), and can it reach its module proxy (`go env GOPROXY`)? \
@@ -30,9 +30,9 @@ const BUILD_HINT: &str = "is Go 1.26 or newer installed (`go version`), and can 
 /// The releases of Kubernetes that are tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
-    /// The newest.
+    /// The newest version.
     V1_37,
-    /// The last one that sends the socket's path as `:authority`.
+    /// The last minor version that sends the socket's path as `:authority`.
     V1_31,
 }
 
@@ -49,10 +49,10 @@ impl Version {
 /// The releases of etcd that are tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EtcdVersion {
-    /// The newest.
+    /// The newest version.
     V3_7,
     V3_6,
-    /// The last one that writes no version of its storage into its file.
+    /// The last minor version that writes no version of its storage into its file.
     V3_5,
 }
 
@@ -67,12 +67,12 @@ impl EtcdVersion {
     }
 }
 
-/// One program, of one version.
+/// A program of a certain version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
     KubeApiserver(Version),
     Kubectl(Version),
-    /// Of the newest version only.
+    /// kubelet, of the newest version only.
     Kubelet,
     Etcd(EtcdVersion),
     Etcdctl(EtcdVersion),
@@ -87,20 +87,20 @@ pub(crate) enum Program {
     GoScan,
     /// Decrypts an etcd's file with kube-apiserver's own transformers, to measure against.
     GoDecrypt,
-    /// Writes an etcd's file with many Secrets, and tells what is in it.
+    /// Writes an etcd's file with many Secrets, and prints its contents in numbers.
     GoGenerate,
     /// The least plugin that speaks version 1 of the protocol.
     KmsV1Plugin,
     /// Serves etcd's API from an SQL database.
     Kine,
-    /// Opens what claviger seals for people.
+    /// age, which opens the files that claviger seals for people.
     Age,
-    /// Makes the identities for it.
+    /// age-keygen, which makes identities for age.
     AgeKeygen,
 }
 
 impl Program {
-    /// Returns where the program is; builds it first if it has to.
+    /// Returns the path of the program. Builds the program first if it is missing.
     ///
     /// The newest version is taken from `$KUBEBUILDER_ASSETS` if that is set, because that directory has one version.
     /// Older versions are not.
@@ -124,7 +124,7 @@ impl Program {
         path.is_file().then_some(path)
     }
 
-    /// Whether it is of another version than the newest.
+    /// Whether the program is of an older version than the newest.
     fn is_older(self) -> bool {
         match self {
             Self::KubeApiserver(version) | Self::Kubectl(version) => version != Version::V1_37,
@@ -174,7 +174,7 @@ impl Program {
         }
     }
 
-    /// Returns the release of Kubernetes that it is a part of.
+    /// Returns the release of Kubernetes that the program is a part of.
     fn release(self) -> Option<Version> {
         match self {
             Self::KubeApiserver(version) | Self::Kubectl(version) => Some(version),
@@ -195,7 +195,7 @@ impl Program {
         }
     }
 
-    /// Returns the folder of the module that pins it, and the required module whose version is the program's.
+    /// Returns the folder of the module that pins the program, and the required module whose version is the program's.
     fn pin(self) -> (String, &'static str) {
         let kubernetes = |version: Version| (format!("kubernetes-{}", version.minor()), "k8s.io/kubernetes");
         match self {
@@ -213,7 +213,7 @@ impl Program {
         }
     }
 
-    /// Measured on two cores without Go's build cache, downloads included.
+    /// Returns the expected time of a build, measured on two cores without Go's build cache, with downloads.
     fn expected(self) -> Duration {
         Duration::from_secs(match self {
             Self::KubeApiserver(_) => 4 * 60,
@@ -228,10 +228,10 @@ impl Program {
     }
 }
 
-/// A Go module with pins, as far as a build depends on it.
+/// A Go module with pins: all that a build depends on.
 struct Module {
     directory: PathBuf,
-    /// As in "v1.37.2".
+    /// The version, for example "v1.37.2".
     version: String,
     /// The part of the cache key that changes with any pin, replacement, flag or line of our own code.
     fingerprint: String,
@@ -253,7 +253,7 @@ impl Module {
         Ok(Self { fingerprint: fingerprint(&parts), directory, version, link_flags })
     }
 
-    /// Returns the folder in the cache, as in `kubernetes-v1.37.2-0f1e2d3c`.
+    /// Returns the folder in the cache, for example `kubernetes-v1.37.2-0f1e2d3c`.
     fn key(&self) -> String {
         let folder = self.directory.file_name().unwrap_or_default();
         let folder = folder.to_string_lossy();
@@ -269,20 +269,21 @@ impl Module {
             .arg(target)
             .arg(program.package())
             .current_dir(&self.directory)
-            // Static programs, whatever C compiler is or is not there.
+            // The programs are static, so no C compiler is used.
             .env("CGO_ENABLED", "0")
-            // A workspace above the clone would replace the pins.
+            // A workspace above the clone would override the pins.
             .env("GOWORK", "off")
-            // The directory of the run contains what a killed compiler leaves, and is removed.
+            // The directory of the run contains the files of a killed compiler, and is removed.
             .env("GOTMPDIR", run.directory());
         go
     }
 }
 
-/// The pins are to be obeyed, never edited; no path of this machine and no commit of ours gets into a program.
+/// Go uses the pins and never edits them. No program contains a path of this machine or a commit of ours.
 const BUILD_FLAGS: [&str; 3] = ["-mod=readonly", "-trimpath", "-buildvcs=false"];
 
-/// Without symbols; Kubernetes takes the version that it tells its clients from variables set by the linker.
+/// Returns the flags of the linker. They leave out symbols, and set the variables from which Kubernetes takes the
+/// version that it reports.
 fn link_flags(program: Program, version: &str) -> String {
     let Some(release) = program.release() else {
         return "-s -w".to_owned();
@@ -296,7 +297,7 @@ fn link_flags(program: Program, version: &str) -> String {
 
 /// Builds a program that is not in the cache, unless another thread or process does so while this one waits.
 fn build_once(program: Program, module: &Module, target: &Path) -> Result<()> {
-    // Holds what failed: a hundred tests without Go should fail at once, not a hundred times after a minute.
+    // Holds the failures: without Go, a hundred tests should fail at once, and not a hundred times after a minute.
     static FAILED: Mutex<BTreeMap<PathBuf, Error>> = Mutex::new(BTreeMap::new());
     let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = failed.get(target) {
@@ -309,7 +310,7 @@ fn build_once(program: Program, module: &Module, target: &Path) -> Result<()> {
     outcome
 }
 
-/// Returns one build at a time on this machine: two would only halve each other's speed.
+/// Builds the program while no other build runs on this machine, because two builds would only slow each other down.
 fn build_locked(program: Program, module: &Module, target: &Path) -> Result<()> {
     let cache = cache(PROGRAMS)?;
     fs::create_dir_all(&cache).during(|| format!("making {}", cache.display()))?;
@@ -319,7 +320,7 @@ fn build_locked(program: Program, module: &Module, target: &Path) -> Result<()> 
     }
     let parent = cache.join(module.key());
     fs::create_dir_all(&parent).during(|| format!("making {}", parent.display()))?;
-    // Inside the cache, so that the last step is a rename: a program is there whole, or not at all.
+    // The run is inside the cache, so that the last step is a rename: a program is complete or absent.
     let run = Run::inside(&parent)?;
     let built = run.path("program");
     build(program, module, &run, &built)?;
@@ -348,7 +349,7 @@ fn wait_for_build(mut go: Process, progress: &mut Progress) -> Result<()> {
     }
 }
 
-/// Waits for the lock that other test processes respect too; it ends with the file's handle, so also with a crash.
+/// Waits for the lock, which other test processes respect, too. The lock ends with the file's handle, also at a crash.
 pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).during(|| format!("opening {}", path.display()))?;
     match file.try_lock() {
@@ -360,7 +361,7 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Returns a directory in `~/.cache/claviger`, or its like.
+/// Returns a directory in `~/.cache/claviger`, or in the user's cache directory elsewhere.
 pub(crate) fn cache(name: &str) -> Result<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     set("XDG_CACHE_HOME")
@@ -379,7 +380,7 @@ fn required_version(pins: &str, module: &str) -> Option<String> {
         .map(String::from)
 }
 
-/// Our own Go code in the packages of a module, in a fixed order; most modules have none.
+/// Returns our own Go code in the packages of a module, in a fixed order. Most modules have none.
 fn sources(directory: &Path) -> Result<Vec<String>> {
     let entries = |directory: &Path| -> Result<Vec<PathBuf>> {
         let entries = fs::read_dir(directory).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
@@ -396,7 +397,8 @@ fn sources(directory: &Path) -> Result<Vec<String>> {
     files.iter().map(|file| read(file)).collect()
 }
 
-/// Eight hex digits of SHA-256: stable over compilers, unlike the standard library's hashes.
+/// Returns eight hexadecimal digits of SHA-256. Unlike the standard library's hashes, it is the same with every
+/// compiler.
 fn fingerprint(parts: &[&str]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, parts.join("\0").as_bytes());
     base16ct::lower::encode_string(&digest.as_ref()[..4])

@@ -10,18 +10,18 @@ use rcgen::{
 
 use super::error::{Context, Result};
 
-/// The files, as kube-apiserver's flags want them.
+/// The files that kube-apiserver's flags name.
 pub(crate) struct Certificates {
     pub(crate) authority: PathBuf,
     pub(crate) serving_certificate: PathBuf,
     pub(crate) serving_key: PathBuf,
     pub(crate) account_key: PathBuf,
-    /// A file of its own: kube-apiserver does not take the public half out of a PKCS#8 private key.
+    /// The public key, in its own file: kube-apiserver cannot read it from a PKCS#8 private key.
     pub(crate) account_public_key: PathBuf,
 }
 
 impl Certificates {
-    /// Makes all of them and writes them to `directory`. They are for loopback and live as long as the directory.
+    /// Makes all files in `directory`. The certificates are for loopback, and live as long as the directory.
     pub(crate) fn create(directory: &Path) -> Result<Self> {
         let made = Made::new().during(|| "making certificates".to_owned())?;
         let write = |name: &str, pem: String| write(directory, name, pem);
@@ -35,7 +35,7 @@ impl Certificates {
     }
 }
 
-/// A client's certificate and its key, signed by itself. A server that trusts it as an authority trusts this one
+/// A client's certificate, signed by itself, and its key. A server that trusts it as an authority trusts this one
 /// client.
 #[derive(Clone)]
 pub(crate) struct ClientCertificate {
@@ -44,7 +44,7 @@ pub(crate) struct ClientCertificate {
 }
 
 impl ClientCertificate {
-    /// Makes one under this name, which is its user's, and writes it to `directory`.
+    /// Makes a certificate and its key in `directory`. `name` is the name of the certificate and of its user.
     pub(crate) fn create(directory: &Path, name: &str) -> Result<Self> {
         let (certificate, key) = self_signed(name).during(|| format!("making a certificate for {name}"))?;
         Ok(Self {

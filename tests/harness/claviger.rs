@@ -9,7 +9,7 @@ use std::{
 
 use super::error::{Context, Error, Result};
 
-/// Builds claviger in the profile that this example was built in.
+/// Builds claviger in the profile of this example.
 pub(crate) fn build() -> Result<PathBuf> {
     let own = env::current_exe().during(|| "finding the file of the example".to_owned())?;
     let target = own.parent().and_then(Path::parent).map(Path::to_owned);
@@ -29,7 +29,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     Ok(target.join("claviger"))
 }
 
-/// Cargo without those of the variables `names` that `cargo run` sets for this example.
+/// Returns Cargo without the variables in `names` that `cargo run` sets for this example.
 ///
 /// Build scripts read some of them, and run again if one has changed. So each build would undo the other one's.
 pub(crate) fn cargo(names: impl Iterator<Item = impl AsRef<OsStr>>) -> Command {
@@ -40,7 +40,7 @@ pub(crate) fn cargo(names: impl Iterator<Item = impl AsRef<OsStr>>) -> Command {
     cargo
 }
 
-/// Whether Cargo sets the variable for a program that it runs. It reads all others that begin with `CARGO`.
+/// Whether Cargo sets the variable for a program that it runs. Cargo reads all other variables that begin with `CARGO`.
 /// Source: the Cargo Book, "Environment Variables".
 fn is_set_by_cargo(name: &str) -> bool {
     const ONE: [&str; 5] = ["CARGO", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "CARGO_TARGET_TMPDIR", "OUT_DIR"];

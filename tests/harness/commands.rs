@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use super::error::{Context, Error, Result};
 use super::spawn::spawn;
 
-/// How much of a log or of an output an error shows.
+/// The number of lines of a log or of an output that an error shows.
 const LAST_LINES: usize = 30;
 
-/// Runs a program to its end and returns what it wrote, whatever its exit code.
+/// Runs a program to its end. Returns its output, whatever its exit code.
 ///
 /// # Errors
 ///
@@ -38,7 +38,8 @@ pub(crate) fn output(mut command: Command, input: &[u8], limit: Duration) -> Res
     Ok(Output { status, stdout: stdout?, stderr: stderr? })
 }
 
-/// Runs a program to its end and returns its standard output; anything but success is an error with its messages.
+/// Runs a program to its end, and returns its standard output. If it does not succeed, returns an error with its
+/// messages.
 pub(crate) fn output_of_success(command: Command, input: &[u8], limit: Duration) -> Result<Vec<u8>> {
     let line = line_of(&command);
     let output = output(command, input, limit)?;
@@ -49,7 +50,7 @@ pub(crate) fn output_of_success(command: Command, input: &[u8], limit: Duration)
     Err(Error::new(format!("`{line}` ended with {}: {}", output.status, tail(messages.trim()))))
 }
 
-/// Returns a command that inherits nothing but the search path: options in the environment would change what is tested.
+/// Returns a command that inherits only the search path, because options in the environment would change the test.
 pub(crate) fn isolated(program: &Path, home: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("HOME", home).current_dir(home);
@@ -65,7 +66,7 @@ pub(crate) fn tail(text: &str) -> String {
     lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }
 
-/// Returns the command as one would type it, for errors.
+/// Returns the command as a person would type it, for errors.
 pub(crate) fn line_of(command: &Command) -> String {
     let arguments = command.get_args().map(OsStr::to_string_lossy);
     arguments.fold(name_of(command), |line, argument| format!("{line} {argument}"))
@@ -75,20 +76,20 @@ fn name_of(command: &Command) -> String {
     Path::new(command.get_program()).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-/// Writes to a child on a thread, as a child that is writing itself would otherwise block both.
+/// Writes to a child in a thread. A child that is writing itself would otherwise block both.
 fn feed(pipe: Option<ChildStdin>, input: Vec<u8>) {
     thread::spawn(move || {
-        // A child may end without having read all of it; its exit code says whether that was right.
+        // A child may end without having read everything. Its exit code shows whether that was right.
         pipe.map(|mut pipe| pipe.write_all(&input))
     });
 }
 
-/// Reads one of a child's outputs to its end, on a thread.
+/// Reads an output of a child to its end, in a thread.
 fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
     let (whole, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // The output before an error is worth showing. The exit code shows the error.
+        // The output before an error is kept. The exit code shows the error.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
         whole.send(bytes)
     });

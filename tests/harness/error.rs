@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// The result of everything in the harness.
+/// The result of every function of the harness.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// One text for the reader of a failed test: the object, what was found, and a hint on a line of its own.
+/// A text for the reader of a failed test: the object, what was found, and a hint on its own line.
 ///
 /// There are no variants, as nothing but a person acts on it, with one exception: [`Error::is_port_taken`].
 #[derive(Clone)]
@@ -20,19 +20,19 @@ impl Error {
         Self { message, hint: None }
     }
 
-    /// Adds what to do; a hint that is already there is closer to the cause, and stays.
+    /// Adds a hint. An existing hint is closer to the cause, and stays.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
         self
     }
 
-    /// Puts the name of what was attempted in front.
+    /// Puts the name of the attempt before the message.
     pub(crate) fn during(mut self, what: &str) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
     }
 
-    /// Whether a program ended because its port had been taken by another one.
+    /// Whether a program ended because another one had its port.
     ///
     /// The message holds the program's last log lines, and all of ours are written in Go, which has one text for it.
     pub(crate) fn is_port_taken(&self) -> bool {
@@ -50,7 +50,8 @@ impl fmt::Display for Error {
     }
 }
 
-/// The same as `Display`: `unwrap` and a failing `main` print it, and escaped line breaks would spoil the logs in it.
+/// Prints the same as `Display`, because `unwrap` and a failing `main` print it, and escaped line breaks would spoil
+/// the logs in it.
 impl fmt::Debug for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
@@ -59,7 +60,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// Turns any failure into an [`Error`] that says what was attempted.
+/// Turns any failure into an [`Error`] with the name of the attempt.
 pub(crate) trait Context<T> {
     fn during(self, what: impl FnOnce() -> String) -> Result<T>;
 }

@@ -17,23 +17,23 @@ use super::error::{Context, Error, Result};
 use super::ports::{free_port, with_free_ports};
 use super::processes::{Process, Run};
 
-/// For a member to be healthy; a cluster under load on few cores takes some elections.
+/// The time limit for a member to be healthy. A cluster under load on few cores needs some elections.
 const HEALTHY_WITHIN: Duration = Duration::from_mins(1);
 
-/// For one call of etcdctl; it gives up by itself after 5 s.
+/// The time limit for one call of etcdctl, which gives up by itself after 5 s.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
-/// For a restore; a million Secrets are more than a gigabyte.
+/// The time limit for a restore. A million Secrets have more than a gigabyte.
 const RESTORED_WITHIN: Duration = Duration::from_mins(2);
 
 /// A snapshot ends with a digest if its length is a multiple of this and the length of a digest. etcdutl decides in the
 /// same way.
 const SECTOR: u64 = 512;
 
-/// The length of the SHA-256 at the end of a snapshot.
+/// The length in bytes of the SHA-256 at the end of a snapshot.
 const DIGEST: u64 = 32;
 
-/// A cluster; all of it is killed when dropped.
+/// A cluster. All of its members are killed when it is dropped.
 pub(crate) struct Etcd {
     run: Run,
     etcdctl: PathBuf,
@@ -46,9 +46,9 @@ struct Member {
     client_port: u16,
     peer_port: u16,
     data: PathBuf,
-    /// Where else it serves clients, and how it knows them.
+    /// The port of the second address for clients, and the flags that authenticate them there.
     secure: Option<(u16, Vec<String>)>,
-    /// Further flags; the last of a name counts.
+    /// Further flags. The last flag of a name counts.
     flags: Vec<String>,
     process: Option<Process>,
 }
@@ -68,7 +68,8 @@ impl Etcd {
         })
     }
 
-    /// Starts a single member that also serves, with these certificates, the one client that shows this one.
+    /// Starts a single member with a second address. There it has these certificates, and serves only the client that
+    /// shows `client`.
     pub(crate) fn start_secure(run: &Run, certificates: &Certificates, client: &ClientCertificate) -> Result<Self> {
         with_free_ports(|| {
             let mut etcd = Self::plan(run, EtcdVersion::V3_7, 1)?;
@@ -94,7 +95,7 @@ impl Etcd {
         })
     }
 
-    /// Starts a single member of the newest version on a directory that `etcdutl snapshot restore` has made.
+    /// Starts a single member of the newest version on a directory that `etcdutl snapshot restore` made.
     pub(crate) fn start_on(run: &Run, data: &Path) -> Result<Self> {
         with_free_ports(|| {
             let mut etcd = Self::plan(run, EtcdVersion::V3_7, 1)?;
@@ -104,7 +105,7 @@ impl Etcd {
         })
     }
 
-    /// Starts a single member of the newest version on what [`Etcd::snapshot`] saved.
+    /// Starts a single member of the newest version on a snapshot that [`Etcd::snapshot`] saved.
     pub(crate) fn start_from_snapshot(run: &Run, snapshot: &Path) -> Result<Self> {
         Self::start_version_from_snapshot(run, EtcdVersion::V3_7, snapshot)
     }
@@ -115,8 +116,8 @@ impl Etcd {
         Self::start_restored(run, version, snapshot, &[])
     }
 
-    /// Starts in the same way, at a revision that is higher by this number, for clients that remember revisions from
-    /// after the snapshot.
+    /// Starts in the same way, with the revision raised by `by`, for clients that remember revisions from after the
+    /// snapshot.
     pub(crate) fn start_raised(run: &Run, version: EtcdVersion, snapshot: &Path, by: u64) -> Result<Self> {
         Self::start_restored(run, version, snapshot, &[&format!("--bump-revision={by}"), "--mark-compacted"])
     }
@@ -139,24 +140,24 @@ impl Etcd {
         self.client_urls().join(",")
     }
 
-    /// Returns where the member of [`Etcd::start_secure`] takes certificates.
+    /// Returns the address at which the member of [`Etcd::start_secure`] wants certificates.
     pub(crate) fn secure_url(&self) -> Option<String> {
         self.members[0].secure_url()
     }
 
-    /// Ends a member by SIGKILL; its data stays.
+    /// Ends a member by SIGKILL. Its data stay.
     pub(crate) fn kill(&mut self, member: usize) -> Result<()> {
         let process = self.members[member].process.take();
         process.map_or(Ok(()), |mut process| process.kill().map(drop))
     }
 
-    /// Ends a member as an operator would, by SIGTERM; its data stays.
+    /// Ends a member by SIGTERM, as an operator does. Its data stay.
     pub(crate) fn stop(&mut self, member: usize) -> Result<()> {
         let process = self.members[member].process.take();
         process.map_or(Ok(()), |mut process| process.terminate(HEALTHY_WITHIN).map(drop))
     }
 
-    /// Starts a member that was ended, on the same ports and data, without waiting: alone it may have no quorum.
+    /// Starts an ended member on the same ports and data. Does not wait, because alone it may have no quorum.
     pub(crate) fn launch(&mut self, member: usize) -> Result<()> {
         let cluster = self.initial_cluster();
         self.members[member].launch(&self.run, &cluster)
@@ -174,8 +175,8 @@ impl Etcd {
         self.wait_until_healthy(member)
     }
 
-    /// Ends the only member, and starts it on what [`Etcd::snapshot`] saved, with the same name and ports. So it is the
-    /// same cluster, at an older revision.
+    /// Ends the only member, and starts it on a snapshot that [`Etcd::snapshot`] saved, with the same name and ports.
+    /// So it is the same cluster, at an older revision.
     pub(crate) fn restore_in_place(&mut self, snapshot: &Path) -> Result<()> {
         self.kill(0)?;
         let data = &self.members[0].data;
@@ -185,14 +186,14 @@ impl Etcd {
         self.wait_until_healthy(0)
     }
 
-    /// Returns the process of a member, to pause it or to read its log; an error while it is ended.
+    /// Returns the process of a member, to pause it or to read its log. Fails if the member was ended.
     pub(crate) fn process(&mut self, member: usize) -> Result<&mut Process> {
         let member = &mut self.members[member];
         let ended = || Error::new(format!("{} was ended", member.name)).hint("launch it first");
         member.process.as_mut().ok_or_else(ended)
     }
 
-    /// Returns the database file of a member: bbolt's, which etcd holds locked while it runs.
+    /// Returns the path of a member's database file. It is bbolt's, and etcd holds a lock on it while it runs.
     pub(crate) fn database(&self, member: usize) -> PathBuf {
         self.members[member].data.join("member/snap/db")
     }
@@ -201,7 +202,7 @@ impl Etcd {
     pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let answer = self.json(&["get", key])?;
         let entry = answer["kvs"].get(0);
-        // An empty value is left out of the JSON.
+        // In the JSON, an empty value is missing.
         entry.map(|entry| decode(entry.get("value"))).transpose()
     }
 
@@ -223,7 +224,7 @@ impl Etcd {
         let mut command = self.etcdctl(&self.endpoints());
         command.args(["put", key]);
         if value.is_empty() {
-            // From standard input etcdctl takes anything but nothing.
+            // etcdctl does not accept an empty value from standard input.
             command.arg("");
         }
         output_of_success(command, value, CALL_LIMIT).map(drop)
@@ -244,7 +245,7 @@ impl Etcd {
         Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
-    /// Chooses names and ports; nothing runs yet.
+    /// Chooses names and ports. Starts nothing.
     fn plan(run: &Run, version: EtcdVersion, members: usize) -> Result<Self> {
         Ok(Self {
             run: run.clone(),
@@ -253,7 +254,7 @@ impl Etcd {
         })
     }
 
-    /// Starts all before waiting for any, as none is healthy without the others.
+    /// Starts all members before waiting for one, because none is healthy without the others.
     fn start_all(&mut self) -> Result<()> {
         for member in 0..self.members.len() {
             self.launch(member)?;
@@ -310,7 +311,7 @@ impl Member {
         format!("{}={}", self.name, self.peer_url())
     }
 
-    /// Starts it; `cluster` is ignored by a member that has data.
+    /// Starts the member. A member that has data ignores `cluster`.
     fn launch(&mut self, run: &Run, cluster: &str) -> Result<()> {
         let mut command = isolated(&Program::Etcd(self.version).path()?, run.directory());
         let listen = [Some(self.client_url()), self.secure_url()].into_iter().flatten().collect::<Vec<_>>().join(",");
@@ -322,7 +323,7 @@ impl Member {
             .arg(format!("--listen-peer-urls={}", self.peer_url()))
             .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()))
             .arg(format!("--initial-cluster={cluster}"))
-            // Tests kill processes, never the machine, and what a process wrote survives it without a sync.
+            // Tests kill processes, and never the machine. What a process has written survives its end without a sync.
             .arg("--unsafe-no-fsync")
             .args(self.secure.iter().flat_map(|(_, flags)| flags))
             .args(&self.flags);
@@ -355,13 +356,13 @@ impl Member {
     }
 }
 
-/// Whether a file is a snapshot, and not a copy of a member's file, which etcdutl takes without a check only.
+/// Whether a file is a snapshot. If not, it is a copy of a member's file, which etcdutl accepts only without a check.
 fn has_digest(snapshot: &Path) -> Result<bool> {
     let file = fs::metadata(snapshot).during(|| format!("looking at {}", snapshot.display()))?;
     Ok(file.len() % SECTOR == DIGEST)
 }
 
-/// Asks a member itself, since a process for each look would take the processor from the start that it waits for.
+/// Asks a member directly. A process for each attempt would take the processor from the start that the test waits for.
 fn is_healthy(port: u16) -> bool {
     get_health(port).is_ok_and(|answer| answer.contains(r#""health":"true""#))
 }

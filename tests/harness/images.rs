@@ -8,16 +8,17 @@ use super::commands::{isolated, output_of_success};
 use super::error::Result;
 use super::processes::Run;
 
-/// The image of `node/reader.go`: shows what a Pod was given, and is also what every Pod's sandbox runs.
+/// The image of `node/reader.go`. It shows the files and variables of a Pod, and the sandbox of every Pod runs it, too.
 pub(crate) const READER: &str = "localhost/reader:1";
 
-/// For Go to compile one file, or for an archive to be written; the first compilation includes Go's library.
+/// The time limit for Go to compile one file, or for an archive to be written. The first compilation includes Go's
+/// library.
 const LIMIT: Duration = Duration::from_mins(3);
 
 /// An image that containerd can import.
 #[derive(Clone)]
 pub(crate) struct Image {
-    /// As in "localhost/reader:1@sha256:…".
+    /// The reference, for example "localhost/reader:1@sha256:…".
     pub(crate) reference: String,
     pub(crate) archive: PathBuf,
 }
@@ -39,7 +40,7 @@ pub(crate) fn reader(run: &Run) -> Result<Image> {
     go.args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
         .arg(&binary)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/node/reader.go"))
-        // Static, as the image is to hold nothing else.
+        // The program is static, because the image contains nothing else.
         .env("CGO_ENABLED", "0")
         .env("GOTMPDIR", run.directory())
         .current_dir(run.directory());

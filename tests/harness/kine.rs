@@ -13,13 +13,13 @@ use super::error::{Context, Result};
 use super::postgres::Postgres;
 use super::processes::{Process, Run};
 
-/// kine listens when its database has its tables.
+/// The time limit for kine to listen. It listens when its database has its tables.
 const UP_WITHIN: Duration = Duration::from_mins(1);
 
-/// For one call of etcdctl.
+/// The time limit for one call of etcdctl.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
-/// A kine, which is killed when it is dropped.
+/// A running kine. It is killed when dropped.
 pub(crate) struct Kine {
     run: Run,
     directory: PathBuf,
@@ -27,24 +27,24 @@ pub(crate) struct Kine {
     process: Process,
 }
 
-/// Where it listens.
+/// The address that a kine listens on.
 enum Address {
     Socket(PathBuf),
     Loopback(SocketAddr),
 }
 
 impl Kine {
-    /// Starts one over SQLite, which is what kine has without a database.
+    /// Starts a kine over SQLite, its default database.
     pub(crate) fn over_sqlite(run: &Run) -> Result<Self> {
         Self::start(run, "kine.sock", &[])
     }
 
-    /// Starts one over PostgreSQL.
+    /// Starts a kine over PostgreSQL.
     pub(crate) fn over_postgres(run: &Run, postgres: &Postgres) -> Result<Self> {
         Self::start(run, "kine.sock", &[format!("--endpoint={}", postgres.url())])
     }
 
-    /// Starts one whose socket has this file name, and which serves by TLS the one client that shows this certificate.
+    /// Starts a kine on a socket with this file name. It serves by TLS, and only the client with this certificate.
     pub(crate) fn secure(
         run: &Run,
         socket: &str,
@@ -54,7 +54,7 @@ impl Kine {
         Self::start(run, socket, &flags(certificates, client))
     }
 
-    /// Returns the same on a port of `::1`; `None` if this machine has no such address.
+    /// Starts such a kine on a port of `::1`. Returns `None` if this machine has no such address.
     pub(crate) fn secure_on_ipv6(
         run: &Run,
         certificates: &Certificates,
@@ -65,7 +65,7 @@ impl Kine {
         Self::start_at(run, directory, Address::Loopback(address), &flags(certificates, client)).map(Some)
     }
 
-    /// Starts one over SQLite on a port of 127.0.0.1, so that a proxy can stand before it.
+    /// Starts a kine over SQLite on a port of 127.0.0.1, so that a proxy can be put before it.
     pub(crate) fn on_loopback(run: &Run) -> Result<Self> {
         let address = free_address((Ipv4Addr::LOCALHOST, 0).into()).during(|| "looking for a free port".to_owned())?;
         Self::start_at(run, directory(run)?, Address::Loopback(address), &[])
@@ -86,7 +86,7 @@ impl Kine {
         command
             .arg(format!("--listen-address={listen}"))
             .arg("--metrics-bind-address=0")
-            // Otherwise the last thousand revisions are never compacted.
+            // Without this flag, the last thousand revisions are never compacted.
             .arg("--compact-min-retain=0")
             .args(flags);
         let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -98,7 +98,7 @@ impl Kine {
         Ok(Self { run: run.clone(), directory, address, process })
     }
 
-    /// Returns its address in the form that `--etcd-servers` takes, without TLS.
+    /// Returns the address of the kine as `--etcd-servers` takes it, without TLS.
     pub(crate) fn url(&self) -> String {
         match &self.address {
             Address::Socket(path) => format!("unix://{}", path.display()),
@@ -106,17 +106,17 @@ impl Kine {
         }
     }
 
-    /// Returns the same with TLS.
+    /// Returns the address of the kine as `--etcd-servers` takes it, with TLS.
     pub(crate) fn secure_url(&self) -> String {
         self.url().replacen("unix:", "unixs:", 1).replacen("http:", "https:", 1)
     }
 
-    /// Returns the directory with its socket and its database.
+    /// Returns the directory with the socket and the database.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Returns its socket, if it has one.
+    /// Returns the path of the socket. `None` if the kine listens on a port.
     pub(crate) fn socket(&self) -> Option<&Path> {
         match &self.address {
             Address::Socket(path) => Some(path),
@@ -124,7 +124,7 @@ impl Kine {
         }
     }
 
-    /// Runs etcdctl against it and returns its standard output.
+    /// Runs etcdctl against the kine, and returns its standard output.
     pub(crate) fn run_etcdctl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = isolated(&Program::Etcdctl(EtcdVersion::V3_7).path()?, self.run.directory());
         command.arg(format!("--endpoints={}", self.url())).args(arguments);
@@ -132,7 +132,7 @@ impl Kine {
         Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
-    /// Returns its process, to read its log.
+    /// Returns the process, to read its log.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }

@@ -17,10 +17,11 @@ use super::{
     processes::Run,
 };
 
-/// For one block of commands.
+/// The time limit for one block of commands.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// systemd's command, for the one unit that there is. If the run ends without stopping it, its watchdog does.
+/// A script in the place of `systemctl`, for the only unit of the machine. If the run ends without stopping the plugin,
+/// its watchdog does.
 const SYSTEMCTL: &str = r#"
 pid="$MACHINE/run/pid"
 stop() { [ -f "$pid" ] && kill "$(cat "$pid")" && while kill -0 "$(cat "$pid")" 2>/dev/null; do sleep 0.05; done; rm -f "$pid"; }
@@ -44,16 +45,16 @@ case "$1" in
 esac
 "#;
 
-/// A machine with claviger, systemctl, kubectl, age and the tools of etcd on it. Its plugin ends when it is dropped.
+/// A machine with claviger, systemctl, kubectl, age and the tools of etcd. Its plugin ends when it is dropped.
 pub(crate) struct Machine {
     root: PathBuf,
     run: Run,
-    /// The paths of the page, and where they are here.
+    /// The paths of the page, each with its path on this machine.
     paths: Vec<(String, PathBuf)>,
 }
 
 impl Machine {
-    /// Makes one with the directory `name` of the run as its root, where the paths of the page are, too.
+    /// Makes a machine whose root, with all paths of the page, is the directory `name` of the run.
     pub(crate) fn new(run: &Run, name: &str, claviger: &Path, paths: &[&str]) -> Result<Self> {
         let root = run.path(name);
         let paths = paths.iter().map(|path| ((*path).to_owned(), root.join(&path[1..]))).collect();
@@ -80,7 +81,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Puts the directory `to` in the place of `path`, as a disk that several machines can have.
+    /// Mounts the directory `to` at `path`, as a disk that several machines can have.
     pub(crate) fn mount(&mut self, path: &str, to: &Path) {
         self.paths.push((path.to_owned(), to.to_owned()));
     }
@@ -102,7 +103,7 @@ impl Machine {
         fs::write(self.root.join("etc/config.toml"), config).during(|| "writing claviger's configuration".to_owned())
     }
 
-    /// Lets `etcdctl` find this etcd.
+    /// Makes `etcdctl` connect to this etcd.
     pub(crate) fn add_etcdctl(&self, etcd: &Etcd) -> Result<()> {
         let program = Program::Etcdctl(EtcdVersion::V3_7).path()?;
         self.tool("etcdctl", &format!("ETCDCTL_ENDPOINTS={} exec '{}' \"$@\"", etcd.endpoints(), program.display()))
@@ -115,7 +116,7 @@ impl Machine {
             .during(|| format!("writing {}", path.display()))
     }
 
-    /// Runs commands as the page has them, and returns what they printed; anything but success is an error that has it.
+    /// Runs commands of the page, and returns their output. If they fail, returns an error with the output.
     pub(crate) fn bash(&self, block: &str, kubeconfig: Option<&Path>) -> Result<String> {
         let Output { status, stdout, stderr } = output(self.command(block, kubeconfig), &[], LIMIT)?;
         let printed = self.as_on_the_page(&[stdout, stderr].concat());
@@ -140,7 +141,7 @@ impl Machine {
         command
     }
 
-    /// Returns what was printed, with the paths of the page.
+    /// Returns the output with the paths of the page.
     fn as_on_the_page(&self, printed: &[u8]) -> String {
         let there =
             |text: String, (path, here): &(String, PathBuf)| in_columns(&text, &here.display().to_string(), path);
@@ -167,7 +168,7 @@ pub(crate) fn in_columns(text: &str, long: &str, short: &str) -> String {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // It may not run.
+        // The plugin may not run.
         _ = output(self.command("systemctl stop claviger", None), &[], LIMIT);
     }
 }

@@ -38,7 +38,7 @@ mod spawn;
 
 use std::{ffi::OsStr, process::ExitCode};
 
-/// Says what an example does, if `--help` asks for it. An example takes no other argument.
+/// Prints the description of an example, if `--help` asks for it. An example takes no other argument.
 pub(crate) fn explain(help: &str, argument: &OsStr) -> ExitCode {
     if argument == "--help" || argument == "-h" {
         anstream::println!("{help}");

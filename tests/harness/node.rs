@@ -20,29 +20,29 @@ use super::packages::{container_runtime, container_runtime_can_be_had};
 use super::ports::free_port;
 use super::processes::{Process, Run};
 
-/// For the kubelet to listen: 2 s alone, most of it the import of images.
+/// The time limit for the kubelet to listen. Alone it needs 2 s, most of them for the import of images.
 const UP_WITHIN: Duration = Duration::from_mins(2);
 
 /// The name under which a node registers; API servers look it up to reach its kubelet.
 pub(crate) const NAME: &str = "localhost";
 
-/// What `unshare` has to be allowed.
+/// The flags of `unshare`, which the machine has to allow.
 const NAMESPACES: [&str; 6] = ["--mount", "--pid", "--cgroup", "--fork", "--mount-proc", "--kill-child=KILL"];
 
-/// The kubelet and its containers; all are killed when it is dropped.
+/// The kubelet and its containers. All are killed when it is dropped.
 pub(crate) struct Node {
     run: Run,
     name: String,
     directory: PathBuf,
     port: u16,
-    /// What the API server shows to the kubelet.
+    /// The certificate of the API server for calls of the kubelet.
     client: ClientCertificate,
     images: Vec<Image>,
     process: Option<Process>,
 }
 
 impl Node {
-    /// Returns why this machine cannot have a node; nothing if it can.
+    /// Returns the reason why this machine cannot have a node. `None` if it can.
     pub(crate) fn impossible() -> Option<String> {
         if !is_root() {
             return Some("it takes root".to_owned());
@@ -59,7 +59,7 @@ impl Node {
         }
     }
 
-    /// Chooses its port and makes its directory and certificate; nothing runs yet.
+    /// Chooses a port, and makes the directory and the certificate. Starts nothing.
     ///
     /// [`READER`] is among its images without being named.
     pub(crate) fn plan(run: &Run, images: &[Image]) -> Result<Self> {
@@ -88,7 +88,7 @@ impl Node {
         ]
     }
 
-    /// Starts it and waits until the kubelet listens; the API server of `kubeconfig` need not be there.
+    /// Starts the node, and waits until the kubelet listens. The API server of `kubeconfig` need not run.
     pub(crate) fn start(&mut self, kubeconfig: &Path) -> Result<()> {
         fs::copy(kubeconfig, self.directory.join("kubeconfig")).during(|| "copying the kubeconfig".to_owned())?;
         self.write("kubelet.yaml", include_str!("node/kubelet.yaml"))?;
@@ -100,8 +100,8 @@ impl Node {
         Ok(())
     }
 
-    /// Hands the kubelet the manifest of a static Pod, whole: it looks at the directory whenever something changes in
-    /// it.
+    /// Gives the kubelet the manifest of a static Pod by a rename, because the kubelet reads the directory at every
+    /// change.
     pub(crate) fn add_static_pod(&self, file_name: &str, manifest: &str) -> Result<()> {
         let (beside, target) = (self.directory.join(file_name), self.directory.join("manifests").join(file_name));
         fs::write(&beside, manifest)
@@ -109,7 +109,7 @@ impl Node {
             .during(|| format!("writing {}", target.display()))
     }
 
-    /// Returns its process, to see whether it runs and what it logged. Fails before it was started.
+    /// Returns the process of the node. Fails if the node was not started.
     pub(crate) fn process(&mut self) -> Result<&mut Process> {
         let ended = || Error::new(format!("{} does not run", self.name)).hint("start it first");
         self.process.as_mut().ok_or_else(ended)
@@ -142,7 +142,8 @@ impl Node {
     }
 }
 
-/// Root as containers need it: with all users of the machine, not one of them who is called root in a namespace.
+/// Whether this user is root with all users of the machine, as containers need it, and not root of a namespace with one
+/// user.
 fn is_root() -> bool {
     let users = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     rustix::process::geteuid().is_root() && users.split_whitespace().eq(["0", "0", "4294967295"])

@@ -14,7 +14,7 @@ use super::error::{Context, Result};
 use super::processes::Run;
 use super::progress::{Progress, human};
 
-/// All that a kubelet's container runtime consists of.
+/// The programs of a kubelet's container runtime.
 const PROGRAMS: [&str; 4] = ["containerd", "containerd-shim-runc-v2", "ctr", "runc"];
 
 const PACKAGES: [&str; 2] = ["containerd", "runc"];
@@ -22,19 +22,20 @@ const PACKAGES: [&str; 2] = ["containerd", "runc"];
 /// The programs of PostgreSQL that a server needs.
 const DATABASE: [&str; 2] = ["initdb", "postgres"];
 
-/// Where Debian installs them, by their version, below the root of what is unpacked.
+/// The directory in which Debian installs these programs by version, below the root of the unpacked packages.
 const DATABASES: &str = "usr/lib/postgresql";
 
-/// Debian's newest PostgreSQL; it depends on the one with a version.
+/// The package of Debian's newest PostgreSQL. It depends on the package with the version in its name.
 const DATABASE_PACKAGE: &str = "postgresql";
 
-/// What every Debian has.
+/// Libraries that every Debian has.
 const LIBRARIES_THERE: [&str; 4] = ["libc6", "libgcc-s1", "libstdc++6", "libcrypt1"];
 
-/// For one call of apt-get or dpkg.
+/// The time limit for one call of apt-get or dpkg.
 const LIMIT: Duration = Duration::from_mins(5);
 
-/// Returns the directories to put before the search path, so that it has the programs. Empty if it has them already.
+/// Returns the directories to put before the search path, so that it has the programs. The text is empty if it has them
+/// already.
 pub(crate) fn container_runtime() -> Result<String> {
     if PROGRAMS.iter().all(|program| on_search_path(program)) {
         return Ok(String::new());
@@ -46,13 +47,13 @@ pub(crate) fn container_runtime() -> Result<String> {
     Ok(format!("{0}/usr/bin:{0}/usr/sbin", unpacked.display()))
 }
 
-/// Whether [`container_runtime`] has a way to get them.
+/// Whether [`container_runtime`] can find or unpack the programs.
 pub(crate) fn container_runtime_can_be_had() -> bool {
     let all = |programs: &[&str]| programs.iter().all(|program| on_search_path(program));
     all(&PROGRAMS) || all(&["apt-get", "dpkg"])
 }
 
-/// Returns the directory below which PostgreSQL is: the root, or where it was unpacked.
+/// Returns the directory below which PostgreSQL is: the root, or the directory of the unpacked packages.
 pub(crate) fn database() -> Result<PathBuf> {
     let root = PathBuf::from("/");
     if programs_of_database(&root).is_some() {
@@ -65,7 +66,7 @@ pub(crate) fn database() -> Result<PathBuf> {
     Ok(unpacked)
 }
 
-/// Whether [`database`] has a way to get them.
+/// Whether [`database`] can find or unpack the programs.
 pub(crate) fn database_can_be_had() -> bool {
     programs_of_database(Path::new("/")).is_some() || ["apt-get", "apt-cache", "dpkg"].into_iter().all(on_search_path)
 }
@@ -89,7 +90,7 @@ fn packages_of_database(run: &Run) -> Result<Vec<String>> {
         .arg(DATABASE_PACKAGE);
     let names = output_of_success(apt_cache, &[], LIMIT)?;
     let names = String::from_utf8_lossy(&names).into_owned();
-    // A name in angle brackets is that of no package, and a line with spaces says what the package above it needs.
+    // A name in angle brackets is no package. A line with spaces names what the package above it needs.
     let names = names.lines().filter(|name| !name.starts_with([' ', '<']) && !name.contains(':'));
     let is_needed = |name: &&str| {
         let is_server = name.strip_prefix("postgresql-").is_some_and(|rest| rest.parse::<u32>().is_ok());
@@ -103,7 +104,8 @@ fn on_search_path(program: &str) -> bool {
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
-/// Downloads and unpacks the packages that `choose` names once there are lists of all packages.
+/// Downloads and unpacks the packages that `choose` names. `choose` is called when the lists of all packages have been
+/// read.
 fn unpack_locked(target: &Path, what: &str, choose: impl Fn(&Run) -> Result<Vec<String>>) -> Result<()> {
     let packages = cache("packages")?;
     fs::create_dir_all(&packages).during(|| format!("making {}", packages.display()))?;
@@ -113,7 +115,7 @@ fn unpack_locked(target: &Path, what: &str, choose: impl Fn(&Run) -> Result<Vec<
     }
     let why = format!("needed once, kept in {}", target.display());
     let progress = Progress::start(&format!("unpacking {what}"), &why, &human(LIMIT), Instant::now());
-    // Inside the cache, so that the last step is a rename: the programs are there whole, or not at all.
+    // The run is inside the cache, so that the last step is a rename: the programs are complete or absent.
     let run = Run::inside(&packages)?;
     let outcome = unpack(&run, choose);
     progress.finish(if outcome.is_ok() { "done" } else { "failed" });
@@ -121,7 +123,7 @@ fn unpack_locked(target: &Path, what: &str, choose: impl Fn(&Run) -> Result<Vec<
     fs::rename(&unpacked, target).during(|| format!("moving programs to {}", target.display()))
 }
 
-/// Downloads and unpacks the packages, and returns the directory with what is in them.
+/// Downloads and unpacks the packages, and returns the directory with their contents.
 fn unpack(run: &Run, choose: impl Fn(&Run) -> Result<Vec<String>>) -> Result<PathBuf> {
     let root = run.path("root");
     for directory in ["lists/partial", "archives/partial", "debs", "root"] {
@@ -142,8 +144,7 @@ fn unpack(run: &Run, choose: impl Fn(&Run) -> Result<Vec<String>>) -> Result<Pat
     Ok(root)
 }
 
-/// Returns apt-get with lists and a cache of its own. It downloads into `debs`, as root, because only root may write
-/// there.
+/// Returns apt-get with its own lists and cache. It downloads into `debs`, as root, because only root may write there.
 fn apt_get(run: &Run, arguments: &[&str]) -> Command {
     let mut apt_get = Command::new("apt-get");
     apt_get
