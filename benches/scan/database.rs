@@ -79,7 +79,7 @@ pub(crate) struct Expected {
     pub(crate) seeds: u64,
 }
 
-/// One database in two files, of which one has a digest at its end. Both are removed when the value is dropped.
+/// One database in two files. One of them has a digest at its end. Both are removed when the value is dropped.
 pub(crate) struct Database {
     pub(crate) shape: Shape,
     pub(crate) plain: PathBuf,

@@ -1,10 +1,10 @@
-//! Objects that a command line names by their keys in etcd.
+//! Completes the keys in etcd by which a command line names objects.
 
 use std::{collections::BTreeSet, ffi::OsString, os::unix::ffi::OsStrExt};
 
 use crate::scan::names::Names;
 
-/// Returns the key in etcd of an object that is left, with the prefix.
+/// Returns the whole key in etcd of an object, with the prefix.
 pub(super) fn named_key(name: &OsString, prefix: &str) -> Vec<u8> {
     let (name, prefix) = (name.as_bytes(), Names::new(prefix).prefix().to_vec());
     if name.starts_with(b"/") { name.to_vec() } else { [&prefix, name].concat() }

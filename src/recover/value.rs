@@ -83,9 +83,9 @@ pub enum OpenValueError {
 }
 
 impl OpenValueError {
-    /// Whether no key opens the value in any version of claviger or Kubernetes, except a key of another plugin or of
-    /// another keyring: its bytes are what is wrong. A value of a form that this version does not know may open
-    /// elsewhere.
+    /// Whether the error is final: no key of the given keyrings opens the value, in any version of claviger or
+    /// Kubernetes. It is not final if this version does not know the form of the value, or if another provider's key
+    /// may open it.
     pub fn is_final(&self) -> bool {
         match self {
             Self::NotHeld(_) | Self::OtherPlugin(_) | Self::NotAuthentic => true,

@@ -1,4 +1,5 @@
-//! Objects that `claviger key disable` and `claviger key destroy` leave by name, because nobody can read them anyway.
+//! The flag `--leave` of `claviger key disable` and `claviger key destroy`: objects that do not keep a key in use,
+//! because no key opens them.
 
 use std::{collections::BTreeSet, ffi::OsString};
 
@@ -30,11 +31,11 @@ impl LeaveArgs {
         named_keys(&self.leave, prefix)
     }
 
-    /// Checks that each of the objects was found, would keep the key in use, and does not open under any key of the
-    /// keyring. `left` are those that a scan has found.
+    /// Checks that each named object was found, that it would keep the key in use, and that no key of the keyring opens
+    /// it. `left` are the named objects that a scan has found.
     ///
     /// # Errors
-    /// When one of them can be read, or may be readable, or has nothing to do with the key.
+    /// When a named object can be read, may be readable, or does not need the key.
     pub(super) fn check(&self, prefix: &str, keyring: &Keyring, key: &Key, left: &[LeftValue]) -> Result<(), Failure> {
         let key_id = key.id().to_string();
         for name in self.names(prefix) {
@@ -79,7 +80,7 @@ fn not_in_need(name: &[u8], key_id: &str) -> Failure {
     Failure::new(Exit::Usage, &message, "see the keys of all objects: claviger scan --list".to_owned())
 }
 
-/// Says which objects stay in etcd although nobody can read them.
+/// Warns of each object that stays in etcd although no key opens it.
 pub(super) fn warn_of(left: &[LeftValue], global: &Global) {
     for one in left {
         let name = String::from_utf8_lossy(&one.key);

@@ -1,6 +1,6 @@
 //! Takes the place of `left` if claviger is built without the feature `recover`.
 //!
-//! Nothing here can show that nobody can read an object, so none is left.
+//! This build cannot open values, so it cannot show that no key opens an object, and leaves none.
 
 use std::collections::BTreeSet;
 

@@ -41,8 +41,8 @@ use super::{
 /// How long a rotation waits for a plugin.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// How long a rotation waits for connected API servers to settle, unless their timeouts are longer. One that runs
-/// settles within five minutes.
+/// How long a rotation waits for connected API servers to settle, unless their timeouts are longer. A running API
+/// server settles within five minutes.
 const SETTLE_PATIENCE: Duration = Duration::from_mins(30);
 
 /// The time between two looks at a plugin.
@@ -266,12 +266,12 @@ impl<'a> RotateHands<'a> {
 }
 
 impl RotateHands<'_> {
-    /// Checks that API servers have not been unsettled for too long.
+    /// Checks that the connected API servers have not been unsettled for longer than [`SETTLE_PATIENCE`].
     fn check_patience(&mut self, unsettled: &Unsettled) -> Result<(), Failure> {
         let now = self.clock.running();
         let since = *self.unsettled_since.get_or_insert(now);
         let patience = SETTLE_PATIENCE.max(self.timeouts.quiet() + self.timeouts.settled());
-        // As long as API servers need on this clock.
+        // Converts the time that API servers need to this clock.
         if now.saturating_sub(since) <= self.clock.measured(patience) {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! API servers that do not settle on the primary key, so that compromised keys are not disabled.
+//! Explains why a rotation ended without disabling the compromised keys: API servers did not settle on the primary key.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::super::{
     tables::span,
 };
 
-/// Returns the failure of a rotation whose API servers did not settle within `patience`. `connections` are those that
-/// have not.
+/// Returns the failure of a rotation whose API servers did not settle within `patience`. `connections` are the
+/// connections that have not settled.
 pub(super) fn never_settled<'c>(
     given: &Given,
     patience: Duration,
@@ -29,7 +29,7 @@ pub(super) fn never_settled<'c>(
     Failure::new(Exit::Unreachable, &message, hint)
 }
 
-/// Names the process at the other end, and what it was told last.
+/// Returns a description of a connection: the process of the API server, and the key of the last Status.
 fn described(connection: &ConnectionReport) -> String {
     let who = match connection.pid {
         Some(pid) => format!("process {pid} of user {}", connection.uid),

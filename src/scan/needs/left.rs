@@ -1,5 +1,5 @@
-//! Values that an operator leaves by name: they are not counted, and their bytes are kept, so that somebody who has the
-//! keys can see whether one of them opens.
+//! Collects the values that an operator leaves by name. They are not counted. Their bytes are kept, so that a caller
+//! with the keys can check that none of the keys opens them.
 
 use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
@@ -16,15 +16,16 @@ use crate::crypto::Commitment;
 /// A value that is left by name.
 #[derive(Debug, Clone)]
 pub struct LeftValue {
-    /// Its key in etcd.
+    /// The key of the object in etcd.
     pub key: Vec<u8>,
-    /// Its bytes, as etcd has them.
+    /// The bytes of the value in etcd.
     pub value: Vec<u8>,
     group: Arc<Group>,
 }
 
 impl LeftValue {
-    /// Whether it would count as needing the key with this commitment and this key_id, or may need any key.
+    /// Whether the value would count as one that needs the key with this commitment and this key_id, or that may need
+    /// any key.
     pub fn may_need(&self, commitment: &Commitment, key_id: &str) -> bool {
         self.group.commitment == Some(*commitment)
             || self.group.key_id.as_deref() == Some(key_id)
@@ -32,7 +33,7 @@ impl LeftValue {
     }
 }
 
-/// Counts all values but those that are left by name, which it keeps.
+/// A sink that keeps the values that are left by name, and counts all others.
 pub(super) struct LeavingTally<'a> {
     pub(super) tally: Tally<'a>,
     pub(super) names: &'a BTreeSet<Vec<u8>>,
@@ -41,8 +42,8 @@ pub(super) struct LeavingTally<'a> {
 }
 
 impl LeavingTally<'_> {
-    /// Keeps a value that is left by name. Returns false if it is not left, or its bytes cannot be read: then it
-    /// counts.
+    /// Keeps a value that is left by name. Returns false if the value has to be counted: no name leaves it, or its
+    /// bytes cannot be read.
     fn keeps(&mut self, object: &Object<'_>) -> bool {
         let text = String::from_utf8_lossy(object.key);
         if !self.names.contains(object.key) && !self.names.contains(text.as_bytes()) {

@@ -99,7 +99,7 @@ pub fn read_snapshot(file: &Path, prefix: &str, progress: Progress<'_>) -> Resul
     Ok(SnapshotNeeds { source: outcome.source, by_lock, needed })
 }
 
-/// Counts the values of one place but those in `names_left`, which it returns.
+/// Counts the values of one place, without those in `names_left`. Returns these.
 fn count_but(
     place: &ScanPlace,
     names: &Names,
