@@ -43,7 +43,7 @@ fn run_with(plugin: &Plugin, arguments: &[&str], input: &[u8]) -> Output {
     output(plugin.command(arguments), input, LIMIT).unwrap()
 }
 
-/// Runs a command that must be refused with `exit`, and returns what it says.
+/// Runs a command that must be refused with `exit`. Returns its error text.
 #[track_caller]
 fn refused(plugin: &Plugin, exit: i32, arguments: &[&str]) -> String {
     let output = run_with(plugin, arguments, &[]);
@@ -100,7 +100,7 @@ fn the_help_describes_only_flags_that_exist() {
     }
 }
 
-/// A lost disk is the same for every build.
+/// After the loss of a disk, every build restores alike.
 #[test]
 fn a_backup_comes_back_if_the_operator_names_it() {
     let run = Run::new().unwrap();
@@ -131,7 +131,7 @@ fn remove(state_dir: &Path) {
     fs::set_permissions(state_dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
 }
 
-/// kube-apiserver reads JSON where it expects YAML.
+/// kube-apiserver also accepts JSON, because it is YAML.
 #[test]
 fn the_encryption_configuration_is_json() {
     let mut generate = Command::new(BINARY);

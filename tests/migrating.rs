@@ -27,11 +27,11 @@ static PAGE: LazyLock<String> =
 /// The EncryptionConfiguration, below the root of the machine.
 const CONFIGURATION: &str = "etc/kubernetes/claviger/encryption-configuration.yaml";
 
-/// What comes before the list of providers in a configuration.
+/// The lines of a configuration before the list of providers.
 const HEAD: &str =
     "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n";
 
-/// 32 bytes, made for this.
+/// 32 bytes in base64, made for this test.
 const SECRET: &str = "bWlncmF0aW5nOiAzMiBieXRlcyBvZiBhIHRlc3QhISE=";
 
 const TAKEN_UP: &str = "Whether an API server uses the file";
@@ -43,8 +43,8 @@ const GOING_BACK: &str = "Going back";
 
 const OURS: &str = "k8s:enc:kms:v2:claviger:";
 
-/// The sections in an order in which each begins where the one before has ended: the word for `aescbc`, and how values
-/// begin at the end.
+/// The sections, in an order in which each begins in the state after the one before: the word for `aescbc`, and the
+/// prefix of values at the end.
 const MIGRATIONS: [(&str, &str, &str); 11] = [
     ("From plaintext to claviger", "", OURS),
     (TO_LOCAL, "aescbc", "k8s:enc:aescbc:v1:key1:"),
@@ -83,7 +83,7 @@ fn blocks(heading: &str) -> Vec<Block> {
     sections().into_iter().find(|(found, _)| *found == heading).unwrap_or_else(|| panic!("{heading}")).1
 }
 
-/// Returns a machine with a plugin, and where its EncryptionConfiguration is.
+/// Returns a machine with a plugin.
 fn machine() -> Machine {
     let paths = ["/var/lib/claviger", "/etc/kubernetes/claviger"];
     let machine = Machine::new(&Run::new().unwrap(), "machine", Path::new(BINARY), &paths).unwrap();
@@ -91,7 +91,7 @@ fn machine() -> Machine {
     machine
 }
 
-/// Returns a configuration whose providers are those of a block of the page.
+/// Returns a configuration with the providers of a block of the page.
 fn configuration(machine: &Machine, providers: &str, scheme: &str) -> String {
     let socket = |name: &str| format!("unix://{}", machine.root().join("run").join(name).display());
     let here = providers
@@ -102,14 +102,14 @@ fn configuration(machine: &Machine, providers: &str, scheme: &str) -> String {
     format!("{HEAD}{here}\n")
 }
 
-/// One control-plane node, and a second plugin that is not claviger.
+/// A control-plane node, with a second plugin that is not claviger.
 struct Cluster {
     machine: Machine,
     etcd: Etcd,
     api: ApiServer,
     other: Option<Process>,
     written: Vec<String>,
-    /// All that was printed in this section.
+    /// The output of all commands of this section.
     seen: String,
 }
 
@@ -132,7 +132,7 @@ impl Cluster {
         cluster
     }
 
-    /// Follows a section of the page.
+    /// Runs a section of the page.
     fn migrate(&mut self, heading: &str, scheme: &str) {
         self.seen.clear();
         let blocks = blocks(heading);
@@ -157,7 +157,7 @@ impl Cluster {
         }
     }
 
-    /// Ends the plugin of a provider that the next configuration lacks: nothing may need it any more.
+    /// Ends the plugin of a provider that the next configuration lacks. No value may need it any more.
     fn remove_the_old(&mut self, heading: &str) {
         if heading == FROM_OTHER {
             self.other = None;
@@ -179,7 +179,7 @@ impl Cluster {
         }
     }
 
-    /// Shows what a rotation and a scan say about a list that lacks a provider which is still needed. No API server
+    /// Shows what a rotation and a scan report about a list that lacks a provider that is still needed. No API server
     /// uses the list.
     fn remove_too_early(&mut self, scheme: &str) {
         let removed = blocks(FROM_LOCAL).into_iter().rfind(|block| block.kind == "yaml").unwrap();
@@ -199,10 +199,10 @@ impl Cluster {
         }
     }
 
-    /// Has the API server use the configuration, and waits for that as the page does.
+    /// Has the API server use the configuration, and waits for that as the page says.
     fn take_up(&mut self) {
         if self.written.len() == 1 {
-            // The first one had none.
+            // The first API server had no configuration.
             self.api.kill().unwrap();
             let config = self.machine.root().join(CONFIGURATION);
             self.api = ApiServer::on(self.machine.run(), &self.etcd).encryption_config(config).start().unwrap();
@@ -231,7 +231,7 @@ impl Cluster {
         assert_eq!(read, expected);
     }
 
-    /// Whether etcd has all Secrets under one provider.
+    /// Checks that all Secrets in etcd are under one provider.
     fn are_all_under(&self, prefix: &str) {
         let keys = self.etcd.keys("/registry/secrets/").unwrap();
         assert_eq!(keys.len(), self.written.len());
@@ -244,7 +244,7 @@ impl Cluster {
 }
 
 impl Cluster {
-    /// Plaintext is as wanted only if the configuration says that it is wanted for Secrets.
+    /// Plaintext is as configured only if the configuration has an entry for Secrets that says so.
     fn calls_uncovered_secrets_left_over(&self) {
         let others = configuration(&self.machine, PLAINTEXT, "aescbc").replace("[secrets]", "[configmaps]");
         let config = self.machine.root().join("others.yaml");
@@ -275,7 +275,7 @@ fn every_migration_of_the_page_keeps_every_secret_readable_and_moves_all_of_them
     for (heading, scheme, prefix) in MIGRATIONS {
         let begun = Instant::now();
         if heading == GOING_BACK {
-            // A migration to claviger that was begun: what is written now is under its key.
+            // A migration to claviger has begun: new values are written under its key.
             let writer = blocks(FROM_LOCAL)[1];
             let config = configuration(&cluster.machine, writer.text, scheme);
             fs::write(cluster.machine.root().join(CONFIGURATION), config).unwrap();
@@ -286,14 +286,14 @@ fn every_migration_of_the_page_keeps_every_secret_readable_and_moves_all_of_them
         println!("{heading}, {scheme}: {:?}", begun.elapsed());
     }
     cluster.calls_uncovered_secrets_left_over();
-    // Without a configuration and without plugins, all can be read.
+    // Without a configuration and without plugins, everything can be read.
     cluster.machine.bash("systemctl stop claviger", None).unwrap();
     cluster.api.kill().unwrap();
     cluster.api = ApiServer::on(cluster.machine.run(), &cluster.etcd).start().unwrap();
     cluster.reads_all();
 }
 
-/// Two API servers on one etcd, each with a configuration of its own.
+/// Two API servers on one etcd, each with its own configuration.
 struct Pair {
     machine: Machine,
     apis: [ApiServer; 2],
@@ -322,14 +322,14 @@ impl Pair {
         Self { machine, apis, written: Vec::new(), _etcd: etcd }
     }
 
-    /// Gives one of them a list of providers.
+    /// Gives one of the API servers a list of providers.
     fn give(&mut self, number: usize, providers: &[&str]) {
         let config = configuration(&self.machine, &list(providers), "aescbc");
         fs::write(config_of(&self.machine, number), config).unwrap();
         self.apis[number].restart().unwrap();
     }
 
-    /// Lets both write a Secret, and read all of them.
+    /// Has each API server write a Secret, and read all Secrets.
     fn both_write_and_read(&mut self) {
         for api in &self.apis {
             let name = format!("step-{:02}", self.written.len());
@@ -359,7 +359,7 @@ fn readers_first_and_writers_after_that_is_safe_with_two_api_servers_and_the_oth
             pair.both_write_and_read();
         }
     }
-    // A writer before the other one is a reader.
+    // One API server writes with the provider before the other one can read it.
     pair.give(0, &[LOCAL, CLAVIGER, IDENTITY]);
     write(&pair.apis[0], "early");
     let refused = read(&pair.apis[1], "early").unwrap_err();

@@ -13,7 +13,7 @@ use xaes_256_gcm::{
     aead::{Aead, KeyInit, Payload},
 };
 
-/// `EncryptedObject` of kube-apiserver's KMS v2 provider.
+/// The message `EncryptedObject` of kube-apiserver's KMS v2 provider.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct EncryptedObject {
     #[prost(bytes = "vec", tag = "1")]
@@ -29,14 +29,14 @@ pub(crate) struct EncryptedObject {
 }
 
 impl EncryptedObject {
-    /// Returns the object stored under the provider `provider`; the prefix must be exactly that one.
+    /// Parses a value under the provider `provider`. The prefix must be exactly that one.
     pub(crate) fn parse(provider: &str, value: &[u8]) -> Self {
         let prefix = format!("k8s:enc:kms:v2:{provider}:");
         let body = value.strip_prefix(prefix.as_bytes()).expect("the value is under this provider");
         prost::Message::decode(body).expect("an EncryptedObject")
     }
 
-    /// Opens it with the seed of its DEK source.
+    /// Opens the object with the seed of its DEK source.
     pub(crate) fn open(&self, seed: &[u8], etcd_key: &str) -> Vec<u8> {
         assert_eq!(self.encrypted_dek_source_type, 1, "seed, not a DEK");
         let (info, sealed) = self.encrypted_data.split_at(32);
@@ -45,7 +45,7 @@ impl EncryptedObject {
     }
 }
 
-/// AES-256-GCM of `nonce12 | ciphertext | tag16`.
+/// Opens `nonce12 | ciphertext | tag16` of AES-256-GCM.
 pub(crate) fn aes_gcm(key: &[u8], sealed: &[u8], aad: &[u8]) -> Vec<u8> {
     let (nonce, body) = sealed.split_at(12);
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap());
@@ -54,7 +54,7 @@ pub(crate) fn aes_gcm(key: &[u8], sealed: &[u8], aad: &[u8]) -> Vec<u8> {
     key.open_in_place(nonce, Aad::from(aad), &mut body).expect("authentic").to_vec()
 }
 
-/// What a state directory opens.
+/// The keys in a state directory.
 pub(crate) struct Keys {
     pub(crate) uuid: Vec<u8>,
     pub(crate) slot_salt: Vec<u8>,
@@ -64,7 +64,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Reads slot key, root file and keyring in `state_dir`.
+    /// Reads the slot's key file, the root file and the keyring in `state_dir`.
     pub(crate) fn open(state_dir: &Path) -> Self {
         let read = |name: &str| fs::read(state_dir.join(name)).unwrap();
         let text = |name: &str| String::from_utf8(read(name)).unwrap();
@@ -137,7 +137,7 @@ pub(crate) fn hkdf(secret: &[u8], salt: &[u8], info: &str) -> [u8; 32] {
     out
 }
 
-/// XAES-256-GCM of `nonce24 | ciphertext | tag16`.
+/// Opens `nonce24 | ciphertext | tag16` of XAES-256-GCM.
 fn xaes(key: &[u8], sealed: &[u8], aad: &[u8]) -> Vec<u8> {
     let (nonce, body) = sealed.split_at(24);
     let cipher = Xaes256Gcm::new_from_slice(key).unwrap();
@@ -153,7 +153,7 @@ fn values_of_a_real_api_server_open_with_their_keys() {
         let text = |name: &str| vector[name].as_str().unwrap();
         let object = EncryptedObject::parse("lab", &base64(text("value_b64")));
         assert_eq!(object.key_id, text("key_id"));
-        // That plugin wrapped as nonce12 | AES-256-GCM(kek, seed, aad = key_id).
+        // This plugin wrapped seeds as nonce12 | AES-256-GCM(kek, seed, aad = key_id).
         let kek = base16ct::lower::decode_vec(text("kek_hex")).unwrap();
         let seed = aes_gcm(&kek, &object.encrypted_dek_source, object.key_id.as_bytes());
         assert_eq!(object.open(&seed, text("etcd_key")), base64(text("plaintext_b64")));

@@ -34,7 +34,7 @@ fn help_says_what_the_examples_do_and_starts_nothing() {
 
 #[test]
 fn it_shows_a_secret_before_and_after_and_leaves_nothing_behind() {
-    // `cargo test` builds it; running these tests alone does not.
+    // `cargo test` builds the example. Running these tests alone does not.
     let example = Path::new(env!("CARGO_BIN_EXE_claviger")).with_file_name("examples").join("playground");
     assert!(example.exists(), "build it first: cargo build --example playground");
     let mut child = Command::new(example).stdout(Stdio::piped()).spawn().unwrap();
@@ -66,7 +66,7 @@ fn it_shows_a_secret_before_and_after_and_leaves_nothing_behind() {
     assert!(Path::new(kubeconfig).exists());
 
     let answer = std::panic::catch_unwind(|| assert_the_suggestions_work(&printed));
-    // The playground ends everything, also after a failed assertion.
+    // Ctrl-C makes the playground end everything, also after a failed assertion.
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     if let Err(panic) = answer {
         child.wait().unwrap();
@@ -80,7 +80,7 @@ fn it_shows_a_secret_before_and_after_and_leaves_nothing_behind() {
     assert!(!names_in_a_process(directory), "a process of {} is left behind", directory.display());
 }
 
-/// Pastes everything that the playground suggests into a shell, but does not wait three minutes for the adoption.
+/// Runs every command that the playground suggests, but does not wait three minutes for the adoption.
 fn assert_the_suggestions_work(printed: &str) {
     let (_, suggested) = printed.split_once("In another terminal:").unwrap();
     let lines: Vec<&str> = suggested.lines().filter_map(|line| line.strip_prefix("  ")).collect();

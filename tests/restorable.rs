@@ -12,21 +12,21 @@ use crate::{
     restoring::{Node, OURS, STATE},
 };
 
-/// Checks the snapshot `file`, on a machine that has no state directory unless `rest` names one.
+/// Checks the snapshot `file`, on a machine without a state directory unless `rest` names one.
 fn check(node: &Node, file: &str, rest: &str) -> Answer {
     let config = node.sandbox.path("nowhere.toml");
     fs::write(config, format!("state-dir = \"{}\"\n", node.sandbox.path("nowhere").display())).unwrap();
     node.sandbox.run(&format!("backup check --snapshot [DIR]/{file} --config [DIR]/nowhere.toml {rest}"))
 }
 
-/// Returns the answer as JSON, after the exit code was compared.
+/// Returns the answer as JSON. Checks the exit code before.
 fn answer(node: &Node, file: &str, rest: &str, exit: i32) -> Value {
     let answer = check(node, file, &format!("{rest} --output json"));
     assert_eq!(answer.code, exit, "{answer}");
     answer.json()
 }
 
-/// Returns the answer about one key, and which files have it.
+/// Returns the answer about one key, and the files that have it.
 fn of_key(answer: &Value, key_id: &str) -> (String, Vec<String>) {
     let rows = answer["keys"].as_array().unwrap();
     let row = rows.iter().find(|row| row["key_id"] == key_id).unwrap_or_else(|| panic!("{answer:#}"));
@@ -38,8 +38,8 @@ fn name(answer: &str, files: &[&str]) -> (String, Vec<String>) {
     (answer.to_owned(), files.iter().map(|file| format!("[DIR]/{file}")).collect())
 }
 
-/// Returns a node with a Secret under each of two keys, whose snapshot is `two.db`, and one under aescbc, with which it
-/// is `three.db`. `one.age` has only the first key.
+/// Returns a node with a Secret under each of two keys, in the snapshot `two.db`, and another one under aescbc, in
+/// `three.db`. `one.age` has only the first key.
 fn node() -> Node {
     let mut node = Node::new();
     node.etcd.snapshot(&node.sandbox.path("two.db")).unwrap();
@@ -57,8 +57,8 @@ fn node() -> Node {
     node
 }
 
-/// What is checked, one after the other in one control plane. Each has the files of the node as they were; the last one
-/// empties etcd.
+/// The checks, which run one after the other in one control plane. Each has the original files of the node. The last
+/// one empties etcd.
 const CHECKED: [fn(&Node); 4] = [
     a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs,
     a_disabled_key_counts_and_a_destroyed_one_does_not,
@@ -81,7 +81,7 @@ fn a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs(node: &
     let (k1, k2) = (node.key("k1").0, node.key("k2").0);
     let lost = |answer: &Value| (answer["lost"].as_u64().unwrap(), answer["incomplete"].clone());
 
-    // A machine that never was a node: with both keys, and with each kind of file.
+    // The machine never was a node. It has both keys, and each kind of file.
     let whole = answer(node, "two.db", &format!("[DIR]/promoted.age {OURS}"), 0);
     assert_eq!(lost(&whole), (0, Value::Null));
     assert_eq!(of_key(&whole, &k1), name("held", &["promoted.age"]));
@@ -105,7 +105,7 @@ fn a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs(node: &
     let objects = three["keys"].as_array().unwrap().iter().map(|row| row["objects"].as_u64().unwrap()).sum::<u64>();
     assert_eq!(three["objects"].as_u64().unwrap(), objects + three["plaintext"].as_u64().unwrap());
 
-    // A backup, or a state directory from last week, that has one key.
+    // A backup, or a state directory from last week, has one of the keys.
     for one in [format!("[DIR]/one.age {OURS}"), "--state-dir [DIR]/older".to_owned()] {
         let one = answer(node, "three.db", &one, 1);
         assert_eq!((lost(&one), of_key(&one, &k1).0.as_str()), ((2, Value::Null), "held"));
@@ -122,7 +122,7 @@ fn a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs(node: &
         assert!(text.stdout.contains(part), "{part}\n{text}");
     }
 
-    // A keyring that never had these keys.
+    // This keyring never had these keys.
     let foreign = identity(&node.sandbox, "theirs.txt");
     let theirs = "--recovery-identity [DIR]/theirs.txt";
     node.done(&format!("init --state-dir [DIR]/other --recovery-recipient {foreign} {theirs}"));
@@ -182,7 +182,8 @@ fn a_snapshot_that_cannot_be_read_whole_gets_no_answer_for_the_rest(node: &Node)
     assert!(prefix["incomplete"].as_str().unwrap().contains("an API server's objects are below /registry"), "{prefix}");
     let inside = answer(node, "two.db", &format!("{both} --etcd-prefix /registry/secrets"), 7);
     assert!(inside["incomplete"].is_string(), "{inside}");
-    // Zeros in the middle, and half of the file: whatever is left, nobody says that all is well.
+    // The snapshots have zeros in the middle, or lack half of the file. In no case does the command say that everything
+    // is well.
     let mut holed = bytes.clone();
     let middle = bytes.len() / 8192 * 4096;
     holed[middle..middle + 4096].fill(0);
@@ -196,7 +197,7 @@ fn a_snapshot_that_cannot_be_read_whole_gets_no_answer_for_the_rest(node: &Node)
     assert!(several.stderr.contains("several backups are checked only against a snapshot of etcd"), "{several}");
 }
 
-/// Whether a keyring is there already or not, what is restored beside a snapshot lists it.
+/// Checks that a restore and a merge beside a snapshot both list the snapshot.
 fn listed_by_a_restore_and_a_merge(node: &Node) {
     node.sandbox.copy("older", "merged");
     let lists = ["restored", "merged --accept"].map(|state| {
@@ -219,18 +220,18 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten(no
     let (k1, k2) = (node.key("k1").0, node.key("k2").0);
     let listed = || node.done(&format!("backup list {STATE} --output json")).json()["snapshots"].clone();
     listed_by_a_restore_and_a_merge(node);
-    // A directory that is named and is not there is no reason to give up the backups.
+    // If the named directory does not exist, the backups are used nevertheless.
     let nowhere = check(node, "two.db", &format!("[DIR]/promoted.age {OURS} --state-dir [DIR]/nowhere"));
     assert!(nowhere.code == 0 && nowhere.stdout.starts_with("this snapshot can be restored"), "{nowhere}");
     let warning = "warning: [DIR]/nowhere does not exist, so only the keys of the backups were used\n";
     assert!(nowhere.stderr.contains(warning), "{nowhere}");
-    // Keys of others, and a machine without a keyring, list nothing.
+    // Keys of another keyring, and a machine without a keyring, list nothing.
     let promoted = answer(node, "two.db", &format!("[DIR]/promoted.age {OURS}"), 0);
     assert_eq!((&promoted["listed"], listed()), (&Value::Null, json!([])));
     let here = answer(node, "two.db", STATE, 0);
     assert_eq!(here["listed"], true);
     answer(node, "three.db", STATE, 1);
-    // Read again with another prefix, it still needs both.
+    // After another reading with another prefix, the snapshot still needs both keys.
     answer(node, "two.db", &format!("{STATE} --etcd-prefix /k8s"), 7);
     let entries = listed();
     let entry = |file: &str| {
@@ -265,14 +266,14 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten(no
     let untrue = node.sandbox.call(&line).by(Path::new(CLAVIGER), Duration::from_mins(2)).run();
     assert!(untrue.stderr.contains("1 API server uses this etcd, but no API server was said to run"), "{untrue}");
     node.done(&format!("key destroy {k1} {STATE} --risk-losing-secrets"));
-    // A destroyed key opens nothing, so there is nothing to keep.
+    // A destroyed key opens nothing, so the snapshot keeps nothing.
     let left = check(node, "two.db", STATE);
     assert!(left.stdout.contains("listed     yes: `key destroy` keeps those of its keys that are left here"), "{left}");
     node.done(&format!("backup forget {} {STATE}", id("two.db")));
     let audit = fs::read_to_string(node.sandbox.path("state/audit.jsonl")).unwrap();
     assert_eq!(audit.matches("\"snapshot-check\"").count(), 3, "{audit}");
     assert_eq!(audit.matches("\"snapshot-forget\"").count(), 3, "{audit}");
-    // A ledger that somebody changed lists nothing, and the answer is printed nevertheless.
+    // A changed ledger lists nothing, and the answer is printed nevertheless.
     let ledger = node.sandbox.path("state/ledger");
     let text = fs::read_to_string(&ledger).unwrap();
     fs::write(&ledger, text.replacen("count ", "count 1", 1)).unwrap();

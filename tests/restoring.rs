@@ -27,8 +27,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Makes the keyring: k1 is primary, k2 was pending when `pending.age` was made, and is primary in `promoted.age`;
-    /// a Secret is under each.
+    /// Makes the keyring: k1 is primary. k2 was pending when `pending.age` was made, and is primary in `promoted.age`.
+    /// A Secret is under each key.
     pub(crate) fn new() -> Self {
         let run = Run::new().unwrap();
         let etcd = Etcd::start(&run, 1).unwrap();
@@ -75,8 +75,8 @@ impl Node {
         self.api = Some(ApiServer::on(&self.run, &self.etcd).encryption_config(config).start().unwrap());
     }
 
-    /// Restarts the API server. It knows no seed then, and makes a new one under the primary key. The plugin starts
-    /// before it: one that runs may follow a promotion only a moment later.
+    /// Restarts the API server, which then knows no seed, and makes a new one under the primary key. The plugin is
+    /// started before, because a running plugin may follow a promotion a moment later.
     fn restart(&mut self) {
         self.stop();
         self.serve();
@@ -89,7 +89,7 @@ impl Node {
         self.secrets.push(name);
     }
 
-    /// Returns what etcd has of a Secret, as far as it is text.
+    /// Returns the text in the stored value of a Secret.
     fn stored(&self, name: &str) -> String {
         let value = self.etcd.get(&format!("/registry/secrets/default/{name}")).unwrap().unwrap();
         String::from_utf8_lossy(&value).into_owned()
@@ -102,7 +102,7 @@ impl Node {
         }
     }
 
-    /// Puts the directory `name` in the place of the one that is served.
+    /// Puts the directory `name` in the place of the served one.
     fn put(&mut self, name: &str) {
         self.stop();
         _ = fs::remove_dir_all(self.sandbox.path("state"));
@@ -123,8 +123,8 @@ impl Node {
         (text(row, "key_id"), text(row, "state"))
     }
 
-    /// Checks that no key which a Secret needs can be given up, and that every Secret is read by an API server that
-    /// knows nothing from before.
+    /// Checks that no key that a Secret needs can be given up, and that an API server that remembers nothing reads
+    /// every Secret.
     fn loses_nothing(&mut self) {
         for (number, example) in [("k1", "under-k1"), ("k2", "under-k2")] {
             let (key_id, state) = self.key(number);
@@ -136,7 +136,7 @@ impl Node {
             };
             assert!(disable.stderr.contains(&reason), "{disable}");
         }
-        // A key that wraps can be given up no sooner when it wraps no more.
+        // The primary key cannot be given up, and not at once after it was replaced.
         let old = self.key("k2");
         let added = self.done(&format!("key add {STATE} --output json")).json();
         let added = added["key"]["key_id"].as_str().unwrap().to_owned();
@@ -159,12 +159,12 @@ fn whatever_is_restored_no_key_that_a_secret_needs_can_be_given_up() {
         node.done(&format!("backup restore [DIR]/{backup}.age {OURS} {STATE} {}", node.etcd_flags()));
         assert_eq!(node.key("k2").1, "primary", "{backup}");
         node.loses_nothing();
-        // An older image of it was put back: the mark there knows no k2.
+        // An older image of the disk was put back. Its mark does not know k2.
         node.put("older");
         node.done(&format!("backup restore [DIR]/{backup}.age {OURS} {STATE} --accept"));
         node.loses_nothing();
     }
-    // A clone went another way, and an API server wrote under its key.
+    // A clone made other changes, and an API server wrote under its key.
     node.put("served");
     node.sandbox.copy("state", "clone");
     node.done(&format!("key add {STATE}"));
@@ -177,8 +177,8 @@ fn whatever_is_restored_no_key_that_a_secret_needs_can_be_given_up() {
     node.loses_nothing();
 }
 
-/// Returns the commands of claviger in the runbook's chapter about a lost directory without a backup, in their order,
-/// for a sandbox.
+/// Returns the commands of claviger in the runbook's chapter about a deleted directory without a backup, in their
+/// order, for a sandbox.
 fn without_backup(recipient: &str) -> Vec<String> {
     let chapter = include_str!("../docs/runbook.md").split("### There is no backup at all").nth(1).unwrap();
     let chapter = chapter.split("\n## ").next().unwrap().replace("\\\n", " ");
@@ -199,7 +199,7 @@ fn without_backup(recipient: &str) -> Vec<String> {
     commands.filter_map(|line| served(line).or_else(|| of_claviger(line))).map(|line| here(&line)).collect()
 }
 
-/// The state directory is gone and there is no backup, and the plugin still runs.
+/// The state directory is deleted and there is no backup. The plugin still runs.
 #[test]
 fn without_a_backup_a_second_plugin_takes_over_what_the_first_one_has_in_memory() {
     let mut node = Node::new();
@@ -234,7 +234,7 @@ fn without_a_backup_a_second_plugin_takes_over_what_the_first_one_has_in_memory(
     node.done(create);
     let scanned = node.done(&scan);
     assert!(!scanned.stdout.contains("kms:v2:claviger "), "{scanned}");
-    // Nothing needs the first one any more.
+    // No value needs the first plugin any more.
     node.stop();
     fs::write(node.sandbox.path("encryption.yaml"), &alone).unwrap();
     node.api.as_mut().unwrap().restart().unwrap();
@@ -246,36 +246,36 @@ fn etcd_that_is_restored_in_place_needs_its_keys_again() {
     let mut node = Node::new();
     let snapshot = node.sandbox.path("etcd.db");
     node.etcd.snapshot(&snapshot).unwrap();
-    // All is rewritten, and nothing needs the old key.
+    // Everything is rewritten, and nothing needs the old key.
     let api = node.api.as_ref().unwrap();
     let secrets = api.kubectl(&["get", "secrets", "-o", "json"]).unwrap();
     api.kubectl_stdin(&["replace", "-f", "-"], &secrets).unwrap();
     let (old, _) = node.key("k1");
     drop(node.api.take());
     let disable = format!("key disable {old} {STATE} {SOCKET} {}", node.etcd_flags());
-    // Nobody says which key an API server writes under that is not connected, or when no plugin runs.
+    // If an API server is not connected, or if no plugin runs, nobody can tell which key it writes under.
     let waits = node.sandbox.refused(3, &disable);
     assert!(waits.stderr.contains("may still be in use: "), "{waits}");
     node.stop();
     let silent = node.sandbox.refused(3, &disable);
     assert!(silent.stderr.contains("the plugin on this node does not serve the keyring as it is now"), "{silent}");
     let unserved = silent.stderr.split("if no API server runs: claviger ").nth(1).unwrap().split(';').next().unwrap();
-    // The count of API servers takes 30 s if one has ended.
+    // Counting the API servers takes 30 s if one has ended.
     node.sandbox.call(unserved).by(Path::new(CLAVIGER), Duration::from_mins(2)).run().ends_with(0);
     node.serve();
-    // Then etcd goes back to what it was.
+    // Then etcd is restored from the snapshot.
     node.etcd = Etcd::start_from_snapshot(&node.run, &snapshot).unwrap();
     let destroy = node.sandbox.run(&format!("key destroy {old} {STATE} {SOCKET} {}", node.etcd_flags()));
     assert!(destroy.code == 3 && destroy.stderr.contains("/registry/secrets/default/under-k1"), "{destroy}");
     node.done(&format!("key enable {old} {STATE}"));
     node.start_api();
     node.reads_all();
-    // A snapshot shows the same, and a backup without the key is not the right one.
+    // The snapshot shows the same needs. A backup without the key is not the right one.
     let lacks = node
         .sandbox
         .run(&format!("backup restore [DIR]/older/keyring {OURS} --state-dir [DIR]/new --snapshot [DIR]/etcd.db"));
     assert!(lacks.code == 3 && lacks.stderr.contains("the backup lacks keys that values in etcd need: k2-"), "{lacks}");
-    // The backup of another cluster has none of them, and a newer one of its backups would not help.
+    // The backup of another cluster has none of the keys. A newer backup of that cluster would not help.
     node.done("init --state-dir [DIR]/theirs --without-recovery");
     let theirs = fs::read_to_string(node.sandbox.path("ours.txt")).unwrap();
     let recipient = theirs.split("public key: ").nth(1).unwrap().lines().next().unwrap();
@@ -290,7 +290,7 @@ fn etcd_that_is_restored_in_place_needs_its_keys_again() {
     assert!(!theirs.stderr.contains("newer backup"), "{theirs}");
     let line = format!("backup restore [DIR]/promoted.age {OURS} --state-dir [DIR]/new --snapshot [DIR]/etcd.db");
     node.done(&line);
-    // The ledger of the restored keyring lists the snapshot, so that nobody destroys what it needs.
+    // The ledger of the restored keyring lists the snapshot, so that nobody destroys the keys that it needs.
     let listed = node.done("backup list --state-dir [DIR]/new --output json").json();
     let entry = &listed["snapshots"][0];
     assert_eq!((&entry["file"], entry["keys"].as_array().unwrap().len()), (&"[DIR]/etcd.db".into(), 2), "{listed}");

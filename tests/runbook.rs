@@ -8,7 +8,7 @@ use crate::harness::{api_server::ApiServer, etcd::Etcd, machine::Machine, proces
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 const RUNBOOK: &str = include_str!("../docs/runbook.md");
 
-/// Where the runbook's paths are below the root of a machine that is made up.
+/// The runbook's paths, which are below the root of a machine that the test makes up.
 const PATHS: [&str; 5] =
     ["/var/lib/claviger", "/var/lib/etcd", "/media/usb", "/media/safe", "/etc/kubernetes/claviger"];
 

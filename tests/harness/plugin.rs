@@ -12,20 +12,21 @@ use super::commands::{output, output_of_success};
 use super::error::{Context, Error, Result};
 use super::processes::{Process, Run};
 
-/// For the daemon to answer, and for one call of the command line.
+/// The time limit for the daemon to answer, and for one call of the command line.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Hands its standard input over as systemd does a socket: as descriptor 3, with an environment that says for whom.
+/// Passes its standard input on as systemd passes a socket: as descriptor 3, with an environment that names the
+/// receiver.
 const HAND_OVER: &str = r#"export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&0 0</dev/null"#;
 
-/// A state directory, and the daemon on it while one serves; killed when dropped.
+/// A state directory, and its daemon while one serves. The daemon is killed when this is dropped.
 pub(crate) struct Plugin {
     run: Run,
     name: String,
     binary: PathBuf,
     state_dir: PathBuf,
     socket: Option<String>,
-    /// The socket itself, when it is ours to hold, as systemd would, while the daemon comes and goes.
+    /// The socket that this process holds, as systemd would, while the daemon ends and starts.
     held: Option<UnixListener>,
     flags: Vec<String>,
     process: Option<Process>,
@@ -54,7 +55,7 @@ impl Plugin {
         &self.state_dir
     }
 
-    /// Adds a flag to `serve`, for all starts from now on.
+    /// Adds a flag to `serve`, for all later starts.
     pub(crate) fn flag(&mut self, flag: impl Into<String>) {
         self.flags.push(flag.into());
     }
@@ -67,7 +68,8 @@ impl Plugin {
         self.restart()
     }
 
-    /// Like [`Plugin::serve`], on a socket that outlives the daemon: we hold it, as systemd does with its socket units.
+    /// Starts the daemon on a socket that outlives it: this process holds the socket, as systemd does with its socket
+    /// units.
     pub(crate) fn serve_activated(&mut self, socket: &Path) -> Result<()> {
         self.kill()?;
         let listen = fs::remove_file(socket).or_else(|error| match error.kind() {
@@ -101,9 +103,9 @@ impl Plugin {
         Ok(())
     }
 
-    /// Waits until `claviger status` is content with the daemon.
+    /// Waits until `claviger status` succeeds.
     pub(crate) fn wait_until_serving(&mut self) -> Result<()> {
-        // Taken out, as the check needs the rest of this plugin.
+        // The process is taken out, because the check needs the rest of this plugin.
         let Some(mut process) = self.process.take() else {
             return Err(self.ended());
         };
@@ -112,13 +114,14 @@ impl Plugin {
         outcome
     }
 
-    /// Ends the daemon by SIGKILL; its state stays.
+    /// Ends the daemon by SIGKILL. The state directory stays.
     pub(crate) fn kill(&mut self) -> Result<()> {
         let process = self.process.take();
         process.map_or(Ok(()), |mut process| process.kill().map(drop))
     }
 
-    /// Ends the daemon by SIGTERM, as systemd does; anything but success is an error with the end of its log.
+    /// Ends the daemon by SIGTERM, as systemd does. If its exit code is not 0, returns an error with the end of its
+    /// log.
     pub(crate) fn terminate(&mut self) -> Result<()> {
         let mut process = self.process.take().ok_or_else(|| self.ended())?;
         match process.terminate(LIMIT)? {
@@ -127,14 +130,13 @@ impl Plugin {
         }
     }
 
-    /// Returns the daemon's process, to pause it or to read its log; an error while it is ended.
+    /// Returns the process of the daemon, to pause it or to read its log. Fails if the daemon was ended.
     pub(crate) fn process(&mut self) -> Result<&mut Process> {
         let ended = self.ended();
         self.process.as_mut().ok_or(ended)
     }
 
-    /// Starts a second daemon that takes over from the first, and waits for the end of that one, which must be in
-    /// peace.
+    /// Starts a second daemon that takes over from the first. Waits until the first one ends with the exit code 0.
     pub(crate) fn take_over(&mut self) -> Result<()> {
         let mut first = self.process.take().ok_or_else(|| self.ended())?;
         let mut command = self.command(&["serve", "--take-over"]);
@@ -167,7 +169,7 @@ impl Plugin {
         Ok(path)
     }
 
-    /// Returns a command of claviger on this state, to add to and to run otherwise.
+    /// Returns a command of claviger on this state, which the caller can add to and run.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments).arg("--state-dir").arg(&self.state_dir);
@@ -178,9 +180,9 @@ impl Plugin {
         let Ok(socket) = self.socket() else {
             return false;
         };
-        // No test backs this keyring up before it serves.
+        // No test makes a backup of this keyring before it serves.
         let mut command = self.command(&["status", "--backups", "none"]);
-        // Status opens the keyring, too.
+        // Status opens the keyring, too, and needs the passphrase.
         command.args(self.flags.iter().filter(|flag| flag.starts_with("--passphrase-file")));
         command.args(["--socket", socket]);
         output(command, &[], LIMIT).is_ok_and(|output| output.status.success())
@@ -202,7 +204,7 @@ fn handed_over(daemon: &Command) -> Command {
     shell
 }
 
-/// Line by line: it is the text that users get, comments included, that is to be tried on an API server.
+/// Removes the provider line by line, because the test is about the text that users get, with its comments.
 fn without_identity(config: &str) -> String {
     let lines: Vec<&str> = config.lines().filter(|line| line.trim() != "- identity: {}").collect();
     lines.join("\n") + "\n"

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::error::{Context, Result};
 
-/// Below it are the fixed ports of everything that a developer may have running.
+/// The first port. The fixed ports of programs that a developer may run are below it.
 const FIRST: u16 = 10_000;
 
-/// How often a start is tried when another process took the port between our look at it and the server's bind.
+/// How often a start is tried, if another process takes the port between the look at it and the server's bind.
 const ATTEMPTS: usize = 4;
 
 /// Returns a port of 127.0.0.1 on which nobody listens.
@@ -27,7 +27,7 @@ pub(crate) fn free_port() -> Result<u16> {
         .map_or_else(any_port, Ok)
 }
 
-/// Runs `start`, which picks its ports by [`free_port`], and runs it again when one of them was taken in between.
+/// Runs `start`, which chooses its ports by [`free_port`]. Runs it again if another process took one of them.
 pub(crate) fn with_free_ports<T>(mut start: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 1..ATTEMPTS {
         match start() {
@@ -38,7 +38,7 @@ pub(crate) fn with_free_ports<T>(mut start: impl FnMut() -> Result<T>) -> Result
     start().map_err(|error| error.during(&format!("the last of {ATTEMPTS} attempts")))
 }
 
-/// Returns a port that the kernel offers, for machines that use nearly all ports for outgoing connections.
+/// Returns a port that the kernel chooses, for machines that use nearly all ports for outgoing connections.
 fn any_port() -> Result<u16> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
@@ -46,7 +46,7 @@ fn any_port() -> Result<u16> {
         .during(|| "looking for a free port of 127.0.0.1".to_owned())
 }
 
-/// Returns where the kernel's range for outgoing connections begins; its default if it cannot be read.
+/// Returns the first port of the kernel's range for outgoing connections, or the default if it cannot be read.
 fn first_outgoing_port() -> u16 {
     std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()

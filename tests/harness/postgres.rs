@@ -12,43 +12,44 @@ use super::error::{Context, Error, Result};
 use super::packages::{database, database_can_be_had, programs_of_database};
 use super::processes::{Process, Run};
 
-/// initdb and the start take a second each.
+/// The time limit for initdb and for the start, which take a second each.
 const UP_WITHIN: Duration = Duration::from_mins(1);
 
-/// PostgreSQL refuses to run as root. This user owns nothing on this machine.
+/// A user who owns nothing on this machine. PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65534;
 
-/// What the log says when it can be used.
+/// The line of the log after which the server can be used.
 const READY: &str = "database system is ready to accept connections";
 
-/// A server, which is killed when it is dropped.
+/// A running server. It is killed when dropped.
 pub(crate) struct Postgres {
     sockets: PathBuf,
     _process: Process,
 }
 
 impl Postgres {
-    /// Returns why this machine cannot have one; nothing if it can.
+    /// Returns the reason why this machine cannot have a server. `None` if it can.
     pub(crate) fn impossible() -> Option<String> {
         let reason = "PostgreSQL is not installed, and there is no apt-get to get it";
         (!database_can_be_had()).then(|| reason.to_owned())
     }
 
-    /// Starts one without databases, and waits until it can be used. Everyone who reaches its socket may do anything.
+    /// Starts a server without databases, and waits until it can be used. Everyone who reaches its socket may do
+    /// anything.
     pub(crate) fn start(run: &Run) -> Result<Self> {
         let database = Programs::find(run)?;
         let [data, sockets] = ["postgres-data", "postgres"].map(|name| run.path(run.unique_name(name)));
         for directory in [&data, &sockets] {
             make_private(directory)?;
         }
-        // Its user must reach what it owns in there.
+        // The user of the server must reach its files in the directory.
         set_mode(run.directory(), 0o711)?;
         let mut initdb = database.command("initdb", &sockets);
         initdb.args(["--username=postgres", "--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync", "-D"]);
         initdb.arg(&data);
         output_of_success(initdb, &[], UP_WITHIN)?;
         let mut postgres = database.command("postgres", &sockets);
-        // Tests kill processes, never the machine, and what a process wrote survives it without a sync.
+        // Tests kill processes, and never the machine. What a process has written survives its end without a sync.
         postgres.args(["-c", "listen_addresses=", "-c", "fsync=off", "-k"]).arg(&sockets).arg("-D").arg(&data);
         let mut process = run.start(&run.unique_name("postgres"), postgres)?;
         let log = run.log_of(process.name());
@@ -57,13 +58,13 @@ impl Postgres {
         Ok(Self { sockets, _process: process })
     }
 
-    /// Returns where it is, as kine's `--endpoint` says it.
+    /// Returns the address of the server, as kine's `--endpoint` takes it.
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@/kine?host={}", self.sockets.display())
     }
 }
 
-/// Its programs, and the search path of the libraries that were unpacked with them.
+/// The directory of PostgreSQL's programs, and the search path of the libraries that were unpacked with them.
 struct Programs {
     directory: PathBuf,
     libraries: Option<String>,
@@ -74,7 +75,7 @@ impl Programs {
         let mut root = database()?;
         let is_unpacked = root != Path::new("/");
         if is_unpacked && is_root() {
-            // The home of root is closed to the user that PostgreSQL runs as.
+            // The user that PostgreSQL runs as cannot enter the home of root.
             let copy = run.path("postgresql");
             let mut cp = Command::new("cp");
             cp.arg("-a").arg(&root).arg(&copy);

@@ -29,16 +29,16 @@ use super::error::{Context, Error, Result};
 use super::progress::{Progress, human, say};
 use super::spawn::spawn;
 
-/// Any value keeps the directories of all runs.
+/// The variable that keeps the directories of all runs, if it is set.
 const KEEP: &str = "CLAVIGER_TEST_KEEP";
 
-/// Between two looks at something that is being waited for.
+/// The time between two looks at something that is waited for.
 const POLL: Duration = Duration::from_millis(50);
 
-/// From here on a wait shows its progress; a control plane takes 1 to 4 s.
+/// The time after which a wait shows its progress. A control plane takes 1 to 4 s.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The longest name a Unix socket's address can hold, without the closing zero.
+/// The greatest length of the name in a Unix socket's address, without the closing zero.
 const SOCKET_PATH_MAX: usize = 107;
 
 /// Waits for the end of standard input, then removes the directory `$1`, unless `$2` says to keep it.
@@ -99,7 +99,7 @@ impl Run {
         self.0.directory.join(name)
     }
 
-    /// Returns a path for a Unix socket, refused here if it is too long, as the servers' own words for that are
+    /// Returns a path for a Unix socket. Fails if the path is too long, because the error texts of the servers are
     /// obscure.
     pub(crate) fn socket(&self, name: &str) -> Result<PathBuf> {
         let path = self.path(name);
@@ -112,17 +112,17 @@ impl Run {
         Ok(path)
     }
 
-    /// Returns a name that nothing else in this run has: `etcd` becomes `etcd-1`, the next one `etcd-2`.
+    /// Returns a name that is unique in this run: `etcd` becomes `etcd-1`, the next one `etcd-2`.
     pub(crate) fn unique_name(&self, stem: &str) -> String {
         format!("{stem}-{}", self.0.names.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Returns where the output of a process with this name is.
+    /// Returns the path of the log of a process with this name.
     pub(crate) fn log_of(&self, name: &str) -> PathBuf {
         self.path(format!("{name}.log"))
     }
 
-    /// Starts a process; its output is added to `<name>.log` in the directory, so a restart continues the log.
+    /// Starts a process. Its output is appended to `<name>.log` in the directory, so a restart continues the log.
     pub(crate) fn start(&self, name: &str, command: Command) -> Result<Process> {
         self.start_with_input(name, command, Stdio::null())
     }
@@ -141,10 +141,10 @@ impl Run {
     }
 }
 
-/// The shell that outlives this process by a moment.
+/// The shell that outlives this process by a moment, to remove the directory.
 struct Watchdog {
     shell: Child,
-    /// Open as long as this process lives; closing it is the signal.
+    /// The pipe that is open as long as this process lives. Its end is the signal to the shell.
     lifeline: Option<ChildStdin>,
 }
 
@@ -169,12 +169,13 @@ impl Watchdog {
 impl Drop for Watchdog {
     fn drop(&mut self) {
         drop(self.lifeline.take());
-        // Waited for so that nothing is left when a test has ended; there is nobody to tell about a failure.
+        // The shell is waited for, so that nothing is left when a test has ended. A failure cannot be reported to
+        // anybody.
         let _ = self.shell.wait();
     }
 }
 
-/// A running program; killed when dropped.
+/// A running program. It is killed when dropped.
 pub(crate) struct Process {
     name: String,
     child: Child,
@@ -188,29 +189,29 @@ impl Process {
         self.child.id()
     }
 
-    /// Returns its name in this run.
+    /// Returns the name of the process in this run.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns how it ended, or nothing while it runs.
+    /// Returns the exit status, or `None` while the process runs.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().during(|| format!("looking after {}", self.name))
     }
 
-    /// Ends it at once, by SIGKILL; no harm if it had ended before.
+    /// Ends the process by SIGKILL. Does nothing if it has ended.
     pub(crate) fn kill(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::KILL)?;
         self.child.wait().during(|| format!("waiting for the end of {}", self.name))
     }
 
-    /// Asks it to end, by SIGTERM, and waits for that.
+    /// Sends SIGTERM to the process, and waits for its end.
     pub(crate) fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         self.wait_for_end("SIGTERM", limit)
     }
 
-    /// Waits for its end, after something that should bring it about.
+    /// Waits for the end of the process, after an event that should cause it.
     pub(crate) fn wait_for_end(&mut self, cause: &str, limit: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
@@ -222,22 +223,23 @@ impl Process {
         Err(self.failure(&format!("still runs {} s after {cause}", limit.as_secs())))
     }
 
-    /// Stops it in its tracks, by SIGSTOP: a hung process, or a machine that was paused.
+    /// Stops the process by SIGSTOP, as if it hung or the machine was paused.
     pub(crate) fn pause(&mut self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Lets a paused one go on.
+    /// Lets a paused process continue.
     pub(crate) fn resume(&mut self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
-    /// Returns all that it wrote, over all its restarts in this run.
+    /// Returns everything that the process wrote, over all its restarts in this run.
     pub(crate) fn log(&self) -> String {
         read_lossy(&self.log)
     }
 
-    /// Waits until `ready` says so; an early end or the limit is an error that shows the last lines of the log.
+    /// Waits until `ready` returns true. If the process ends or the limit passes before, returns an error with the last
+    /// lines of the log.
     pub(crate) fn wait_until(&mut self, what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
         let started = Instant::now();
         let mut progress = None;
@@ -269,7 +271,8 @@ impl Process {
         Error::new(message)
     }
 
-    /// Reaches the whole group; while the leader is not reaped, its number cannot name anyone else's.
+    /// Sends a signal to the whole process group. As long as the leader is not reaped, no other group can have its
+    /// number.
     fn signal(&mut self, signal: Signal) -> Result<()> {
         if self.ended()?.is_some() {
             return Ok(());
@@ -281,7 +284,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nobody is left to tell about a failure, and the watchdog tries again.
+        // A failure cannot be reported to anybody, and the watchdog tries again.
         let _ = self.kill();
         let _ = fs::remove_file(&self.group);
     }

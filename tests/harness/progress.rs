@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Between two lines where standard error is no terminal.
+/// The time between two lines, if standard error is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
-/// One long wait: a spinner on a terminal, a line now and then elsewhere.
+/// A long wait that is shown: by a spinner on a terminal, and by a line now and then elsewhere.
 pub(crate) struct Progress {
     what: String,
-    /// As in "about 4 min".
+    /// The expected duration, for example "about 4 min".
     limit: String,
     started: Instant,
     last_line: Instant,
@@ -21,7 +21,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Begins to show a wait: `what` reads like "building kube-apiserver v1.37.2", `limit` like "about 4 min".
+    /// Begins to show a wait. `what` is for example "building kube-apiserver v1.37.2", and `limit` "about 4 min".
     pub(crate) fn start(what: &str, why: &str, limit: &str, started: Instant) -> Self {
         say(&format!("{what}: {why}, {limit}"));
         Self {
@@ -33,7 +33,7 @@ impl Progress {
         }
     }
 
-    /// Writes a line if one is due. Call it often. The spinner turns by itself.
+    /// Writes a line if it is time for one. The spinner turns by itself. Call this function often.
     pub(crate) fn tick(&mut self) {
         if self.spinner.is_some() || self.last_line.elapsed() < LINE_EVERY {
             return;
@@ -43,7 +43,7 @@ impl Progress {
         say(&format!("{}: {elapsed} of {}", self.what, self.limit));
     }
 
-    /// Ends it with one line that tells the outcome and the time it took.
+    /// Ends the wait with one line about its outcome and its duration.
     pub(crate) fn finish(self, outcome: &str) {
         if let Some(spinner) = self.spinner {
             spinner.finish_and_clear();
@@ -60,12 +60,13 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "control plane: {line}");
 }
 
-/// Says that a test is skipped, and why: this machine cannot run it. It is one line, so that a log can be searched.
+/// Prints that a test is skipped because this machine cannot run it, and the reason. It is one line, so that a log can
+/// be searched.
 pub(crate) fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr().lock(), "skipped: {why}");
 }
 
-/// Seconds below two minutes, minutes and seconds above.
+/// Returns a duration: in seconds below two minutes, and in minutes and seconds above.
 pub(crate) fn human(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds / 60, seconds % 60) {
@@ -78,7 +79,7 @@ pub(crate) fn human(duration: Duration) -> String {
 fn spinner(what: &str, limit: &str, started: Instant) -> ProgressBar {
     let target = ProgressDrawTarget::stderr();
     let spinner = ProgressBar::with_draw_target(None, target).with_elapsed(started.elapsed());
-    // Before the style, which draws at once.
+    // The message comes before the style, because setting the style draws at once.
     spinner.set_message(what.to_owned());
     spinner.set_prefix(limit.to_owned());
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed} of {prefix})") {

@@ -19,18 +19,18 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use super::commands::line_of;
 use super::error::{Context, Result};
 
-/// What the one thread that starts processes is asked to do.
+/// An order to the one thread that starts processes.
 struct Order {
     command: Command,
     reply: mpsc::Sender<io::Result<Child>>,
 }
 
-/// The thread's inbox. In a static, it is never closed, so the thread lives as long as the process.
+/// The sender of orders to the thread. It is in a static and never closed, so the thread lives as long as the process.
 static SPAWNER: LazyLock<mpsc::Sender<Order>> = LazyLock::new(|| {
     let (inbox, orders) = mpsc::channel::<Order>();
     thread::spawn(move || {
         for mut order in orders {
-            // If the caller has panicked, nobody takes it. It is dropped, and dies with this process.
+            // If the caller has panicked, nobody takes the child. It is dropped, and dies with this process.
             let _ = order.reply.send(order.command.spawn());
         }
     });
@@ -46,13 +46,13 @@ pub(crate) fn spawn(mut command: Command) -> Result<Child> {
     answer.recv().during(|| format!("starting `{line}`"))?.during(|| format!("starting `{line}`"))
 }
 
-/// Prepares a command for [`spawn`]: a process group of its own, and SIGKILL at the death of the spawning thread.
+/// Prepares a command for [`spawn`]: it gets its own process group, and SIGKILL when the spawning thread dies.
 fn die_with_this_process(command: &mut Command) {
     command.process_group(0);
     let parent = getpid();
     let ask_the_kernel = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The parent may have died before that call; then no signal will ever come.
+        // The parent may have died before that call. Then no signal would ever come.
         if getppid() != Some(parent) {
             return Err(io::Error::from(rustix::io::Errno::SRCH));
         }
@@ -74,14 +74,14 @@ pub(crate) fn set_host_name(command: &mut Command, name: &str) {
         unshare_host_name()?;
         Ok(sethostname(&name)?)
     };
-    // SAFETY: as in `die_with_this_process`: system calls on what is in memory already, and errors made of numbers.
+    // SAFETY: as in `die_with_this_process`: system calls on existing memory, and errors made of numbers.
     unsafe {
         command.pre_exec(move_away);
     }
 }
 
 fn unshare_host_name() -> rustix::io::Result<()> {
-    // SAFETY: only `UnshareFlags::FILES` is dangerous, which would part threads that share descriptors.
+    // SAFETY: only `UnshareFlags::FILES` is dangerous, because it would separate threads that share descriptors.
     let unshare = |flags| unsafe { unshare_unsafe(flags) };
     unshare(UnshareFlags::NEWUTS).or_else(|_| unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWUTS))
 }

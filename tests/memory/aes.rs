@@ -9,7 +9,7 @@ use xaes_256_gcm::aes::{
 
 pub(super) type Block = [u8; 16];
 
-/// Returns the round keys of `key`, also those of decryption, without the first two, which are the key itself.
+/// Returns the round keys of `key` for encryption and decryption, without the first two, which are the key itself.
 pub(super) fn round_keys(key: &[u8; 32]) -> Vec<Block> {
     let forward = expand(key);
     let backward = forward[1..14].iter().map(inverse_mix_columns);
@@ -62,7 +62,7 @@ fn times(mut a: u8, mut b: u8) -> u8 {
     product
 }
 
-/// Makes the key under which XAES-256-GCM encrypts one message.
+/// Computes the keys under which XAES-256-GCM encrypts single messages.
 pub(super) struct MessageKeys {
     aes: Aes256,
     subkey: u128,

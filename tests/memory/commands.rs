@@ -36,21 +36,21 @@ use crate::{
     },
 };
 
-/// Secrets in the snapshot, and bytes of each. Some parts of 256 KiB are under way at a time.
+/// The number of Secrets in the snapshot, and the bytes of each. The command works on some parts of 256 KiB at a time.
 const SECRETS: usize = 1500;
 const LENGTH: usize = 6000;
 
-/// Output that is read before the pipe is left alone, and how much of it may still be somewhere in the process.
+/// The bytes of output that the test reads before it stops, and how many of the last ones may still be in the process.
 const READ: usize = 8 << 20;
 const RECENT: usize = 1 << 20;
 
-/// Pages of a snapshot whose digest takes longer than any test: nearly all of it is a hole.
+/// The number of pages of a snapshot whose digest takes longer than any test, because nearly all of it is a hole.
 const ENDLESS: u64 = 1 << 24;
 
-/// What every command has in ordinary memory: a variable of its environment.
+/// A value that every command has in ordinary memory: a variable of its environment.
 const PLANTED: &str = "fN3vRq8Zt1LkXw6Yb0HsJc5MgPd2UaEo";
 
-/// For a command to stand still.
+/// The time after which a command has stopped at its full output.
 const SETTLED: Duration = Duration::from_millis(500);
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -78,7 +78,7 @@ fn plaintext(name: &str, secret: &[u8]) -> Vec<u8> {
     [&b"k8s\0"[..], &field(1, &kind), &field(2, &object)].concat()
 }
 
-/// Returns what an API server stores of it under this seed.
+/// Returns the value that an API server stores for this object under this seed.
 fn stored(key: &str, plaintext: &[u8], wrapped: &Wrapped) -> Vec<u8> {
     let (info, nonce) = (random(32), random(12));
     let cipher =
@@ -101,7 +101,7 @@ fn key(number: usize) -> String {
     format!("/registry/secrets/default/{number:06}")
 }
 
-/// Writes a snapshot of Secrets, and returns what is secret in each.
+/// Writes a snapshot of Secrets, and returns the secret of each.
 fn snapshot(path: PathBuf, seeds: &[Wrapped]) -> Vec<Vec<u8>> {
     let pages = (LENGTH as u64 / 4096) + 2;
     let forged = Forged::new(path, 4096, FREE + (pages + 1) * SECRETS as u64);
@@ -119,7 +119,7 @@ fn snapshot(path: PathBuf, seeds: &[Wrapped]) -> Vec<Vec<u8>> {
     secrets
 }
 
-/// Returns an identity, which two of three files in `directory` restore, and its recipient.
+/// Returns the recipient of a new identity. Two of three files in `directory` restore the identity.
 fn identity(directory: &Path, needles: &mut Needles) -> String {
     let file = directory.join("identity.txt");
     let mut generate = isolated(&Program::AgeKeygen.path().unwrap(), directory);
@@ -148,7 +148,7 @@ fn shares(directory: &Path) -> Vec<PathBuf> {
     paths.filter(|path| path.to_string_lossy().contains("claviger-share")).collect()
 }
 
-/// Returns the bytes that the digits of Bech32 stand for, without the checksum of six digits.
+/// Returns the bytes of Bech32 digits, without the six digits of the checksum.
 fn bech32(digits: &str) -> Vec<u8> {
     const DIGITS: &str = "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L";
     let digits = digits[..digits.len() - 6].chars().map(|digit| u8::try_from(DIGITS.find(digit).unwrap()).unwrap());
@@ -156,7 +156,7 @@ fn bech32(digits: &str) -> Vec<u8> {
     bits.as_chunks::<8>().0.iter().map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit)).collect()
 }
 
-/// Checks with the kernel that nothing of the process is swapped, and that it leaves no core.
+/// Checks with the kernel that no page of the process is swapped, and that the process leaves no core.
 fn assert_hardened(pid: u32) {
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
     let limits = read("limits");
@@ -167,7 +167,7 @@ fn assert_hardened(pid: u32) {
     assert_ne!(locked, "0 kB", "{status}");
 }
 
-/// Looks for `needles` in all that root can get of the process.
+/// Looks for `needles` in all memory of the process that root can read.
 fn look(rig: &Rig, pid: u32, needles: &Needles) -> Finds {
     let mut finds = Finds::default();
     Memory::of(pid).find(needles, &mut finds);
@@ -175,7 +175,7 @@ fn look(rig: &Rig, pid: u32, needles: &Needles) -> Finds {
     finds
 }
 
-/// Returns what is found of `needles` in a core dump. [`PLANTED`] is looked for, too.
+/// Returns the `needles` that a core dump contains. [`PLANTED`] is looked for, too.
 fn dumped(rig: &Rig, pid: u32, dumped: Dumped, needles: &Needles) -> Finds {
     let dump = core_dump(&rig.run, pid, dumped);
     let (mut planted, mut finds) = (Needles::default(), Finds::default());
@@ -190,7 +190,7 @@ fn dumped(rig: &Rig, pid: u32, dumped: Dumped, needles: &Needles) -> Finds {
 #[track_caller]
 fn assert_not_dumped(rig: &Rig, pid: u32, needles: &Needles) -> Finds {
     assert_nothing(&dumped(rig, pid, Dumped::Usual, needles), "in a core dump");
-    // Or the search proves nothing: such a dump of another process has its ordinary memory.
+    // Without this check the search would prove nothing: such a dump of another process has its ordinary memory.
     let mut sleep = Command::new("sleep");
     let other = Held(sleep.arg("600").env("PLANTED", PLANTED).spawn().unwrap());
     assert_eq!(dumped(rig, other.0.id(), Dumped::Usual, needles).of("planted"), 1);
@@ -199,7 +199,7 @@ fn assert_not_dumped(rig: &Rig, pid: u32, needles: &Needles) -> Finds {
     finds
 }
 
-/// Kills the command if the test ends before it does.
+/// A command that is killed if the test ends before it.
 struct Held(Child);
 
 impl Drop for Held {
@@ -220,7 +220,8 @@ fn start(rig: &Rig, temporary: &Path, arguments: &[&str]) -> Held {
     Held(command.spawn().unwrap())
 }
 
-/// Ends it, and looks in all that it wrote: standard error, the state directory with its audit log, temporary files.
+/// Ends the command, and looks in everything that it wrote: standard error, the state directory with its audit log,
+/// temporary files.
 fn end(rig: &Rig, mut held: Held, temporary: &Path, needles: &Needles) {
     let mut said = String::new();
     let (out, mut err) = (held.0.stdout.take(), held.0.stderr.take().unwrap());
@@ -240,14 +241,14 @@ fn end(rig: &Rig, mut held: Held, temporary: &Path, needles: &Needles) {
     assert_eq!(fs::read_dir(temporary).unwrap().count(), 0, "temporary files");
 }
 
-/// A node whose plugin has ended, and which has a backup.
+/// A node with a backup, whose plugin has ended.
 struct BackedUpNode {
     rig: Rig,
-    /// Seeds that the plugin has wrapped.
+    /// The seeds that the plugin has wrapped.
     wrapped: Vec<Wrapped>,
     backup: String,
     temporary: PathBuf,
-    /// Two shares that restore the identity of the backup, as a command takes them.
+    /// The flags with two shares that restore the identity of the backup.
     shares: [String; 4],
     /// All keys of the node, the seeds, the identity and its shares.
     needles: Needles,
@@ -292,7 +293,7 @@ fn a_decryption_that_stands_still_has_no_key_and_nothing_that_it_has_handed_on()
     let line = ["decrypt", "--all", "--snapshot", file.to_str().unwrap(), "--backup", &node.backup];
     let mut held = node.hold(&line);
     let BackedUpNode { rig, temporary, needles: mut all, .. } = node;
-    // It stands still when nobody reads its output.
+    // The command stops when nobody reads its output.
     let mut read = vec![0; READ];
     held.0.stdout.as_mut().unwrap().read_exact(&mut read).unwrap();
     thread::sleep(SETTLED);
@@ -314,13 +315,13 @@ fn a_decryption_that_stands_still_has_no_key_and_nothing_that_it_has_handed_on()
         finds.keep(&["plaintext that was handed on"]);
     }
     assert_nothing(&finds, "while nobody reads what it writes");
-    // Or the search proves nothing: what is under way has to be somewhere.
+    // Without this check the search would prove nothing: objects that the command is working on have to be in memory.
     let finds = look(&rig, pid, &under_way);
     assert!(finds.of("plaintext") > 0, "nothing is under way");
     for secret in &secrets {
         all.add("plaintext", secret);
     }
-    // What is under way is in ordinary memory; keys and seeds are not.
+    // These objects are in ordinary memory. Keys and seeds are not.
     let finds = assert_not_dumped(&rig, pid, &all);
     assert!(finds.of("plaintext") > 0, "nothing is in ordinary memory");
     assert_nothing(&finds.without(&["planted", "plaintext"]), "in memory that is not excluded");
@@ -339,7 +340,7 @@ fn a_check_in_the_middle_of_a_snapshot_has_no_key_and_no_identity() {
     forged.tree(vec![(revision(2), FREE)], FREE + 8);
     let held = node.hold(&["backup", "check", &node.backup, "--snapshot", file.to_str().unwrap()]);
     let pid = held.0.id();
-    // It has opened the backup before, and forgotten the identity.
+    // Before, the command has opened the backup and forgotten the identity.
     wait_until_open(pid, &file);
     thread::sleep(SETTLED);
     assert_hardened(pid);

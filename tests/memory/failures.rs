@@ -26,27 +26,27 @@ use crate::campaign::hostile::good::{
     api::{DecryptRequest, EncryptRequest},
 };
 
-/// Who may not call: nobody.
+/// The uid of a user who may not call: nobody.
 const STRANGER: u32 = 65_534;
 
-/// Until a client gives up a call that it does not finish itself; the daemon does after 2.5 s.
+/// The time after which a client gives up a call that it does not finish itself. The daemon gives it up after 2.5 s.
 const SOON: Duration = Duration::from_millis(200);
 
-/// For the answer to a call.
+/// The time limit for the answer to a call.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A call that is to fail.
+/// A call that must fail.
 struct Call {
     kind: &'static str,
     method: &'static str,
     body: Vec<u8>,
-    /// Whether the body ends where it ends, or the daemon waits for more.
+    /// Whether the body ends with these bytes. If not, the daemon waits for more.
     whole: bool,
-    /// The answer to it; `None` if nobody waits for one.
+    /// The code of the answer. `None` if nobody waits for an answer.
     code: Option<Code>,
 }
 
-/// Makes all calls that fail, and returns their seeds and what the daemon said of them.
+/// Makes all calls that fail. Returns their seeds, and the texts of the daemon's answers.
 pub(super) fn make(address: &SocketAddr, wrapped: &[Wrapped]) -> (Vec<Seed>, String) {
     let mut seeds: Vec<Seed> = wrapped.iter().map(|wrapped| wrapped.seed).collect();
     let calls: Vec<Call> = wrapped.chunks_exact(KINDS).flat_map(|some| tampered(some, &mut seeds)).collect();
@@ -57,10 +57,10 @@ pub(super) fn make(address: &SocketAddr, wrapped: &[Wrapped]) -> (Vec<Seed>, Str
     (seeds, answers)
 }
 
-/// How many seeds that were wrapped [`tampered`] takes.
+/// The number of wrapped seeds that [`tampered`] takes.
 pub(super) const KINDS: usize = 5;
 
-/// Returns a call of each kind.
+/// Returns a call of each kind, made of wrapped seeds.
 fn tampered(wrapped: &[Wrapped], seeds: &mut Vec<Seed>) -> Vec<Call> {
     let mut fresh = || {
         seeds.push(random());
@@ -77,13 +77,13 @@ fn tampered(wrapped: &[Wrapped], seeds: &mut Vec<Seed>) -> Vec<Call> {
     };
     let unfinished = |kind, code, seed: Seed| {
         let call = encrypt(kind, Code::Ok, seed.to_vec());
-        // All but the end of the uid.
+        // The body lacks the end of the uid.
         Call { body: call.body[..call.body.len() - 3].to_vec(), whole: false, code, ..call }
     };
     let (mut compressed, mut cut) = (encrypt("compressed", Code::Internal, fresh().to_vec()), fresh().to_vec());
     compressed.body[0] = 1;
     cut.splice(..0, [0x0a, 0x7f]);
-    // An unknown field beside a plaintext of no bytes.
+    // The body has an unknown field beside a plaintext of no bytes.
     let unknown = [&[0x7a, 32][..], &fresh()].concat();
     vec![
         decrypt(0, "unknown key_id", Code::NotFound, |request, _| "k9-unknown".clone_into(&mut request.key_id)),
@@ -105,7 +105,7 @@ fn tampered(wrapped: &[Wrapped], seeds: &mut Vec<Seed>) -> Vec<Call> {
 }
 
 impl Call {
-    /// Returns a call of one message, which is answered.
+    /// Returns a call of one message that gets an answer.
     fn of(kind: &'static str, method: &'static str, message: &[u8], code: Code) -> Self {
         let length = u32::try_from(message.len()).unwrap().to_be_bytes();
         let body = [&[0][..], &length, message].concat();
@@ -122,7 +122,7 @@ fn send(address: &SocketAddr, calls: Vec<Call>) -> String {
     })
 }
 
-/// Makes a call as a user who may not; only this thread becomes one.
+/// Makes a call as a user who may not call. Only this thread becomes that user.
 fn send_as_a_stranger(address: &SocketAddr, seed: Seed) -> String {
     let request = EncryptRequest { plaintext: seed.to_vec(), uid: "memory".to_owned() };
     let call = Call::of("refused", "Encrypt", &request.encode_to_vec(), Code::PermissionDenied);
@@ -152,11 +152,11 @@ async fn ask(mut channel: Channel, call: Call) -> Status {
         .unwrap();
     std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
     let response = channel.call(request).await.unwrap();
-    // A refusal has its status in its headers.
+    // A refused call has its status in the headers of the answer.
     Status::from_header_map(response.headers()).unwrap()
 }
 
-/// A body of these bytes, after which it ends or never does.
+/// A body of these bytes, which then ends or never ends.
 struct Chunk {
     bytes: Option<Bytes>,
     whole: bool,

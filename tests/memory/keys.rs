@@ -12,10 +12,10 @@ use super::{
 };
 use crate::oracle::{self, hkdf, hmac};
 
-/// The labels of what is derived from the root key; its commitment is public.
+/// The labels of the keys that are derived from the root key. Its commitment is public.
 const OF_ROOT: [&str; 5] = ["root-mac", "kek-wrap", "keyring-mac", "state-mac", "report-mac"];
 
-/// The labels of what is derived from a KEK, and is worked with in every call.
+/// The labels of the keys that are derived from a KEK, and that every call uses.
 const OF_KEK: [&str; 2] = ["seed-wrap", "wrap-nonce"];
 
 /// The keys that a state directory opens.
@@ -26,7 +26,7 @@ impl Keys {
         Self(oracle::Keys::open(state_dir))
     }
 
-    /// Returns what only unsealing takes: calls never touch it.
+    /// Returns the keys that only unsealing uses. Calls never touch them.
     pub(super) fn at_rest(&self) -> Needles {
         let mut needles = Needles::default();
         let Self(oracle::Keys { uuid, slot_salt, slot_secret, root, keks }) = self;
@@ -53,14 +53,15 @@ impl Keys {
         needles
     }
 
-    /// Makes the keys of single messages under the only KEK.
+    /// Returns the computation of the keys of single messages under the only KEK.
     pub(super) fn message_keys(&self) -> MessageKeys {
         let kek = self.0.keks.values().next().unwrap();
         MessageKeys::of(&hkdf(kek, &self.0.uuid, "claviger/v1/seed-wrap"))
     }
 }
 
-/// Adds what comes of `passphrase` in the only slot of the root file in `state_dir`, which is as `slot add` makes it.
+/// Adds all secrets that come from `passphrase` in the only slot of the root file in `state_dir`. `slot add` has made
+/// the slot.
 pub(super) fn add_passphrase_slot(needles: &mut Needles, state_dir: &Path, passphrase: &str) {
     let root = fs::read_to_string(state_dir.join("root")).unwrap();
     let line = root.lines().find_map(|line| line.strip_prefix("-> slot passphrase passphrase ")).unwrap();
@@ -74,14 +75,14 @@ pub(super) fn add_passphrase_slot(needles: &mut Needles, state_dir: &Path, passp
     add_key(needles, "slot key", &hkdf(&secret, &salt, "claviger/v1/slot"));
 }
 
-/// Adds a secret that keys are derived from: itself, and what HKDF extracts of it, which gives the same keys.
+/// Adds a secret that keys are derived from, and the result of HKDF's extraction, which gives the same keys.
 fn add_source(needles: &mut Needles, name: &str, secret: &[u8], salt: &[u8]) {
     needles.add(name, secret);
     let extracted = hmac(salt, secret).try_into().unwrap();
     add_key(needles, &format!("HKDF's extract of the {name}"), &extracted);
 }
 
-/// Adds a key for AES or for HMAC: itself, and what these make of it. Whatever it is for, the other finds nothing.
+/// Adds a key for AES or for HMAC, with what both make of it. For a key of the other kind, that finds nothing.
 fn add_key(needles: &mut Needles, name: &str, key: &[u8; 32]) {
     needles.add(name, key);
     for round_key in round_keys(key) {
@@ -93,8 +94,8 @@ fn add_key(needles: &mut Needles, name: &str, key: &[u8; 32]) {
     }
 }
 
-/// Returns the state of SHA-256 after HMAC's first block, as words in memory: as good as the key for an attacker who
-/// knows the rest.
+/// Returns the state of SHA-256 after HMAC's first block, as words in memory. For an attacker who knows the rest, it is
+/// as good as the key.
 fn state_after(key: &[u8; 32], pad: u8) -> Vec<u8> {
     let mut state =
         [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
@@ -110,7 +111,7 @@ fn states_of_hmac_lead_to_its_tag() {
     let words = |state: Vec<u8>| -> [u32; 8] {
         std::array::from_fn(|at| u32::from_ne_bytes(state[at * 4..][..4].try_into().unwrap()))
     };
-    // One padded block more: the message, or the inner hash; both after a block of 64 bytes.
+    // Adds one padded block: the message, or the inner hash. Both come after a block of 64 bytes.
     let finish = |mut state, text: &[u8]| {
         let mut block = [text, &[0x80]].concat();
         block.resize(64, 0);

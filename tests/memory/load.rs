@@ -14,10 +14,10 @@ use crate::campaign::hostile::good::{
 
 pub(super) type Seed = [u8; 32];
 
-/// How many calls an API server makes at the same time. Many come at its start.
+/// The number of calls that an API server makes at the same time. At its start it makes many.
 const AT_A_TIME: usize = 16;
 
-/// A seed with its answer.
+/// A seed, with the answer of Encrypt.
 pub(super) struct Wrapped {
     pub(super) seed: Seed,
     ciphertext: Vec<u8>,
@@ -43,7 +43,7 @@ impl Client {
         Self { runtime, channel }
     }
 
-    /// Has `count` random seeds wrapped and unwrapped; the first ones come first.
+    /// Has `count` random seeds wrapped and unwrapped. Returns them in their order.
     pub(super) fn round_trips(&self, count: usize) -> Vec<Wrapped> {
         self.runtime.block_on(async {
             let (mut tasks, mut done) = (JoinSet::new(), Vec::new());
@@ -76,7 +76,7 @@ impl Wrapped {
         DecryptRequest { ciphertext, uid: "memory".to_owned(), key_id, ..DecryptRequest::default() }
     }
 
-    /// Returns the key that the seed alone was encrypted under.
+    /// Returns the key under which only this seed was encrypted.
     pub(super) fn message_key(&self, keys: &MessageKeys) -> Seed {
         keys.of_nonce(self.ciphertext[36..60].try_into().unwrap())
     }

@@ -46,40 +46,40 @@ use self::{
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// Calls of an idle daemon: as many Encrypts as Decrypts.
+/// The number of calls before the daemon is idle: as many Encrypts as Decrypts.
 const CALLS: usize = 10_000;
 
-/// How many of its last calls the buffers of a connection may still hold.
+/// The number of last calls that the buffers of a connection may still hold.
 const LAST: usize = 2_000;
 
-/// Calls that fail, of each kind.
+/// The number of failing calls of each kind.
 const FAILURES: usize = 20;
 
-/// What is secret of a call, by name; all else that is looked for are keys.
+/// The names of the secrets of a call. All other needles are keys.
 const SEEDS: [&str; 3] = ["seed", "XAES key of a seed", "seed of a failed call"];
 
-/// For the daemon to act on a signal.
+/// The time limit for the daemon to act on a signal.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A daemon that logs all it can, and its keys.
+/// A daemon that logs as much as possible, and its keys.
 struct Rig {
     run: Run,
     plugin: Plugin,
     address: SocketAddr,
     metrics: String,
     keys: Keys,
-    /// Whether this kernel has secret memory, without which root finds the keys where they belong.
+    /// Whether this kernel has secret memory. Without it, root finds the keys in their own memory.
     hidden: bool,
     answers: String,
 }
 
 impl Rig {
-    /// Starts it. If nobody can look into a process here, prints that and returns `None`.
+    /// Starts the daemon. If nobody can look into a process on this machine, prints that and returns `None`.
     fn start(binary: impl Into<PathBuf>) -> Option<Self> {
         Self::start_prepared(binary, |_| {})
     }
 
-    /// Returns the same, after `prepare` has been at work on what `init` made.
+    /// Starts the daemon after `prepare` has changed what `init` made.
     fn start_prepared(binary: impl Into<PathBuf>, prepare: impl FnOnce(&mut Plugin)) -> Option<Self> {
         if !geteuid().is_root() {
             return missing("only root may look into a process");
@@ -95,13 +95,13 @@ impl Rig {
         prepare(&mut plugin);
         plugin.flag("--log-level=debug");
         plugin.flag(format!("--metrics-listen={metrics}"));
-        // An abstract socket: strangers reach it too.
+        // Other users reach an abstract socket, too.
         plugin.serve(format!("@{name}")).unwrap();
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         if File::open(format!("/proc/{}/mem", plugin.process().unwrap().id())).is_err() {
             return missing("this root may not look into a process: it has no CAP_SYS_PTRACE");
         }
-        // That it uses secret memory wherever there is some is tested beside its code.
+        // Another test, beside the code, checks that the daemon uses secret memory if there is any.
         let hidden = Memory::of(plugin.process().unwrap().id()).hidden > 0;
         if !hidden {
             say("not looked for in memory: keys, as this kernel has no memfd_secret to hide them in");
@@ -113,7 +113,7 @@ impl Rig {
         self.plugin.process().unwrap().id()
     }
 
-    /// Looks for `needles` in all that root can get of the process, and then in all that it wrote.
+    /// Looks for `needles` in all memory of the daemon that root can read, and then in everything that it wrote.
     fn look(&mut self, needles: &Needles) -> Finds {
         let (mut finds, pid) = (Finds::default(), self.pid());
         Memory::of(pid).find(needles, &mut finds);
@@ -126,14 +126,15 @@ impl Rig {
         finds
     }
 
-    /// Looks in all that it wrote: logs, files, metrics, answers. Only the key file of the slot has a secret.
+    /// Looks in everything that the daemon wrote: logs, files, metrics, answers. Only the key file of the slot has a
+    /// secret.
     fn look_outside(&self, needles: &Needles, finds: &mut Finds) {
         let exempt = self.plugin.state_dir().join("slot-file.key");
         assert!(find_in_files(self.run.directory(), &exempt, needles, finds) >= 5, "root, keyring, mark, audit, log");
         needles.find(self.answers.as_bytes(), "metrics or an answer", finds);
     }
 
-    /// Returns all keys, and what is secret of these calls.
+    /// Returns all keys, and the secrets of these calls.
     fn needles(&self, wrapped: &[Wrapped]) -> Needles {
         let (mut needles, message_keys) = (self.keys.all(), self.keys.message_keys());
         for wrapped in wrapped {
@@ -143,7 +144,7 @@ impl Rig {
         needles
     }
 
-    /// Has it look at its keyring again: it unseals once more.
+    /// Makes the daemon read its keyring again, so that it unseals once more.
     fn reload(&mut self) {
         let process = self.plugin.process().unwrap();
         kill_process(Pid::from_raw(process.id().cast_signed()).unwrap(), Signal::HUP).unwrap();
@@ -196,7 +197,7 @@ fn no_seed_and_no_key_is_found_outside_of_secret_memory() {
     assert_nothing(&finds, "after the end");
 }
 
-/// Looks for what no call needs while there are calls, and returns the seeds of these.
+/// Looks, while there are calls, for the keys that no call needs. Returns the seeds of the calls.
 fn look_under_load(rig: &mut Rig) -> Vec<Wrapped> {
     let address = rig.address.clone();
     let (stop, stopped) = channel::<()>();
@@ -217,11 +218,11 @@ fn look_under_load(rig: &mut Rig) -> Vec<Wrapped> {
     wrapped
 }
 
-/// Nor of what its key was stretched from, over 256 MiB of Argon2id.
+/// Argon2id uses 256 MiB of memory, which must not keep the passphrase or the key either.
 #[test]
 fn a_passphrase_leaves_nothing_behind() {
     const PASSPHRASE: &str = "zjQ2xw7Lr0 vKd81Uqe fYb5GtN3 mHs9XcAo";
-    // Out of the daemon's own files, where it must not be.
+    // The file is not among the daemon's own files, because it must not be there.
     let elsewhere = tempfile::NamedTempFile::new().unwrap();
     fs::write(elsewhere.path(), PASSPHRASE).unwrap();
     let file = elsewhere.path().to_str().unwrap();
@@ -242,7 +243,7 @@ fn a_passphrase_leaves_nothing_behind() {
     assert_nothing(&rig.look(&needles), "after SIGHUP");
 }
 
-/// Not even without secret memory: the mappings that the process had excluded are left out.
+/// The test also runs without secret memory. Then the dump lacks the mappings that the process excluded.
 #[test]
 fn a_core_dump_has_no_key() {
     let Some(mut rig) = Rig::start(BINARY) else { return };
@@ -254,10 +255,10 @@ fn a_core_dump_has_no_key() {
     }
 }
 
-/// Or the search proves nothing.
+/// Without this test the search would prove nothing.
 #[test]
 fn seeds_are_found_where_memory_is_not_wiped() {
-    // `cargo test` builds it; running these tests alone does not.
+    // `cargo test` builds the example. Running these tests alone does not.
     let example = Path::new(BINARY).with_file_name("examples").join("unwiped");
     assert!(example.exists(), "build it first: cargo build --example unwiped");
     let Some(mut rig) = Rig::start(example) else { return };

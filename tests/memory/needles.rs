@@ -10,18 +10,18 @@ use std::{
 
 use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
 
-/// Bytes that a needle has at least, and is found by.
+/// The least length of a needle. A needle is found by its first bytes of this length.
 const HEAD: usize = 8;
 
-/// Bits of the hash by which most of a haystack is passed over.
+/// The number of bits of the hash that lets the search skip most of a haystack.
 const FILTER_BITS: u32 = 22;
 
-/// What is looked for.
+/// The secrets that are looked for.
 pub(super) struct Needles {
     all: Vec<Needle>,
     secrets: usize,
     by_head: HashMap<u64, Vec<usize>>,
-    /// A bit for each hash that a head has.
+    /// A bit for each possible hash of a head. It is set if a needle has that head.
     filter: Vec<bool>,
 }
 
@@ -32,7 +32,7 @@ struct Needle {
     bytes: Vec<u8>,
 }
 
-/// How many secrets were found, by name, form and place.
+/// The secrets that were found, by name, form and place.
 #[derive(Default)]
 pub(super) struct Finds(BTreeMap<(String, &'static str, String), BTreeSet<usize>>);
 
@@ -51,7 +51,7 @@ impl Needles {
         }
     }
 
-    /// Adds a secret that nobody would print.
+    /// Adds a secret that is looked for as raw bytes only, because nobody would print it.
     pub(super) fn add_raw(&mut self, name: &str, secret: &[u8]) {
         self.secrets += 1;
         for piece in secret.as_chunks::<HEAD>().0 {
@@ -59,7 +59,7 @@ impl Needles {
         }
     }
 
-    /// Adds all that `others` has.
+    /// Adds all needles of `others`.
     pub(super) fn append(&mut self, others: Self) {
         let before = self.secrets;
         self.secrets += others.secrets;
@@ -78,7 +78,7 @@ impl Needles {
         self.all.push(Needle { secret: self.secrets, name: name.to_owned(), form, bytes });
     }
 
-    /// Looks through `haystack`, which is called `place`.
+    /// Looks through `haystack`. `place` is its name.
     pub(super) fn find(&self, haystack: &[u8], place: &str, finds: &mut Finds) {
         let mut head = 0;
         for (end, byte) in (1_usize..).zip(haystack) {
@@ -103,7 +103,7 @@ fn hash(head: u64) -> usize {
     usize::try_from(mixed).unwrap()
 }
 
-/// Returns how a program may write bytes down.
+/// Returns the texts in which a program may write bytes.
 fn texts(secret: &[u8]) -> Vec<(&'static str, String)> {
     let mut texts = vec![
         ("hex", base16ct::lower::encode_string(secret)),
@@ -117,7 +117,7 @@ fn texts(secret: &[u8]) -> Vec<(&'static str, String)> {
     texts
 }
 
-/// Returns the digits that depend on `secret` alone, when this many bytes come before it and any after it.
+/// Returns the digits that depend on `secret` alone, if `before` bytes come before it and any bytes after it.
 fn inside_base64<E: Encoding>(secret: &[u8], before: usize) -> String {
     let text = E::encode_string(&[&vec![0; before], secret].concat());
     let (first, end) = ((before * 8).div_ceil(6), (before + secret.len()) * 8 / 6);
@@ -130,12 +130,12 @@ impl Finds {
         self.0.entry(what).or_default().insert(needle.secret);
     }
 
-    /// Forgets all but what has these names.
+    /// Removes all needles except those with these names.
     pub(super) fn keep(&mut self, names: &[&str]) {
         self.0.retain(|(name, ..), _| names.contains(&name.as_str()));
     }
 
-    /// Returns all but what has these names.
+    /// Returns all finds except those with these names.
     pub(super) fn without(mut self, names: &[&str]) -> Self {
         self.0.retain(|(name, ..), _| !names.contains(&name.as_str()));
         self
@@ -145,14 +145,14 @@ impl Finds {
         self.0.is_empty()
     }
 
-    /// Returns how many secrets of this name were found, wherever.
+    /// Returns the number of secrets of this name that were found in any place.
     pub(super) fn of(&self, name: &str) -> usize {
         let found = self.0.iter().filter(|((of, ..), _)| of == name);
         found.flat_map(|(_, secrets)| secrets).collect::<BTreeSet<_>>().len()
     }
 }
 
-/// A line for each name, form and place; never a secret.
+/// Prints a line for each name, form and place, and never a secret.
 impl fmt::Debug for Finds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for ((name, form, place), secrets) in &self.0 {

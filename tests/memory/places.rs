@@ -11,7 +11,7 @@ use std::{
 use super::needles::{Finds, Needles};
 use crate::harness::{commands::output_of_success, processes::Run};
 
-/// For a core dump to be written.
+/// The time limit for writing a core dump.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// A line of `/proc/PID/maps`.
@@ -31,21 +31,22 @@ impl Mapping {
         readable.then(|| Self { start, length: usize::try_from(end - start).unwrap(), name })
     }
 
-    /// Whether the kernel keeps it from everyone: memory of `memfd_secret`, and what it shares for the clock.
+    /// Whether the kernel hides the mapping from everyone: memory of `memfd_secret`, and what the kernel shares for the
+    /// clock.
     fn is_hidden(&self) -> bool {
         self.name.starts_with("/secretmem") || self.name.starts_with("[vvar") || self.name == "[vsyscall]"
     }
 }
 
-/// What the kernel shows root of a process's memory, and what not.
+/// The memory of a process, as far as the kernel shows it to root.
 pub(super) struct Memory {
     ranges: Vec<(String, Vec<u8>)>,
-    /// Mappings of secret memory, which cannot be read.
+    /// The number of mappings of secret memory, which cannot be read.
     pub(super) hidden: usize,
 }
 
 impl Memory {
-    /// Reads all that can be read; fails if that is not all but secret memory.
+    /// Reads all readable memory. Fails if anything but secret memory cannot be read.
     pub(super) fn of(pid: u32) -> Self {
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
         let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
@@ -68,18 +69,18 @@ impl Memory {
     }
 }
 
-/// What is in a core dump.
+/// The contents of a core dump.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dumped {
-    /// What gcore takes if nobody asks for more.
+    /// The memory that gcore takes by default.
     Usual,
-    /// All but the mappings that the process had excluded one by one.
+    /// All memory except the mappings that the process excluded one by one.
     NotExcluded,
-    /// Everything.
+    /// All memory.
     All,
 }
 
-/// Returns what gdb gives of a process as a core dump.
+/// Returns the core dump that gdb makes of a process.
 pub(super) fn core_dump(run: &Run, pid: u32, dumped: Dumped) -> Vec<u8> {
     let stem = run.path("core");
     let path = stem.with_extension(pid.to_string());
@@ -97,7 +98,7 @@ pub(super) fn core_dump(run: &Run, pid: u32, dumped: Dumped) -> Vec<u8> {
     dump
 }
 
-/// Looks through every file below `directory` but `exempt`.
+/// Looks through every file below `directory`, except `exempt`.
 pub(super) fn find_in_files(directory: &Path, exempt: &Path, needles: &Needles, finds: &mut Finds) -> usize {
     let mut files = 0;
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {

@@ -16,7 +16,8 @@ use rig::{Rig, wait_until};
 /// The values of the Secrets. None of them may be readable in etcd.
 const VALUES: [&str; 4] = ["s-pod-from-file", "s-pod-alice", "s-pod-pa$$w0rd", "s-pod-from-yaml"];
 
-/// Two Secrets as files and one in the environment; `POD_NAME` is replaced. There is no scheduler, hence `nodeName`.
+/// Two Secrets as files and one in the environment. `POD_NAME` is replaced. There is no scheduler, so `nodeName` is
+/// set.
 const POD: &str = "
 apiVersion: v1
 kind: Pod
@@ -45,7 +46,7 @@ spec:
       - secret: {name: from-yaml, items: [{key: token, path: token}]}
 ";
 
-/// What the Pod prints of it. The file's last bytes are no text.
+/// The lines that the Pod prints about its Secrets. The last bytes of the file are no text.
 const PRINTED: [&str; 4] = [
     r#"file /etc/credentials/file/username "s-pod-from-file\n\x00\xff""#,
     r#"file /etc/credentials/token "s-pod-from-yaml""#,
@@ -75,7 +76,7 @@ fn create_pod(rig: &Rig, name: &str) {
     rig.api.kubectl_stdin(&["create", "-f", "-"], &POD.replace("POD_NAME", name)).unwrap();
 }
 
-/// Waits until the Pod has ended well, and checks what it saw.
+/// Waits until the Pod has ended with success, and checks what it printed.
 fn assert_pod_read_the_secrets(rig: &mut Rig, name: &str) {
     rig.wait_for_phase("default", name, "Succeeded");
     let log = rig.api.kubectl(&["logs", name]).unwrap();
@@ -85,7 +86,7 @@ fn assert_pod_read_the_secrets(rig: &mut Rig, name: &str) {
     assert_eq!(printed, PRINTED, "{log}");
 }
 
-/// Whether two lines tell of the same variable or file.
+/// Whether two lines are about the same variable or file.
 fn is_of_the_same(one: &str, other: &str) -> bool {
     one.split(' ').take(2).eq(other.split(' ').take(2))
 }
@@ -101,7 +102,7 @@ fn assert_secrets_are_unreadable_in_etcd(rig: &Rig) {
     }
 }
 
-/// Checks that the kernel knows of all that the static Pod gives up.
+/// Checks with the kernel that the static Pod has given up everything that it should.
 fn assert_is_confined(plugin: Pid) {
     let status = fs::read_to_string(format!("/proc/{}/status", plugin.as_raw_nonzero())).unwrap();
     for expected in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
@@ -126,7 +127,7 @@ fn the_plugin_starts_on_a_dead_cluster_and_pods_read_secrets_also_after_both_wer
     rig.api.wait_until_ready().unwrap();
     assert_pod_read_the_secrets(&mut rig, "waiting");
     assert_secrets_are_unreadable_in_etcd(&rig);
-    // The kubelet tells of the static Pod once there is somebody to tell.
+    // The kubelet reports the static Pod when an API server runs.
     rig.wait_for_phase("kube-system", "claviger-localhost", "Running");
     assert!(!rig.node_log().contains("mirror pod creation may fail"), "the kubelet doubts the static Pod");
 
@@ -142,14 +143,14 @@ fn the_plugin_starts_on_a_dead_cluster_and_pods_read_secrets_also_after_both_wer
 #[test]
 fn a_cluster_comes_up_in_the_worst_order() {
     let Some(mut rig) = Rig::after_a_power_cut(create_secrets_and_a_pod) else { return };
-    // A kubelet without an API server, an API server without etcd.
+    // The kubelet runs without an API server, and the API server without etcd.
     rig.start_node();
     rig.api.launch().unwrap();
     let etcd = rig.etcd.endpoints().replace("http://", "dial tcp ");
     wait_until("the API server misses etcd", || {
         rig.api.log().unwrap().contains(&format!("{etcd}: connect: connection refused"))
     });
-    // An API server without the plugin: it says what is missing.
+    // The API server runs without the plugin, and says what is missing.
     rig.etcd.launch(0).unwrap();
     rig.etcd.wait_until_healthy(0).unwrap();
     rig.keep_api_server_until(|api| api.readyz().is_err_and(|error| error.to_string().contains("kms-provider")));
@@ -163,7 +164,7 @@ fn a_cluster_comes_up_in_the_worst_order() {
     assert_pod_read_the_secrets(&mut rig, "waiting");
 }
 
-/// Ends all of it as a test does that is over, or has panicked.
+/// Ends everything, as at the end of a test or after a panic, and checks that nothing is left.
 fn assert_nothing_is_left_of(rig: Rig) {
     let directory = rig.run.directory().to_owned();
     assert!(is_named(&directory), "the kubelet's command line names the directory");
@@ -173,7 +174,7 @@ fn assert_nothing_is_left_of(rig: Rig) {
     assert!(kept || !directory.exists(), "{} is left behind", directory.display());
 }
 
-/// Whether a process has the directory on its command line, or a mount of it can be seen.
+/// Whether a process has the directory on its command line, or a mount below it exists.
 fn is_named(directory: &Path) -> bool {
     let name = directory.to_str().unwrap();
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);

@@ -24,15 +24,15 @@ use crate::rotate::hurried;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// For anything that happens by itself; seconds, unless the machine is busy.
+/// The time limit for anything that happens by itself. It takes seconds, unless the machine is busy.
 const PATIENCE: Duration = Duration::from_mins(3);
 
 pub struct Rig {
     pub api: ApiServer,
     pub etcd: Etcd,
-    /// The plugin's keys and command line; its process is the static Pod's.
+    /// The plugin's keys and command line. Its process is that of the static Pod.
     plugin: Plugin,
-    /// Holds this very binary.
+    /// The image with the binary of these tests.
     image: Image,
     node: Node,
     pub run: Run,
@@ -53,7 +53,7 @@ impl Rig {
         rig.api.kill().unwrap();
         rig.etcd.kill(0).unwrap();
         rig.plugin.kill().unwrap();
-        // As in /run, where nothing survives.
+        // The directory is removed, because nothing in /run survives.
         fs::remove_dir_all(rig.run.path("socket")).unwrap();
         Some(rig)
     }
@@ -76,7 +76,7 @@ impl Rig {
         self.node.start(&self.api.kubeconfig()).unwrap();
     }
 
-    /// Gives the kubelet `deploy/static-pod.yaml` as it is shipped, except for the image and the host's directories.
+    /// Gives the kubelet `deploy/static-pod.yaml` unchanged, except for the image and the host's directories.
     pub fn add_plugin(&self) {
         let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/static-pod.yaml")).unwrap();
         let placeholder = shipped.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap();
@@ -88,7 +88,7 @@ impl Rig {
         self.node.add_static_pod("claviger.yaml", &manifest).unwrap();
     }
 
-    /// Waits until the static Pod answers on the host, as `claviger status` sees it.
+    /// Waits until `claviger status` on the host reaches the static Pod.
     pub fn wait_for_plugin(&mut self) {
         let socket = self.socket().display().to_string();
         let (node, plugin) = (&mut self.node, &self.plugin);
@@ -96,13 +96,13 @@ impl Rig {
         node.process().unwrap().wait_until("running the plugin", PATIENCE, answers).unwrap();
     }
 
-    /// Returns the process that listens on the plugin's socket, as the kernel names it on this side of the namespaces.
+    /// Returns the process that listens on the plugin's socket, by its PID outside of the namespaces.
     pub fn plugin_process(&self) -> Pid {
         let connection = UnixStream::connect(self.socket()).unwrap();
         rustix::net::sockopt::socket_peercred(&connection).unwrap().pid
     }
 
-    /// Kills the plugin in its container; to start another one is the kubelet's task.
+    /// Kills the plugin in its container. The kubelet starts another one.
     pub fn kill_plugin(&self) {
         kill_process(self.plugin_process(), Signal::KILL).unwrap();
     }
@@ -127,7 +127,7 @@ impl Rig {
         self.run.start("rotation", command).unwrap()
     }
 
-    /// Returns what the kubelet and containerd logged.
+    /// Returns the log of the kubelet and of containerd.
     pub fn node_log(&mut self) -> String {
         self.node.process().unwrap().log()
     }
@@ -139,7 +139,7 @@ impl Rig {
         self.node.process().unwrap().wait_until(&format!("done with {pod}, {phase}"), PATIENCE, reached).unwrap();
     }
 
-    /// Starts the API server again whenever it ends, as the kubelet does, until it is as wanted.
+    /// Starts the API server again whenever it ends, as the kubelet does, until `wanted` returns true.
     pub fn keep_api_server_until(&mut self, wanted: impl Fn(&ApiServer) -> bool) {
         wait_until("the API server is as wanted", || {
             if self.api.process().unwrap().ended().unwrap().is_some() {

@@ -8,13 +8,13 @@ use super::{
     rig::{Rig, wait_until},
 };
 
-/// How many Secrets that no Pod uses the sweep writes.
+/// The number of Secrets that no Pod uses and that the sweep writes.
 const OTHERS: usize = 40;
 
-/// For a rotation, most of which is the wait for the API server to adopt the key.
+/// The time limit for a rotation, which mostly waits until the API server has adopted the key.
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// Runs through the rotation, and prints a file of a Secret again whenever it has changed.
+/// Returns a Pod that runs during the whole rotation, and prints a file of a Secret again whenever it has changed.
 fn watching_pod() -> String {
     let sources = "      - secret: {name: from-yaml,";
     assert!(POD.contains(sources));
@@ -47,20 +47,20 @@ fn is_sweeping(rig: &Rig) -> bool {
     rig.etcd.run_etcdctl(&["get", "--prefix", "/registry/secrets/"]).unwrap().contains("k2-")
 }
 
-/// Returns what the Pod that runs throughout has seen of its files, in the order of time.
+/// Returns the contents that the Pod has seen in its files, in the order of time.
 fn seen(rig: &Rig) -> Vec<String> {
     let log = rig.api.kubectl(&["logs", "watching"]).unwrap();
     log.lines().filter(|line| !line.starts_with("variable ")).map(ToOwned::to_owned).collect()
 }
 
-/// Returns the keys of the keyring by their full names, the first one first.
+/// Returns the full key_ids of the keyring, the first key first.
 fn keys(rig: &Rig) -> Vec<String> {
     let list: serde_json::Value = serde_json::from_str(&rig.claviger(&["key", "list", "--output", "json"])).unwrap();
     let keys = list["keys"].as_array().unwrap().iter().map(|key| key["key_id"].as_str().unwrap().to_owned());
     keys.collect()
 }
 
-/// Returns the keys that Secrets are under, as a scan names them. It must find nothing that is left over.
+/// Returns the keys that Secrets are under, as a scan names them. The scan must find nothing that is left over.
 fn keys_of_secrets(rig: &Rig) -> Vec<String> {
     let [places, config] = rig.places();
     let report = rig.claviger(&["scan", &places, &config, "--output", "json"]);
@@ -85,11 +85,11 @@ fn pods_read_secrets_before_during_and_after_a_rotation() {
     let mut rotation = rig.rotate(&["--without-backup", "--api-servers", "1", "--rate", "8", "--output", "json"]);
     rotation.wait_until("writing Secrets", LIMIT, || is_sweeping(&rig)).unwrap();
     rotation.pause().unwrap();
-    // Its own user writes one of the Pods' Secrets, so each of them has one under each key.
+    // The user of the Secret writes it, so each of the Pods has a Secret under each key.
     rig.api.kubectl(&["annotate", "secret", "from-file", "written-by=its-user"]).unwrap();
     let under = ["from-file", "from-yaml"].map(|name| ["k1-", "k2-"].map(|key| is_under(&rig, name, key)));
     assert_eq!(under, [[false, true], [true, false]]);
-    // An API server that knows no seed from before, and asks for seeds under both keys.
+    // The restarted API server knows no seed, and asks for seeds under both keys.
     rig.api.restart().unwrap();
     create_pod(&rig, "during");
     assert_pod_read_the_secrets(&mut rig, "during");

@@ -10,7 +10,7 @@ use std::{
 use super::rig::{PLAIN, PLAIN_KEY, Rig, has_all};
 use crate::cli::sandbox::{Sandbox, report_snapshot};
 
-/// Refuses any change of the Secret `refused`.
+/// A policy that refuses any change of the Secret `refused`.
 const POLICY: &str = r#"
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
@@ -29,7 +29,7 @@ metadata: {name: refuse}
 spec: {policyName: refuse, validationActions: [Deny]}
 "#;
 
-/// No kind of this name is served.
+/// The key of an object whose kind the API server does not serve.
 const GONE: &str = "/registry/example.com/gone/default/a";
 
 #[test]
@@ -40,10 +40,10 @@ fn an_object_that_cannot_be_written_is_named_and_the_others_are_written() {
         rig.api.kubectl(&["create", "secret", "generic", name, "--from-literal=a=b"]).unwrap();
     }
     rig.promote_and_adopt();
-    // This one is under the new key whether or not the first try of `wait_for_policy` is refused.
+    // This Secret is under the new key, whether or not the first attempt of `wait_for_policy` is refused.
     rig.api.kubectl(&["label", "secret", "refused-too", "a=first"]).unwrap();
     rig.apply(POLICY);
-    // A value is bound to its key in etcd, so nobody can decrypt this one.
+    // A value is bound to its key in etcd, so nobody can decrypt this copy.
     let value = rig.etcd.get("/registry/secrets/default/old-0000").unwrap().unwrap();
     rig.etcd.put("/registry/secrets/default/moved", &value).unwrap();
     rig.etcd
@@ -74,7 +74,7 @@ fn an_object_that_cannot_be_written_is_named_and_the_others_are_written() {
     assert_eq!((&report["written"], &report["end"]), (&0.into(), &"left-over".into()), "{report}");
     assert_eq!(report["failures"], serde_json::json!({"refused": 2, "not-served": 1}), "{report}");
 
-    // What is left by name is not tried, is listed, and is no success.
+    // Objects that are left by name are not tried. They are listed, and the command does not succeed.
     let left = format!("--leave {GONE} --leave secrets/default/moved --leave /registry/secrets/default/refused");
     let answer =
         rig.reencrypt(&left, 1, &["left by name (3):\n", "Nothing was rewritten; something else is left over\n"]);
@@ -243,7 +243,7 @@ fn certificates_and_programs_work_as_credentials() {
     let binding = ["create", "clusterrolebinding", "certified", "--clusterrole=cluster-admin", "--user=certified"];
     rig.api.kubectl(&binding).unwrap();
     let config = rig.sandbox.path("other.yaml");
-    // It fails when the client needs the next token.
+    // The program fails when the client needs the next token.
     let count = rig.sandbox.path("count");
     let expiring = credential
         .replace(&format!("\"{token}\""), &format!("\"{token}\",\"expirationTimestamp\":\"2020-01-01T00:00:00Z\""));
@@ -269,11 +269,11 @@ fn certificates_and_programs_work_as_credentials() {
     }
 }
 
-/// It has Secrets of the same names, and not the same etcd.
+/// The other API server has Secrets with the same names, in another etcd.
 #[test]
 fn the_api_server_of_another_cluster_is_recognised() {
     let (mut rig, other) = (Rig::new(), Rig::new());
-    // Otherwise both clusters may have the same objects at the same revisions.
+    // Without these Secrets, both clusters may have the same objects at the same revisions.
     other.create_secrets("earlier", 5);
     for rig in [&rig, &other] {
         rig.create_secrets("old", 3);
@@ -286,7 +286,7 @@ fn the_api_server_of_another_cluster_is_recognised() {
         &["The API server is another cluster's: it does not use this etcd; 4 objects are left\n", "--kubeconfig FILE"],
     );
 
-    // What it has is written in plaintext only if that is wanted.
+    // Objects are written in plaintext only with the flag.
     let generate = "generate encryption-configuration --identity-first --socket [DIR]/run/kms.sock";
     fs::write(rig.sandbox.path("plain.yaml"), rig.sandbox.unmask(&rig.sandbox.run(generate).stdout)).unwrap();
     let refused = rig.call("--encryption-config [DIR]/plain.yaml").run();
@@ -298,7 +298,7 @@ fn the_api_server_of_another_cluster_is_recognised() {
         ],
     );
 
-    // Who wants it is in the audit log before the first request, which this token cannot make.
+    // The audit log names the user before the first request, which this token cannot make.
     let whole = fs::read_to_string(rig.kubeconfig()).unwrap();
     let config = rig.sandbox.path("no-token.yaml");
     fs::write(&config, whole.replacen("token: ", "token: x", 1)).unwrap();
@@ -310,13 +310,13 @@ fn the_api_server_of_another_cluster_is_recognised() {
     assert_eq!(last["resources"], serde_json::json!(["secrets"]), "{last}");
     assert!(last["api_server"].as_str().unwrap().starts_with("https://"), "{last}");
 
-    // A damaged value keeps nothing else from being written.
+    // A damaged value does not keep other objects from being written.
     rig.etcd.put("/registry/secrets/default/damaged", b"k8s:enc:kms:v2:claviger:\x0a\xff").unwrap();
     let named = "damaged (1): the API server cannot decrypt these values\n  /registry/secrets/default/damaged\n";
     rig.reencrypt("", 7, &["4 objects were rewritten; ", named, "damaged: rewriting these changes nothing"]);
 }
 
-/// Without a kubeconfig, the environment says what there is.
+/// Without a kubeconfig, the environment says what is missing.
 #[test]
 fn without_a_kubeconfig_the_command_says_so_before_it_scans() {
     let sandbox = Sandbox::initialised();
@@ -343,7 +343,7 @@ fn without_a_kubeconfig_the_command_says_so_before_it_scans() {
     let answer = sandbox.refused(2, &line.replace("/state ", "/nowhere "));
     assert!(answer.stderr.contains("/nowhere/keyring: "), "{answer}");
     assert!(answer.stderr.contains("name the primary key: --primary KEY_ID\n"), "{answer}");
-    // A preview asks no API server. Here it gets as far as etcd.
+    // A preview asks no API server. Here it fails at etcd.
     let answer = sandbox.call(&format!("{line} --dry-run")).under(none, "").run();
     assert!(answer.code == 6 && !answer.stderr.contains("kubeconfig"), "{answer}");
 }

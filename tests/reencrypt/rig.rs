@@ -37,7 +37,7 @@ spec:
 pub(crate) const PLAIN: &[u8] = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"plain","namespace":"default","uid":"5d2c8c2e-4f5f-4d4f-9b1a-1f0f2f5e0c11"},"type":"Opaque"}"#;
 pub(crate) const PLAIN_KEY: &str = "/registry/secrets/default/plain";
 
-/// How long a re-encryption may take on a busy machine: objects that cannot be written are tried again for a while.
+/// The time limit for a re-encryption on a busy machine. Objects that cannot be written are tried again for a while.
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// A node with one API server.
@@ -123,7 +123,7 @@ impl Rig {
         }
     }
 
-    /// Makes another key primary, without waiting for anything.
+    /// Makes another key primary, and does not wait.
     pub(crate) fn promote(&mut self) {
         self.sandbox.run(&format!("key add {STATE}")).ends_with(0);
         self.sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
@@ -141,13 +141,13 @@ impl Rig {
         self.api.kubeconfig()
     }
 
-    /// Returns the command, with the flags of the API server that runs and the kubeconfig of the administrator.
+    /// Returns the command, with the flags of the running API server and the kubeconfig of the administrator.
     pub(crate) fn call(&mut self, more: &str) -> Call<'_> {
         let kubeconfig = self.kubeconfig();
         self.call_as(&kubeconfig.display().to_string(), more)
     }
 
-    /// Returns a command of claviger, with the state directory, the API server that runs and the kubeconfig of the
+    /// Returns a command of claviger, with the state directory, the running API server and the kubeconfig of the
     /// administrator.
     pub(crate) fn cluster_call(&mut self, verb: &str, more: &str) -> Call<'_> {
         let kubeconfig = self.kubeconfig().display().to_string();
@@ -171,14 +171,14 @@ impl Rig {
         answer
     }
 
-    /// Proves that etcd has nothing left over, by the command that only reads etcd.
+    /// Checks by `claviger verify`, which only reads etcd, that nothing is left over.
     #[track_caller]
     pub(crate) fn is_clean(&mut self) {
         let pid = self.api.process().unwrap().id();
         self.sandbox.run(&format!("verify {STATE} --apiserver-process {pid}")).ends_with(0);
     }
 
-    /// Returns the revision at which etcd has a key.
+    /// Returns the revision at which a key in etcd was written last.
     pub(crate) fn revision_of(&self, key: &str) -> u64 {
         let answer = self.etcd.run_etcdctl(&["get", key, "--write-out=json"]).unwrap();
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();

@@ -12,7 +12,7 @@ fn what_is_stale_is_written_again_and_nothing_else() {
     rig.create_secrets("old", 40);
     rig.promote_and_adopt();
     rig.create_secrets("new", 2);
-    // It was there before encryption was switched on.
+    // The Secret was stored before encryption was switched on.
     rig.etcd.put(PLAIN_KEY, PLAIN).unwrap();
     let keys = rig.etcd.keys("/registry/").unwrap();
     let at_first: Vec<u64> = keys.iter().map(|key| rig.revision_of(key)).collect();
@@ -25,7 +25,7 @@ fn what_is_stale_is_written_again_and_nothing_else() {
         let both = keys.iter().zip(before.iter().zip(after));
         both.filter(|(_, (before, after))| before != after).map(|(key, _)| key.clone()).collect::<Vec<_>>()
     };
-    // API servers themselves write Leases and the like all the time.
+    // API servers write Leases and other objects of their own all the time.
     let is_encrypted = |key: &String| {
         ["/registry/secrets/", "/registry/configmaps/", "/registry/example.com/"]
             .iter()

@@ -9,7 +9,7 @@ use crate::{
 
 const SECRETS: usize = 1000;
 
-/// Checks that each Secret from before is under the new key in etcd, and that the API server reads what was in it.
+/// Checks that etcd has each earlier Secret under the new key, and that the API server reads its contents.
 fn assert_all_are_there(rig: &Rig) {
     for key in rig.etcd.keys("/registry/secrets/").unwrap() {
         let value = rig.etcd.get(&key).unwrap().unwrap();

@@ -9,7 +9,7 @@ use crate::{
     reencrypt::rig::{Rig, has_all},
 };
 
-/// Returns which keys are marked as compromised.
+/// Returns for each key whether it is marked as compromised.
 fn compromised(sandbox: &Sandbox) -> Vec<bool> {
     let list = sandbox.run("key list --state-dir [DIR]/state --output json").json();
     list["keys"].as_array().unwrap().iter().map(|key| key["compromised"].as_bool().unwrap()).collect()
@@ -21,7 +21,7 @@ fn a_compromised_key_is_replaced_marked_and_disabled() {
     rig.create_secrets("old", 5);
     let preview = rotate(&mut rig, "--compromise --dry-run --without-backup --api-servers 1", 0);
     report_snapshot("report/rotate-compromise-dry-run", &preview);
-    // A pending key may be known, too.
+    // Others may know a pending key, too.
     let added = rig.sandbox.run("key add --state-dir [DIR]/state --socket [DIR]/run/kms.sock");
     added.ends_with(0);
 
@@ -37,7 +37,7 @@ fn a_compromised_key_is_replaced_marked_and_disabled() {
     assert_eq!(keys(&rig), expected.collect::<Vec<_>>());
     assert_eq!(compromised(&rig.sandbox), [true, true, false]);
     rig.is_clean();
-    // An API server that has nothing in memory reads everything.
+    // An API server that remembers nothing reads everything.
     rig.api.restart().unwrap();
     let value = rig.api.kubectl(&["get", "secret", "old-0003", "-o", "jsonpath={.data.password}"]).unwrap();
     assert_eq!(value, "cHctMw==", "pw-3");

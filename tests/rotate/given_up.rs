@@ -22,7 +22,7 @@ fn first(rig: &Rig) -> String {
     list["keys"][0]["key_id"].as_str().unwrap().to_owned()
 }
 
-/// Has the API server ask the plugin for its key, and waits for a time that the clock of the tests takes for long.
+/// Makes the API server ask the plugin for its key, and waits for a time that is long by the clock of the tests.
 fn settle(rig: &Rig) {
     for _ in 0..2 {
         // The API server keeps an answer of its health check for 20 s.
@@ -31,7 +31,7 @@ fn settle(rig: &Rig) {
     }
 }
 
-/// Compacts etcd by the command in the hint.
+/// Compacts etcd with the command in the hint.
 fn compact(rig: &Rig, refused: &Answer) {
     let revision = refused.stderr.split("etcdctl compact ").nth(1).unwrap().split([';', '\n']).next().unwrap();
     rig.etcd.run_etcdctl(&["compact", revision]).unwrap();
@@ -76,14 +76,14 @@ fn leaves_what_nobody_can_read(rig: &mut Rig, old: &[u8]) {
 
 /// Checks that the disabled key is destroyed only after etcd has compacted the revisions at which values needed it.
 fn destroys_after_compaction(rig: &mut Rig) {
-    // Clients can still list objects at a revision at which values needed the key. The plugin has not taken up the
-    // change before yet, and the command gives it the time.
+    // Clients can still list objects at a revision at which values needed the key. The plugin has not followed the
+    // earlier change yet, and the command waits for it.
     let early = give_up(rig, "destroy", "--api-servers 1");
     early.ends_with(3);
     has_all(&early, &["not destroying key k1-", " still has revisions before ", "--wait; if none runs"]);
     assert!(!early.stdout.contains("noted"), "`key disable` has noted the revision: {early}");
     compact(rig, &early);
-    // Without a scan nothing is noted, so the next command notes its own scan.
+    // Without a scan the ledger notes nothing, so the next command notes its own scan.
     let key = first(rig);
     rig.sandbox.run(&format!("key enable {key} --state-dir [DIR]/state")).ends_with(0);
     rig.sandbox.run(&format!("key disable {key} --risk-unreadable-secrets --state-dir [DIR]/state")).ends_with(0);
@@ -127,7 +127,7 @@ fn the_old_key_is_disabled_and_destroyed_when_no_api_server_can_write_under_it()
         &waits,
         &["you interrupted the wait, and nothing was changed: an API server that is not connected now", "--wait"],
     );
-    // Another API server uses this etcd, as far as etcd shows.
+    // etcd shows another API server.
     for address in ["10.9.8.7", "10.9.8.8"] {
         rig.etcd.put(&format!("/registry/masterleases/{address}"), b"{}").unwrap();
     }
@@ -135,7 +135,7 @@ fn the_old_key_is_disabled_and_destroyed_when_no_api_server_can_write_under_it()
     several.ends_with(3);
     has_all(&several, &["2 API servers use this etcd, expected at most 1"]);
     rig.etcd.run_etcdctl(&["del", "--prefix", "/registry/masterleases/10.9.8."]).unwrap();
-    // One that is connected refutes that none runs.
+    // A connected API server contradicts the flag that none runs.
     let refuted = give_up(&mut rig, "disable", "--api-servers 0");
     refuted.ends_with(3);
     has_all(

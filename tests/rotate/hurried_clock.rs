@@ -11,7 +11,7 @@ use std::{
 
 use claviger::RotationClock;
 
-/// Runs a command line of claviger by this clock.
+/// Runs a command line of claviger with this clock.
 pub(crate) fn run(words: &[OsString]) -> ExitCode {
     // The name of the program says whether API servers are as slow on this clock as they are.
     let is_impatient = Path::new(&words[0]).file_stem().is_some_and(|name| name == "impatient");
@@ -19,7 +19,7 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
     claviger::run_words(words, &Hurried { begin: Instant::now(), ahead: Cell::new(Duration::ZERO), speed })
 }
 
-/// A clock that is ahead by what was not slept.
+/// A clock that is ahead by the time that the process did not sleep.
 struct Hurried {
     begin: Instant,
     ahead: Cell<Duration>,

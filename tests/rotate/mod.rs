@@ -18,7 +18,7 @@ use crate::{
     reencrypt::rig::Rig,
 };
 
-/// How long a rotation may take. It counts the API servers, which takes 10 s, up to three times.
+/// The time limit of a rotation. It counts the API servers up to three times, which takes 10 s each.
 const LIMIT: Duration = Duration::from_mins(3);
 
 /// Returns the program with a clock on which minutes pass at once.
@@ -37,7 +37,7 @@ fn impatient(rig: &Rig) -> PathBuf {
     program
 }
 
-/// Returns a rotation.
+/// Returns a call of `claviger rotate`.
 fn call<'a>(rig: &'a mut Rig, more: &str) -> Call<'a> {
     rig.cluster_call("rotate --socket [DIR]/run/kms.sock", more).by(&hurried(), LIMIT)
 }
@@ -50,7 +50,7 @@ fn rotate(rig: &mut Rig, more: &str, exit: i32) -> Answer {
     answer
 }
 
-/// Returns the events of a rotation with `--output json`, and the report that ends it.
+/// Returns the events of a rotation with `--output json`, and the report at its end.
 fn events(answer: &Answer) -> Vec<serde_json::Value> {
     answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -50,7 +50,7 @@ fn a_rotation_that_is_killed_at_every_edge_goes_on_to_the_same_key() {
     let refused = rig.sandbox.refused(3, "key promote k1 --state-dir [DIR]/state");
     assert!(refused.stderr.contains("is decrypt-only and cannot be promoted"), "{refused}");
     assert!(!refused.stderr.contains("--despite-rotation"), "{refused}");
-    // Another root key would void the plan.
+    // A new root key would void the plan.
     let rekey = rig.sandbox.refused(3, "rekey --state-dir [DIR]/state");
     let hint = "hint:  finish it: claviger rotate --state-dir [DIR]/state; or replace the root key all the same: claviger rekey --state-dir [DIR]/state --despite-rotation";
     assert!(rekey.stderr.contains(hint), "{rekey}");
@@ -59,7 +59,7 @@ fn a_rotation_that_is_killed_at_every_edge_goes_on_to_the_same_key() {
     assert_eq!(keys(&rig)[..2], [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
     rig.is_clean();
     rig.sandbox.run("key promote k3 --without-backup --state-dir [DIR]/state").ends_with(0);
-    // A rekey voids the plan, and blocks nothing.
+    // A rekey voids the plan, which then blocks nothing.
     for line in ["rekey", "key add", "key promote k4 --without-backup"] {
         rig.sandbox.run(&format!("{line} --state-dir [DIR]/state")).ends_with(0);
     }

@@ -24,7 +24,7 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     assert!(!several.stderr.contains("--api-servers 3"), "the hint has the flag once: {several}");
     let dry = rotate(&mut rig, "--dry-run --without-backup --api-servers 3", 3);
     has_all(&dry, &["A rotation would stop at once, for the reason below."]);
-    // No value would be under a new key.
+    // No value would be under the new key.
     let unused = rotate(&mut rig, "--without-backup --api-servers 1 --provider-name other", 3);
     has_all(
         &unused,
@@ -46,7 +46,7 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
         &unread,
         &["warning: the flags of kube-apiserver were not read, so its --request-timeout is taken as 60 s"],
     );
-    // Flags that nobody understands may name another etcd, so no scan would be a proof.
+    // Flags that are not understood may name another etcd, so no scan would be a proof.
     let pod = format!(
         "spec: {{containers: [{{command: [kube-apiserver, '--etcd-servers={etcd}', '--etcd-servers-overrides=$(OTHERS)']}}]}}"
     );
@@ -66,7 +66,7 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     assert_eq!(keys(&rig), [(1, "primary".to_owned())], "nothing was changed");
     assert!(!rig.sandbox.path("state/rotation").exists());
 
-    // A key that no backup holds is not promoted. The rotation goes on when one does.
+    // A key that no backup holds is not promoted. The rotation continues when a backup holds it.
     let unbacked = rotate(&mut rig, "--api-servers 1", 3);
     has_all(&unbacked, &["so it is not promoted", "claviger backup create --state-dir"]);
     assert_eq!(keys(&rig), [(1, "primary".to_owned()), (2, "pending".to_owned())]);
@@ -77,7 +77,7 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
 }
 
-/// Checks that a rotation refuses directories in which a backup would not count, before it changes anything.
+/// Checks that a rotation refuses a directory in which a backup would not count, before it changes anything.
 fn refuses_useless_backups(rig: &mut Rig) {
     let there = format!("--backup-dir {}", rig.sandbox.root().display());
     let same_disk = rotate(rig, &there, 3);
@@ -142,7 +142,7 @@ fn an_object_that_cannot_be_read_stops_a_rotation_unless_it_is_left_by_name() {
     let mut rig = Rig::new();
     rig.create_secrets("old", 3);
     let value = rig.etcd.get("/registry/secrets/default/old-0000").unwrap().unwrap();
-    // The seed is wrapped under a key that no keyring has.
+    // The value names a key that no keyring has.
     let name = value.windows(3).position(|bytes| bytes == b"k1-").unwrap();
     let magic = value.windows(4).position(|bytes| bytes == b"KW\x01\x01").unwrap();
     let mut changed = value;
@@ -155,10 +155,10 @@ fn an_object_that_cannot_be_read_stops_a_rotation_unless_it_is_left_by_name() {
     let left = rotate(&mut rig, &format!("--without-backup --api-servers 1 --leave {BROKEN}"), 1);
     has_all(&left, &["is finished, but for 1 object that you left as it is", BROKEN]);
     assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
-    // What was left by name does not count as a rotation that is unfinished.
+    // A rotation that left objects by name does not count as unfinished.
     let again = rotate(&mut rig, &format!("--dry-run --without-backup --api-servers 1 --leave {BROKEN}"), 0);
     has_all(&again, &["make a key, and have the plugin prove that it can read with it"]);
-    // A key that somebody made by hand is not the one of a rotation. The plugin may not have taken it up yet.
+    // A key that an operator made is not that of a rotation. The plugin may not have followed the change yet.
     rig.sandbox.run("key add --state-dir [DIR]/state").ends_with(0);
     let again = call(&mut rig, &format!("--dry-run --without-backup --api-servers 1 --leave {BROKEN}")).run();
     let instead = " pending, as made by hand; to use it instead of a new key: claviger key promote --state-dir";
@@ -184,19 +184,19 @@ fn a_webhook_that_refuses_holds_the_rotation_until_it_is_gone() {
     rig.is_clean();
 }
 
-/// Has the API server refuse every update of the Secret old-0003.
+/// Makes the API server refuse every update of the Secret old-0003.
 pub(super) fn refuse_updates(rig: &Rig) {
     rig.apply(&policy());
     while_updates_are(rig, true);
 }
 
-/// Has the API server allow these updates again.
+/// Makes the API server allow these updates again.
 pub(super) fn allow_updates(rig: &Rig) {
     rig.api.kubectl(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", "refuses"]).unwrap();
     while_updates_are(rig, false);
 }
 
-/// Waits: the API server reads policies now and then.
+/// Waits until the API server allows or refuses updates. It reads policies now and then.
 fn while_updates_are(rig: &Rig, allowed: bool) {
     let begun = Instant::now();
     while rig.api.kubectl(&["annotate", "secret", "old-0003", "a=b", "--dry-run=server"]).is_ok() == allowed {
@@ -205,7 +205,7 @@ fn while_updates_are(rig: &Rig, allowed: bool) {
     }
 }
 
-/// Refuses every update of one Secret.
+/// Returns a policy that refuses every update of one Secret.
 fn policy() -> String {
     let rules = "{matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [UPDATE], resources: [secrets]}]}, \
                  validations: [{expression: \"object.metadata.name != 'old-0003'\", message: not today}]}";

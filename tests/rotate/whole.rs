@@ -44,7 +44,7 @@ fn a_rotation_ends_with_a_proof_and_the_next_one_makes_another_key() {
     rig.is_clean();
 }
 
-/// Returns the command line of the unit that a timer starts, with the directories of a test.
+/// Returns the command line of the unit that the timer starts, with the directories of the test.
 fn command_of_the_timer(kubeconfig: &Path) -> String {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/claviger-rotate.service");
     let unit = fs::read_to_string(unit).unwrap();
@@ -62,7 +62,7 @@ fn a_rotation_writes_the_backup_that_its_key_needs() {
     rig.sandbox.run(&add).ends_with(0);
     let (pid, kubeconfig) = (rig.api.process().unwrap().id(), rig.kubeconfig());
     let Some(disk) = Disk::looped(&rig.sandbox) else { return };
-    // A timer has no identity at hand.
+    // No identity is on the node when a timer starts the rotation.
     fs::rename(rig.sandbox.path("ours.txt"), rig.sandbox.path("offline.txt")).unwrap();
     let line = format!(
         "{} --state-dir [DIR]/state --socket [DIR]/run/kms.sock --apiserver-process {pid} --api-servers 1 --to \
