@@ -55,7 +55,7 @@ fn control_plane(machine: &Machine, snapshot: Option<&Path>) -> (Etcd, ApiServer
     (etcd, api)
 }
 
-/// Returns what has happened before a chapter is opened.
+/// Returns the commands that cause the situation of a chapter.
 fn misfortune(heading: &str) -> &'static str {
     match heading {
         "The disk is lost" | "All machines are lost" => "systemctl stop claviger; rm -rf /var/lib/claviger",
@@ -76,7 +76,7 @@ fn misfortune(heading: &str) -> &'static str {
                --expect $(sed -n 's/^expect *//p' /media/safe/claviger-1.txt)
              systemctl start claviger"
         }
-        // The proof of the chapter fails as long as something is encrypted.
+        // The check of the chapter fails as long as a value is encrypted.
         "Uninstall" => {
             r#"claviger scan --list > objects || [ $? -eq 1 ]
                grep -q '"provider":"kms:' objects"#
@@ -129,7 +129,7 @@ fn every_command_of_the_runbook_does_what_its_chapter_promises() {
             plane = Some((etcd, api));
         }
         let (_, api) = plane.as_mut().unwrap();
-        // One that has just started knows no seed, and asks the plugin for each.
+        // The restarted API server knows no seed, and asks the plugin for each.
         api.restart().unwrap();
         for name in &written {
             assert_eq!(secret(api, name), format!("s-{name}"), "after {heading}");

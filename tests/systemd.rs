@@ -22,7 +22,7 @@ use crate::harness::{
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The service manager's end of the line.
+/// The socket of the service manager.
 struct Manager {
     run: Run,
     line: UnixDatagram,
@@ -46,7 +46,7 @@ impl Manager {
         self.run.start("service", command).unwrap()
     }
 
-    /// Returns the next message, line by line; heartbeats are passed over.
+    /// Returns the lines of the next message. Skips heartbeats.
     fn received(&self) -> Vec<String> {
         loop {
             let message = self.received_any();
@@ -102,7 +102,7 @@ fn a_service_manager_hears_of_every_change() {
 fn a_keyring_that_opens_late_does_not_hold_the_boot_up() {
     let manager = Manager::new();
     let plugin = Plugin::init(&manager.run, BINARY, "state").unwrap();
-    // Without a mark, opening has one to write, and waits for the lock.
+    // Without a mark, unsealing has to write one, and waits for the lock.
     fs::remove_file(plugin.state_dir().join("mark")).unwrap();
     let lock = fs::File::open(plugin.state_dir().join("lock")).unwrap();
     lock.lock().unwrap();
@@ -151,13 +151,13 @@ fn the_first_call_starts_it_and_is_answered() {
     assert!(!service.log().contains("unsealed"), "nobody has called yet");
     let mut status = plugin.command(&["status", "--backups", "none"]);
     status.arg("--socket").arg(&socket);
-    // The very call that starts it: it waits in the backlog, and is not refused.
+    // The call that starts the daemon waits in the backlog, and is not refused.
     let answer = output(status, &[], LIMIT).unwrap();
     assert_eq!(answer.status.code(), Some(0), "{}{}", String::from_utf8_lossy(&answer.stdout), service.log());
     assert!(service.log().contains("from systemd"));
 }
 
-/// Returns the unit as it is shipped, except for the path of the program.
+/// Returns the unit files unchanged, except for the path of the program.
 fn units(run: &Run) -> [PathBuf; 2] {
     ["claviger.service", "claviger.socket"].map(|name| {
         let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)).unwrap();
@@ -175,7 +175,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     verify.args(["verify", "--man=no", "--recursive-errors=no"]).args([&service, &socket]);
     let answer = output(verify, &[], LIMIT).unwrap();
     assert!(answer.status.success() && answer.stderr.is_empty(), "{}", String::from_utf8_lossy(&answer.stderr));
-    // A unit with a wrong key is refused, so the check above can fail.
+    // A unit with a wrong setting is refused, so the check above can fail.
     let broken = fs::read_to_string(&service).unwrap().replace("WatchdogSec=", "WatchdogSeconds=");
     fs::write(&service, broken).unwrap();
     let mut verify = Command::new("systemd-analyze");
@@ -208,14 +208,15 @@ fn systemd_finds_nothing_wrong_with_the_timer_and_knows_when_it_runs() {
     }
 }
 
-/// Without a systemd that runs, its programs make and verify what it would load; where it puts it is its own affair.
+/// Without a running systemd, its programs make the credential and verify the unit. Where systemd puts the credential
+/// is not tested.
 #[test]
 fn a_credential_of_systemds_opens_a_slot() {
     let Some(mut encrypt) = installed("systemd-creds") else { return };
     let run = Run::new().unwrap();
     let plugin = Plugin::init(&run, BINARY, "state").unwrap();
     let encrypted = run.path("claviger-root");
-    // The null key: this is about the bytes, and neither TPM nor host key is this test's to use.
+    // The null key is used, because the test is about the bytes, and must not use the TPM or the host's key.
     encrypt.args(["encrypt", "--with-key=tpm2-absent", "--name=claviger-root", "-"]).arg(&encrypted);
     output_of_success(encrypt, &[8; 32], LIMIT).unwrap();
     let mut decrypt = Command::new("systemd-creds");
@@ -255,7 +256,7 @@ fn the_unit_exposes_next_to_nothing() {
     let Some(mut security) = installed("systemd-analyze") else { return };
     let run = Run::new().unwrap();
     let [service, _] = units(&run);
-    // In tenths: exits with an error above 1.5.
+    // The threshold is in tenths: the command fails above 1.5.
     security.args(["security", "--offline=true", "--threshold=15"]).arg(&service);
     output_of_success(security, &[], LIMIT).unwrap();
 }

@@ -21,7 +21,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/troubleshooting.md");
 const SOON: Duration = Duration::from_mins(2);
 
-/// A control plane that is well when a symptom begins, and again when it has ended.
+/// A control plane that is well when a symptom begins, and well again when it has ended.
 struct Scene {
     api: ApiServer,
     plugin: Plugin,
@@ -31,10 +31,10 @@ struct Scene {
     secrets: usize,
 }
 
-/// Brings a symptom about, mends it, and returns everything that an operator saw.
+/// Causes a symptom, repairs it, and returns everything that an operator saw.
 type Symptom = fn(&mut Scene) -> String;
 
-/// What takes a minute of waiting.
+/// The section whose symptom takes a minute of waiting.
 const SLOW: &str = "The API server does not take up a changed configuration";
 
 const SYMPTOMS: [(&str, Symptom); 10] = [
@@ -56,8 +56,7 @@ fn every_symptom_on_the_page_comes_about_in_these_words_and_is_mended() {
     let sections = sections(&page);
     let headings: Vec<&str> = sections.iter().map(|(heading, _)| *heading).collect();
     assert_eq!(headings, SYMPTOMS.map(|(heading, _)| heading), "the page and the test have the same symptoms");
-    // An API server looks at its configuration once a minute. Others come about meanwhile, in a control plane of their
-    // own.
+    // An API server reads its configuration once a minute. The other symptoms run meanwhile, in another control plane.
     let is_slow = |(heading, _): &(&str, Vec<&str>)| *heading == SLOW;
     let (slow, others): (Vec<_>, Vec<_>) = sections.into_iter().partition(is_slow);
     assert_eq!(slow.len(), 1);
@@ -68,7 +67,7 @@ fn every_symptom_on_the_page_comes_about_in_these_words_and_is_mended() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// Brings the symptoms of these sections about, one after the other, and returns the lines that nobody printed.
+/// Causes the symptoms of these sections, one after the other. Returns the lines of the page that nobody printed.
 fn wrong(sections: Vec<(&str, Vec<&str>)>) -> Vec<String> {
     let (mut scene, mut wrong) = (Scene::new(), Vec::new());
     for (heading, words) in sections {
@@ -93,7 +92,7 @@ fn section(text: &str) -> (&str, Vec<&str>) {
     (heading, words.into_iter().flat_map(str::lines).collect())
 }
 
-/// Whether `seen` has the parts of `line` in their order.
+/// Whether `seen` contains the parts of `line` in their order.
 pub(crate) fn matches(seen: &str, line: &str) -> bool {
     let mut rest = seen;
     line.split('…').map(str::trim).all(|part| match rest.find(part) {
@@ -116,20 +115,20 @@ impl Scene {
         Self { api, plugin, etcd, run, config, secrets: 0 }
     }
 
-    /// Returns a name that no Secret has.
+    /// Returns a new name for a Secret.
     fn name(&mut self) -> String {
         self.secrets += 1;
         format!("secret-{}", self.secrets)
     }
 
-    /// Makes a Secret, which has to work.
+    /// Creates a Secret, which has to succeed.
     fn create(&mut self) -> String {
         let name = self.name();
         self.api.kubectl(&["create", "secret", "generic", &name, "--from-literal=a=b"]).unwrap();
         name
     }
 
-    /// Returns what kubectl says instead of making a Secret.
+    /// Tries to create a Secret, which has to fail. Returns the error text of kubectl.
     fn create_fails(&mut self) -> String {
         let name = self.name();
         self.fails(&["create", "secret", "generic", &name, "--from-literal=a=b"])
@@ -139,7 +138,7 @@ impl Scene {
         self.api.kubectl(arguments).unwrap_err().to_string()
     }
 
-    /// Returns what the API server says of its plugin, as soon as it has these words.
+    /// Waits until the API server's check of its plugin contains `words`, and returns its text.
     fn check_says(&self, words: &str) -> String {
         let start = Instant::now();
         loop {
@@ -153,7 +152,7 @@ impl Scene {
         }
     }
 
-    /// Makes a Secret as soon as that works again.
+    /// Waits until a Secret can be created again.
     fn recovers(&mut self) {
         self.api.wait_until_ready().unwrap();
         self.check_says("ok");
@@ -164,12 +163,12 @@ impl Scene {
         self.api.log().unwrap()
     }
 
-    /// Adds a key, promotes it, and starts the API server again, which then writes under it.
+    /// Adds a key and promotes it. Starts the API server again, which then writes under the key.
     fn rotate(&mut self) -> String {
         let added = self.plugin.claviger(&["key", "add"]).unwrap();
         let key_id = added.split_whitespace().next().unwrap().to_owned();
         self.plugin.claviger(&["key", "promote", &key_id, "--without-backup"]).unwrap();
-        // Until the plugin announces the new key.
+        // Waits until the plugin announces the new key.
         self.plugin.wait_until_serving().unwrap();
         self.api.restart().unwrap();
         key_id
@@ -193,7 +192,7 @@ fn ended(scene: &mut Scene) -> String {
     let name = scene.create();
     scene.plugin.kill().unwrap();
     let check = scene.check_says("connection refused");
-    // What the API server has unwrapped before, it reads; and it writes under its seed.
+    // The API server reads the Secrets whose seed it has unwrapped before, and writes under its seed.
     scene.api.kubectl(&["get", "secret", &name]).unwrap();
     scene.create();
     scene.plugin.restart().unwrap();
@@ -233,7 +232,7 @@ fn sealed(scene: &mut Scene) -> String {
     let mut slow = scene.run.start("slow-plugin", command).unwrap();
     let seen = scene.check_says("sealed");
     scene.check_says("ok");
-    // The next plugin takes over, so that the slow one ends by itself.
+    // The next plugin takes over, so that the slow plugin ends by itself.
     scene.plugin.flag("--take-over");
     scene.plugin.restart().unwrap();
     slow.wait_for_end("another took over", SOON).unwrap();
@@ -265,7 +264,7 @@ fn lacks_key(scene: &mut Scene) -> String {
     seen
 }
 
-/// Returns a backup of the keyring as it is, and the identity that opens it.
+/// Makes a backup of the present keyring. Returns its path, and that of the identity that opens it.
 fn newer_backup(scene: &Scene) -> [String; 2] {
     let identity = age::x25519::Identity::generate();
     let files = ["newer.age", "identity.txt"].map(|name| scene.run.path(name).display().to_string());
@@ -281,7 +280,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 }
 
 fn disabled(scene: &mut Scene) -> String {
-    // It writes under the primary key then.
+    // After the restart, the API server writes under the primary key.
     scene.api.restart().unwrap();
     let name = scene.create();
     let list = scene.plugin.claviger(&["key", "list"]).unwrap();
@@ -344,7 +343,7 @@ fn no_space(_: &mut Scene) -> String {
         })
         .expect("the quota was not reached");
     let alarms = etcd.run_etcdctl(&["alarm", "list"]).unwrap();
-    // What the page says: make room in the history, give it back, and lift the alarm.
+    // The commands are those of the page: delete a key, compact and defragment, and disarm the alarm.
     etcd.run_etcdctl(&["del", "/registry/configmaps/default/ballast-0"]).unwrap();
     let revision = etcd.revision().unwrap().to_string();
     etcd.run_etcdctl(&["compact", &revision]).unwrap();

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::truth::Truth;
 use crate::cli::sandbox::{Answer, Sandbox};
 
-/// A line of `--list`.
+/// A line of `scan --list`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Line {
@@ -25,7 +25,7 @@ pub(super) struct Line {
     pub(super) older: bool,
 }
 
-/// A group of the report, as far as it is counted.
+/// A group of the report, with its counts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Row {
     pub(super) resource: String,
@@ -41,7 +41,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Returns one of the same group, with nothing in it.
+    /// Returns an empty row of the group of `line`.
     pub(super) fn of(line: &Line) -> Self {
         Self {
             resource: line.resource.clone(),
@@ -57,18 +57,18 @@ impl Row {
     }
 }
 
-/// One place, scanned twice: for its report and for its list.
+/// The two answers of a place that was scanned twice: the report and the list.
 #[derive(Debug)]
 pub(super) struct Scanned {
     pub(super) code: i32,
     pub(super) report: Report,
-    /// Live objects, in the order of the scan.
+    /// The live objects, in the order of the scan.
     pub(super) lines: Vec<Line>,
-    /// Older values that can be read.
+    /// The older values that can be read.
     pub(super) older: Vec<Line>,
 }
 
-/// The report as JSON, or none where the scan was refused.
+/// The report as JSON. Null if the scan was refused.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Report(pub(super) Value);
 
@@ -107,13 +107,13 @@ pub(super) fn scan(sandbox: &Sandbox, place: &str) -> Scanned {
     Scanned { code: report.code, report: Report(report.json()), lines, older }
 }
 
-/// Returns both answers, also those of failures.
+/// Returns both answers, also if the scan fails.
 pub(super) fn scan_raw(sandbox: &Sandbox, place: &str) -> (Answer, Answer) {
     (sandbox.run(&format!("scan {place} --output json")), sandbox.run(&format!("scan {place} --list")))
 }
 
 impl Scanned {
-    /// Holds all that was said against what is true; `history` if older revisions can be seen.
+    /// Compares everything in the answers with the truth. `history` tells whether older revisions can be seen.
     pub(super) fn is_true(&self, truth: &Truth, history: bool, context: &str) {
         let lines: BTreeSet<Line> = self.lines.iter().cloned().collect();
         assert_eq!(lines.len(), self.lines.len(), "{context}: a key is listed twice");
@@ -130,8 +130,8 @@ impl Scanned {
         assert_eq!(self.report.rows(), rows, "{context}");
         let found = truth.found(history);
         assert_eq!(self.report.found(), found, "{context}");
-        // Whether a wrong prefix has no keys, or a right one has none any more, only its deletions tell, until they are
-        // compacted.
+        // A wrong prefix has no keys, and neither has a right one whose keys were all deleted. Only deletions tell them
+        // apart, until they are compacted.
         let is_unused = if history {
             truth.rows().is_empty() && truth.outside() > 0 && !self.report.incomplete().is_empty()
         } else {
@@ -158,7 +158,7 @@ impl Scanned {
     }
 }
 
-/// Compares two sets, and shows what differs only.
+/// Compares two sets, and shows only the differences.
 pub(super) fn assert_same<T: Ord + Debug>(found: &BTreeSet<T>, expected: &BTreeSet<T>, context: &str) {
     let more: Vec<_> = found.difference(expected).take(5).collect();
     let less: Vec<_> = expected.difference(found).take(5).collect();

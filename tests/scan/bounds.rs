@@ -15,7 +15,7 @@ fn size(default: u32) -> u32 {
     std::env::var("CLAVIGER_CAMPAIGN").map_or(default, |size| size.parse().expect("a number"))
 }
 
-/// Scans it. The scan must end by itself, and not because it has no memory left.
+/// Scans the file. The scan must end by itself, and not because it has no memory left.
 fn scan(forged: &Forged, run: &Run) -> (Option<i32>, Value) {
     let answer = limited::snapshot(run, forged.path());
     let report = serde_json::from_str(&answer.stdout).unwrap_or_else(|_| panic!("{answer:?}"));
@@ -52,7 +52,7 @@ fn pages_that_all_claim_the_same_span_are_not_read_again_and_again() {
     let forged = Forged::new(run.path("spans.db"), PAGE, FREE + children + span);
     let mut level = Vec::new();
     for number in 1..=children {
-        // One element whose value fills all that the page claims to span.
+        // One element has a value that fills all pages that the page claims to span.
         let heads = [0, 16, 17, u32::try_from(span * PAGE).unwrap() - 100];
         let body = [heads.map(u32::to_le_bytes).concat(), revision(number)].concat();
         forged.page(FREE + number, LEAF, 1, u32::try_from(span).unwrap() - 1, &body);

@@ -22,15 +22,15 @@ use crate::harness::{commands::output_of_success, plugin::Plugin};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// What etcd has, and a snapshot of it, before [`Past::history`] changes.
+/// The contents of etcd, and a snapshot of it, before [`Past::history`] changes.
 struct Past {
     history: Mutex<History>,
     snapshot: PathBuf,
     stored: BTreeMap<String, Stored>,
-    /// A list and a report of the live etcd.
+    /// The list of the live etcd. The report comes next.
     list: BTreeMap<String, Value>,
     report: Value,
-    /// Of those objects that API servers made for themselves: what etcd had there before.
+    /// The older values in etcd of objects that API servers made for themselves.
     older: BTreeMap<String, Vec<Stored>>,
 }
 
@@ -46,10 +46,10 @@ static PAST: LazyLock<Past> = LazyLock::new(|| {
     Past { snapshot, stored, list, report, older, history: Mutex::new(history) }
 });
 
-/// What a row is of.
+/// The group of a row: resource, provider and key_id.
 type Group = (String, String, Option<String>);
 
-/// What is counted in a row.
+/// The counts of a row.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
     objects: u64,
@@ -62,7 +62,7 @@ impl Past {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what the rows of secrets, configmaps and widgets should count.
+    /// Returns the expected counts in the rows of secrets, configmaps and widgets.
     fn expected(&self, written: &BTreeMap<String, Vec<Option<Under>>>) -> BTreeMap<Group, Counts> {
         let mut counts: BTreeMap<Group, Counts> = BTreeMap::new();
         let mut starts: BTreeSet<(Group, usize)> = BTreeSet::new();
@@ -75,7 +75,7 @@ impl Past {
             if let Some(under) = last {
                 let counts = counts.entry(group(under)).or_default();
                 counts.objects += 1;
-                // Version 1 has a key for each object, version 2 a seed for each start of an API server.
+                // KMS v1 has a key for each object, and KMS v2 a seed for each start of an API server.
                 let is_new = starts.insert((group(under), under.start));
                 counts.seeds += u64::from(under.provider.starts_with("kms:v1:") || under.key_id.is_some() && is_new);
             }
@@ -101,7 +101,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// Returns what the rows of secrets, configmaps and widgets count.
+/// Returns the counts in the rows of secrets, configmaps and widgets.
 fn counted(report: &Value) -> BTreeMap<Group, Counts> {
     let rows = report["groups"].as_array().unwrap().iter();
     let rows = rows.filter(|row| ENCRYPTED.iter().any(|kind| row["resource"] == kind.resource));
@@ -148,13 +148,13 @@ fn rows_count_objects_older_values_and_seeds() {
     assert_eq!(report["source"]["compacted"], json!(null));
     let expected = past.expected(&history.written);
     assert_eq!(counted(&report), expected);
-    // The first key of claviger's has seen two API servers, the second one; of custom resources only one each.
+    // Two API servers wrote under claviger's first key, and one under the second. For custom resources it is one each.
     let [first, second] = &history.keys;
     let seeds = |resource: &str, key_id: &String| {
         expected[&(resource.to_owned(), "kms:v2:claviger".to_owned(), Some(key_id.clone()))].seeds
     };
     assert_eq!([seeds("secrets", first), seeds("secrets", second), seeds("widgets.example.com", first)], [2, 1, 1]);
-    // Of a live etcd nobody knows older values, and everything else is the same.
+    // A live etcd does not show older values. Everything else in the report is the same.
     let without_history = |report: &Value| {
         let mut rows = report["groups"].as_array().unwrap().clone();
         rows.retain(|row| row["objects"] != 0);
@@ -168,7 +168,7 @@ fn rows_count_objects_older_values_and_seeds() {
         let mut rows = report["groups"].as_array().unwrap().iter();
         rows.find(|row| row["resource"] == resource && row["provider"] == "identity").unwrap()["encodings"].clone()
     };
-    // Three of each of the two API servers that wrote them in plaintext, as each was configured to encode them.
+    // Each of the two API servers wrote three of them in plaintext, in the encoding of its configuration.
     assert_eq!(open("widgets.example.com"), json!({"json": 3, "cbor": 3}));
     assert_eq!(open("secrets"), json!({"protobuf": 3}));
 }
@@ -211,7 +211,7 @@ fn what_an_api_server_rewrites_is_what_was_found_and_then_nothing_is() {
         assert_eq!(is_rewritten, found != json!([]), "{key} under {}: {found}", line["provider"]);
         *rewritten.entry(found.to_string()).or_insert(0) += 1;
     }
-    // Only what the last API server wrote under the second key is left as it is.
+    // Only the values that the last API server wrote under the second key are not stale.
     let kinds = [r#"["not-first-provider"]"#, r#"["plaintext-although-covered"]"#, r#"["stale"]"#, "[]"];
     assert_eq!(rewritten.keys().map(String::as_str).collect::<Vec<_>>(), kinds);
     let counts = report["found"].as_object().unwrap().clone();
@@ -226,7 +226,7 @@ fn what_an_api_server_rewrites_is_what_was_found_and_then_nothing_is() {
     assert_eq!((&readable["readable"], readable["objects"].as_u64() > Some(20)), (&json!(0), true));
 }
 
-/// Returns what was found of each key_id, in a scan of the past with these flags.
+/// Returns the findings of each key_id, in a scan of the past with these flags.
 fn found_of_keys(history: &History, flags: &[(&str, &str)]) -> BTreeMap<String, Value> {
     let mut scan = Scan::snapshot(&history.run, &PAST.snapshot);
     for (flag, value) in flags {
@@ -234,7 +234,7 @@ fn found_of_keys(history: &History, flags: &[(&str, &str)]) -> BTreeMap<String, 
     }
     let report = scan.report();
     let rows = report["groups"].as_array().unwrap().iter().filter(|row| row["objects"] != 0);
-    // Of a Secret in plaintext it is always found.
+    // A Secret in plaintext is always a finding.
     let rows = rows.filter(|row| row["provider"] != "identity");
     rows.fold(BTreeMap::new(), |mut found, row| {
         let key_id = row["key_id"].as_str().unwrap_or("none").to_owned();
@@ -257,7 +257,7 @@ fn keys_are_named_by_a_keyring_or_by_the_primary_one() {
         ];
         assert_eq!(found_of_keys(&history, flags), expected.map(|(key, found)| (key.to_owned(), found)).into());
     };
-    // A copy, as the plugin serves from its own.
+    // The test uses a copy, because the plugin serves from its own directory.
     let copy = history.run.path("copied");
     DirBuilder::new().mode(0o700).create(&copy).unwrap();
     for file in fs::read_dir(history.plugin.state_dir()).unwrap().map(Result::unwrap) {
@@ -283,7 +283,8 @@ fn keys_are_named_by_a_keyring_or_by_the_primary_one() {
     expect(&[("--keyring", &another), ("--provider-name", "other")], &[], &[], &["unknown-key"]);
     expect(&[("--primary", second)], &["stale"], &[], &[]);
     expect(&[("--primary", first)], &[], &["stale"], &[]);
-    // With the primary key alone, every other key of claviger's may be an old one, whatever its provider is called.
+    // With the primary key alone, every other key of claviger's may be an old one, whatever the name of its provider
+    // is.
     expect(&[("--primary", first), ("--provider-name", "other")], &[], &["stale"], &["stale"]);
     expect(&[("--primary", OTHER_KEY)], &["stale"], &["stale"], &[]);
 }

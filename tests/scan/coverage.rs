@@ -20,7 +20,7 @@ use crate::{
 
 const HEAD: &str = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n";
 
-/// 32 and 16 bytes in base64, made for this; no text of claviger's may have them.
+/// 32 and 16 bytes in base64, made for this test. No text of claviger's may contain them.
 const SECRET: &str = "c2NhbjogdGhlIHNlY3JldCB0ZXh0IG9mIGEgdGVzdCE=";
 const SHORT_SECRET: &str = "c2NhbjogMTYgYnl0ZXMhIQ==";
 
@@ -40,13 +40,13 @@ fn fill(text: &str) -> String {
     .fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
 }
 
-/// Asserts that an API server writes all that it writes by the first provider that claviger sees for it, and what is
-/// plaintext because nothing covers it.
+/// Asserts that an API server writes every object with the first provider that claviger sees for it, and in plaintext
+/// if claviger sees no entry that covers it.
 fn is_covered_as_by_an_api_server(configuration: &str) {
     is_covered_as_by(configuration, &["ranges"], |_, options| options);
 }
 
-/// Returns the same for an API server with further flags, which keeps something for itself at these paths.
+/// Asserts the same for an API server with further flags. It keeps objects of its own at the paths in `bookkeeping`.
 fn is_covered_as_by(configuration: &str, bookkeeping: &[&str], with_flags: impl Fn(&Run, Options) -> Options) {
     let run = Run::new().unwrap();
     let etcd = Etcd::start(&run, 1).unwrap();
@@ -68,14 +68,14 @@ fn is_covered_as_by(configuration: &str, bookkeeping: &[&str], with_flags: impl 
     for (key, line) in &list {
         let (provider, _) = stored[key].under();
         assert_eq!(line["provider"], provider.as_str(), "{key}");
-        // Of a Secret in plaintext is always spoken.
+        // A Secret in plaintext is always a finding.
         let is_open_secret = line["resource"] == "secrets" && provider == "identity";
         assert_eq!(line["finding"], if is_open_secret { json!("plaintext") } else { json!(null) }, "{key}");
         first_of_each.entry(line["resource"].clone().to_string()).or_insert((key, provider));
     }
     assert!(ALL.iter().all(|kind| first_of_each.contains_key(&json!(kind.resource).to_string())));
 
-    // Beside each object one in plaintext: it should be encrypted if that one is.
+    // Beside each object, the test puts another one in plaintext. It should be encrypted if the first one is.
     let beside = |key: &str| format!("{key}-beside");
     let probes: Vec<_> = first_of_each.values().map(|(key, _)| (beside(key), &b"{}"[..])).collect();
     put(&etcd, &probes);
@@ -139,7 +139,7 @@ fn a_resource_in_two_entries_has_the_providers_of_both() {
     )));
 }
 
-/// Has an API server keep leases of its own: where it can be reached by clients, and where by others of its kind.
+/// Makes an API server keep its own leases: the addresses for clients, and those for other API servers.
 fn with_bookkeeping(run: &Run, options: Options) -> Options {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed([]).unwrap();
     let (certificate, key) = (run.path("peers.crt"), run.path("peers.key"));
@@ -152,13 +152,13 @@ fn with_bookkeeping(run: &Run, options: Options) -> Options {
         .argument(format!("--proxy-client-key-file={}", key.display()))
         .argument("--feature-gates=UnknownVersionInteroperabilityProxy=true")
         .argument("--endpoint-reconciler-type=lease")
-        // An address that no machine has; one of loopback is refused.
+        // No machine has this address. The API server refuses a loopback address.
         .argument("--advertise-address=192.0.2.1")
 }
 
 #[test]
 fn everything_is_covered_by_one_wildcard_but_what_an_api_server_keeps_for_itself() {
-    // In JSON, too.
+    // The same, as JSON.
     let document = json!({
         "apiVersion": "apiserver.config.k8s.io/v1",
         "kind": "EncryptionConfiguration",
@@ -206,7 +206,7 @@ resources: no more
     is_covered_as_by_an_api_server(&configuration);
 }
 
-/// What is wrong with a resource list, and what claviger says of it.
+/// Faults of a resource list, each with claviger's error text.
 const WRONG_RESOURCES: [(&str, &str); 18] = [
     ("", "resources: at least one is required"),
     ("[]", "resources: at least one is required"),
@@ -255,8 +255,8 @@ const WRONG_RESOURCES: [(&str, &str); 18] = [
     ("[{resources: [1], providers: [CBC]}]", "line 3, column 26: not what is expected there"),
 ];
 
-/// What is wrong with a provider of the first entry, and what claviger says of it; all behind
-/// `resources[0].providers[0]`, but for what begins with `line`.
+/// Faults of a provider of the first entry, each with claviger's error text. The texts are about
+/// `resources[0].providers[0]`, except those that begin with `line`.
 const WRONG_PROVIDERS: [(&str, &str); 40] = [
     ("{}", ": names no provider, expected one of kms, aesgcm, aescbc, secretbox and identity"),
     ("{identity: }", ": names no provider, expected one of kms, aesgcm, aescbc, secretbox and identity"),
@@ -297,7 +297,7 @@ const WRONG_PROVIDERS: [(&str, &str); 40] = [
     ("{KMS, timeout: -3s}}", ".kms: timeout is not a positive duration"),
     ("{KMS, timeout: '3'}}", ".kms: timeout is not a positive duration"),
     ("{KMS, timeout: SECRET}}", ".kms: timeout is not a positive duration"),
-    // A value of the wrong kind may be a secret, so it is not shown.
+    // A value of the wrong type may be a secret, so it is not shown.
     ("{rot13: {}}", "line 5, column 16: unknown field, expected one of aesgcm, aescbc, secretbox, identity, kms"),
     ("{SECRET: {}}", "line 5, column 16: unknown field, expected one of aesgcm, aescbc, secretbox, identity, kms"),
     ("{identity: {SECRET: a}}", "line 5, column 27: unknown field"),
@@ -312,7 +312,7 @@ const WRONG_PROVIDERS: [(&str, &str); 40] = [
 
 const OTHER_KIND: &str = "not an EncryptionConfiguration: its kind and apiVersion must be EncryptionConfiguration and apiserver.config.k8s.io/v1";
 
-/// What is no such document at all.
+/// Texts that are no such document.
 const WRONG_DOCUMENTS: [(&str, &str); 13] = [
     ("# nothing\n", OTHER_KIND),
     ("hello\n", "not an EncryptionConfiguration: line 1, column 1: not what is expected there"),
@@ -331,7 +331,7 @@ const WRONG_DOCUMENTS: [(&str, &str); 13] = [
         "{\"apiVersion\":\"apiserver.config.k8s.io/v1\",\"kind\":\"EncryptionConfiguration\",\"resources\":[]} x",
         "not an EncryptionConfiguration: line 1, column 93: not what is expected there",
     ),
-    // What begins with a brace is JSON, without the liberties of YAML.
+    // A text that begins with a brace is JSON, without the liberties of YAML.
     (
         " {'kind':'EncryptionConfiguration','apiVersion':'apiserver.config.k8s.io/v1','resources':[]}",
         "not an EncryptionConfiguration: line 1, column 3: not what is expected there",
@@ -351,7 +351,8 @@ const WRONG_DOCUMENTS: [(&str, &str); 13] = [
     ("{\"kind\":\"a\",\"kind\":\"a\"}", "not an EncryptionConfiguration: line 1, column 18: a field that occurs twice"),
 ];
 
-/// Asserts that both refuse it: claviger in these words, without a secret, and an API server by its end.
+/// Asserts that both refuse the configuration: claviger with this text and without a secret, and an API server by
+/// ending.
 fn is_refused(run: &Run, etcd: &Etcd, snapshot: &Path, configuration: &str, text: &str) {
     let config = run.path("wrong.yaml");
     fs::write(&config, configuration).unwrap();
@@ -364,7 +365,7 @@ fn is_refused(run: &Run, etcd: &Etcd, snapshot: &Path, configuration: &str, text
 
     let mut api = ApiServer::on(run, etcd).encryption_config(config);
     if !text.contains("--feature-gates") {
-        // Otherwise an API server would refuse whatever names KMS v1.
+        // Without this gate, an API server would refuse every configuration that names KMS v1.
         api = api.argument("--feature-gates=KMSv1=true");
     }
     let mut api = api.launch().unwrap();
@@ -375,7 +376,7 @@ fn is_refused(run: &Run, etcd: &Etcd, snapshot: &Path, configuration: &str, text
     assert!(log.contains("error while parsing file") || log.contains("error while building transformers"), "{log}");
 }
 
-/// Asserts that all of them are refused.
+/// Asserts that all configurations are refused.
 fn are_refused(configurations: impl Iterator<Item = (String, String)>) {
     let run = Run::new().unwrap();
     let etcd = Etcd::start(&run, 1).unwrap();

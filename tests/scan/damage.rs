@@ -27,20 +27,20 @@ use crate::{
     harness::{etcd::Etcd, processes::Run},
 };
 
-/// A scan that takes longer hangs.
+/// The time limit for a scan. A scan that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Tests of this file share a database; each works with copies.
+/// The database that the tests of this file share. Each test works with copies.
 static ORIGINAL: LazyLock<Original> = LazyLock::new(Original::make);
 
 struct Original {
-    /// A stopped member's file, without the free room after its last page.
+    /// The file of a stopped member, without the free room after its last page.
     member: Vec<u8>,
     /// A snapshot with its digest.
     snapshot: Vec<u8>,
     whole: Scanned,
     list: String,
-    /// All that each key has ever been, the newest last.
+    /// All values that each key has ever had, the newest last.
     keys: BTreeMap<String, Vec<(u64, Option<Line>)>>,
 }
 
@@ -112,7 +112,7 @@ fn the_database_has_all_that_is_to_be_damaged() {
     assert!(count(|used| matches!(used, Use::Key { .. })) > heads.len() + 30, "values over several pages");
 }
 
-/// A copy of the file that is damaged, scanned, and put right again.
+/// A copy of the file, which is damaged, scanned, and repaired again.
 struct Bench {
     sandbox: Sandbox,
     file: File,
@@ -126,7 +126,7 @@ impl Bench {
         Self { sandbox, file }
     }
 
-    /// Scans with other bytes at an offset.
+    /// Scans with other bytes at the offset `at`.
     fn with(&self, at: usize, bytes: &[u8]) -> Outcome {
         let mut before = vec![0; bytes.len()];
         self.file.read_exact_at(&mut before, at as u64).unwrap();
@@ -148,10 +148,10 @@ impl Bench {
     }
 }
 
-/// What was said of a damaged file.
+/// The answers about a damaged file.
 struct Outcome {
     code: i32,
-    /// None where nothing could be read; then there is a message.
+    /// The report. `None` if nothing could be read; then there is a message.
     report: Option<Value>,
     message: String,
     lines: Vec<Line>,
@@ -164,14 +164,14 @@ impl Outcome {
         let json = if is_refused { &report.stderr } else { &report.stdout };
         let json: Value = serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {report}"));
         let message = json["error"].as_str().unwrap_or_default().to_owned();
-        // Mostly it is all that there is.
+        // In most cases the list is complete.
         let is_whole = list.stdout == ORIGINAL.list;
         let lines = if is_whole { ORIGINAL.whole.lines.clone() } else { lines(&list.stdout) };
         assert!(!is_refused || lines.is_empty() && report.code == 7, "{report}\n{list}");
         Self { code: report.code, report: (!is_refused).then_some(json), message, lines }
     }
 
-    /// Whether all is said that was said of the whole file.
+    /// Whether the answers are those about the whole file.
     fn is_as_whole(&self) -> bool {
         let whole = &ORIGINAL.whole;
         let reported = |report: &Value| {
@@ -190,7 +190,7 @@ impl Outcome {
         findings.filter_map(|finding| Some((finding["page"].as_u64()?, finding["reason"].as_str()?))).collect()
     }
 
-    /// Returns the keys whose values are said to be damaged.
+    /// Returns the keys whose values are damaged, according to the answers.
     fn damaged_keys(&self) -> impl Iterator<Item = &str> {
         let findings = self.report.iter().flat_map(|report| report["findings"].as_array().unwrap());
         findings.filter(|finding| finding["kind"] == "damaged").filter_map(|finding| finding["key"].as_str())
@@ -210,7 +210,7 @@ impl Outcome {
         is_meta || self.pages().iter().any(|(_, reason)| missing(reason, revision))
     }
 
-    /// Returns what is wrong with what was said, if something is: nothing untrue, and nothing left out in silence.
+    /// Returns the faults of the answers: untrue statements, and objects that were left out without a message.
     fn faults(&self) -> Vec<String> {
         if self.lines == ORIGINAL.whole.lines {
             return Vec::new();
@@ -222,7 +222,7 @@ impl Outcome {
             if !listed.insert(&*line.key) {
                 faults.push(format!("listed twice: {line:?}"));
             }
-            // What is said to be damaged need not be what it was.
+            // A value that is reported as damaged may have changed.
             let is_damaged = line.finding.as_deref() == Some("damaged") && damaged.contains(&&*line.key);
             let is = |expected: &Line| {
                 let expected = Line { finding: line.finding.clone(), ..expected.clone() };
@@ -243,12 +243,12 @@ impl Outcome {
         faults
     }
 
-    /// Returns what was printed, for the reader of a failed test.
+    /// Returns the output, for the reader of a failed test.
     fn said(&self) -> String {
         format!("exit {}, {:?}, {:?}, {}", self.code, self.incomplete(), self.pages(), self.message)
     }
 
-    /// Returns what is wrong with it, if something is.
+    /// Returns the faults of the answers, if there are any.
     fn wrong(&self) -> Vec<String> {
         let mut wrong = self.faults();
         if ![0, 1, 7].contains(&self.code) {
@@ -261,7 +261,7 @@ impl Outcome {
     }
 }
 
-/// Whether a page's reason says that something of this revision may be missing.
+/// Whether the reason for a page says that something of this revision may be missing.
 fn missing(reason: &str, revision: u64) -> bool {
     let Some((_, range)) = reason.rsplit_once("; ") else { return false };
     let numbers: Vec<u64> = range.split(' ').filter_map(|word| word.parse().ok()).collect();
@@ -275,7 +275,7 @@ fn missing(reason: &str, revision: u64) -> bool {
     }
 }
 
-/// Does it for all cases, on two copies at a time. What `check` finds wrong is shown, of some of them.
+/// Runs `check` for all cases, on two copies at a time. Shows some of the faults.
 fn for_each<T: Sync>(bytes: &[u8], cases: &[T], check: impl Fn(&Bench, &T) -> (String, Outcome, Vec<String>) + Sync) {
     let failed: Vec<String> = thread::scope(|scope| {
         let workers: Vec<_> = (0..2)
@@ -305,14 +305,14 @@ fn for_each<T: Sync>(bytes: &[u8], cases: &[T], check: impl Fn(&Bench, &T) -> (S
     assert!(failed.is_empty(), "{} of {} cases:\n{some}", failed.len(), cases.len());
 }
 
-/// What a page is overwritten with.
+/// The bytes that a page is overwritten with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Filler {
     Zeros,
     Noise,
     /// Another page.
     Page(u64),
-    /// Another page of keys that names itself as this one.
+    /// Another page of keys, with the number of this page in its header.
     Disguised(u64),
 }
 
@@ -337,7 +337,7 @@ fn whatever_page_is_overwritten_the_rest_is_reported_and_the_page_is_named() {
     let free = (0..pages.count()).filter(|page| pages.of(*page) == Use::Free).skip(5).collect::<BTreeSet<_>>();
     for page in (0..pages.count()).filter(|page| !free.contains(page) || page % 8 == 0) {
         let another = (page + 1 + chance.next() % (pages.count() - 1)) % pages.count();
-        // Not one from below a branch, which would look like a smaller tree.
+        // A leaf is not put in the place of a branch, because that would look like a smaller tree.
         let alike = if branches.contains(&page) { &branches } else { &leaves };
         let alike = alike[chance.below(alike.len())];
         cases
@@ -345,8 +345,7 @@ fn whatever_page_is_overwritten_the_rest_is_reported_and_the_page_is_named() {
     }
     // The topmost page has no page beside it to compare its keys with.
     let is_top = |page| matches!(pages.of(page), Use::Key { is_top: true, .. });
-    // A free page may hold what once was at this very place inside of a value: then nothing but a digest tells the two
-    // apart.
+    // A free page may hold an earlier version of this part of a value. Then only a digest tells them apart.
     let is_inside = |page| matches!(pages.of(page), Use::Key { head, .. } if head != page);
     let may_be_older = |page, filler: &Filler| {
         is_inside(page) && matches!(filler, Filler::Page(other) if pages.of(*other) == Use::Free)
@@ -371,7 +370,7 @@ fn whatever_page_is_overwritten_the_rest_is_reported_and_the_page_is_named() {
                 outcome.message.contains(if matches!(filler, Filler::Disguised(_)) { unnamed } else { &lost })
             }
             Use::Key { head, .. } if head == *page => names(head),
-            // Of a value's inside much is not looked at.
+            // A scan does not look at most bytes inside of a value.
             Use::Key { head, .. } => outcome.is_as_whole() || names(head) || outcome.damaged_keys().next().is_some(),
         };
         let mut wrong = outcome.wrong();
@@ -398,7 +397,8 @@ fn wherever_a_file_is_cut_the_rest_is_reported() {
     });
 }
 
-/// In a page's header and elements, and anywhere in a branch, which is all of it structure.
+/// The test flips bits in the headers and elements of leaves, and everywhere in branches, which consist of structure
+/// only.
 #[test]
 fn whatever_bit_of_a_pages_structure_flips_nothing_untrue_is_reported() {
     let pages = ORIGINAL.pages();
@@ -423,7 +423,7 @@ fn whatever_bit_of_a_pages_structure_flips_nothing_untrue_is_reported() {
     });
 }
 
-/// bbolt would not notice, and would read the others.
+/// bbolt would not notice, and would read the other elements.
 #[test]
 fn a_page_that_counts_too_few_elements_is_not_read() {
     let pages = ORIGINAL.pages();
@@ -444,8 +444,7 @@ fn a_page_that_counts_too_few_elements_is_not_read() {
     });
 }
 
-/// Without a digest nobody can tell a key or value with another bit from one without; but no more than this one is
-/// affected.
+/// Without a digest, nobody can tell a key or value with a flipped bit from a right one. Only that one is affected.
 #[test]
 fn whatever_bit_flips_a_scan_ends_and_the_digest_tells() {
     let mut chance = Chance(43);
@@ -454,7 +453,7 @@ fn whatever_bit_flips_a_scan_ends_and_the_digest_tells() {
     for_each(&ORIGINAL.member, &flips(&ORIGINAL.member, 150), |bench, flip| {
         let outcome = bench.flipped(&ORIGINAL.member, flip);
         let mut wrong = outcome.faults();
-        // One key with another name, and the value that it had before under its own.
+        // Only one key has another name, and the value that it had before is found under its own name.
         wrong.truncate(if wrong.len() > 2 { usize::MAX } else { 0 });
         (flip_of(flip), outcome, wrong)
     });
@@ -467,7 +466,7 @@ fn whatever_bit_flips_a_scan_ends_and_the_digest_tells() {
     });
 }
 
-/// A bit, by its byte and its number in it.
+/// A bit: its byte, and its number in the byte.
 type Flip = (usize, usize);
 
 fn flip_of((at, bit): &Flip) -> String {

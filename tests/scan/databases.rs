@@ -44,7 +44,7 @@ struct Rig {
     store: Store,
     sandbox: Sandbox,
     chance: Chance,
-    /// What etcdutl counts of an etcd without a key.
+    /// The count of etcdutl for an etcd without keys.
     base: u64,
 }
 
@@ -74,14 +74,14 @@ impl Rig {
         for round in ["killed", "killed again"] {
             self.kill(round);
         }
-        // The newest revision is gone with what it deleted, and the number alone remains.
+        // The newest revision was a deletion and is compacted. Only its number remains.
         self.store.delete_below("/registry/");
         self.store.delete("/registry");
         self.store.compact(self.store.revision);
         self.check("emptied");
     }
 
-    /// Keys of every resource with values of every shape; enough of them that pages lie below pages below pages.
+    /// Writes keys of every resource with values of every shape. They are so many that the tree has three levels.
     fn write(&mut self) {
         let chance = &mut self.chance;
         for directory in directories() {
@@ -142,7 +142,7 @@ impl Rig {
             }
         }
         store.put("/registry/leases/8/0", Stored::json(41));
-        // Damage in the history is reported, too.
+        // Damage in older values is reported, too.
         store.put("/registry/secrets/broken/0", Stored::protobuf(10, chance));
         store.put("/registry/secrets/broken/2", Stored::protobuf(10, chance));
         store.delete("compact_rev_key");
@@ -150,7 +150,7 @@ impl Rig {
         middle
     }
 
-    /// Scans a snapshot, the living etcd, and the file that it leaves when it is stopped.
+    /// Scans a snapshot, the live etcd, and the file of the stopped etcd.
     fn check(&mut self, stage: &str) {
         let context = |what: &str| format!("etcd {}, {stage}, {what}", self.version.minor());
         let truth = &self.store.truth.clone();
@@ -167,7 +167,7 @@ impl Rig {
         live.is_true(truth, false, &context("live"));
         assert_eq!(live.report.revision(), self.store.revision, "{}", context("live"));
 
-        // An etcd that is stopped waits for its clients.
+        // A stopping etcd waits for its clients.
         self.store.reconnect(&self.etcd.endpoints());
         self.etcd.stop(0).unwrap();
         self.scan_file(&self.etcd.database(0), truth, &context("stopped"));
@@ -186,19 +186,19 @@ impl Rig {
         scanned
     }
 
-    /// Compares with what etcdutl says about a snapshot. Each version counts the keys in another way.
+    /// Compares the counts with those of etcdutl about a snapshot. Each version counts the keys in another way.
     fn compare_with_etcdutl(&self, snapshot: &Path, scanned: &Scanned, context: &str) {
         let status = self.status(snapshot);
         let truth = &self.store.truth;
         let keys = match self.version {
-            // Every record of every bucket; those of others than keys are the same ones as before, plus leases, plus
-            // two numbers about compaction, and deletions.
+            // This version counts every record of every bucket. Those of other buckets than that of keys are the same
+            // as before, plus leases, two numbers about compaction, and deletions.
             EtcdVersion::V3_5 => {
                 let deleted = truth.changes.iter().filter(|change| change.value.is_none()).count();
                 let others = self.base + self.store.leases + if truth.compacted.is_some() { 2 } else { 0 };
                 counted(scanned) + deleted as u64 + others
             }
-            // Keys that there are.
+            // These versions count the existing keys.
             EtcdVersion::V3_6 | EtcdVersion::V3_7 => {
                 let outside = truth.live().keys().filter(|key| !key.starts_with("/registry/")).count();
                 scanned.report.0["all"]["objects"].as_u64().unwrap() + outside as u64
@@ -216,7 +216,7 @@ impl Rig {
         serde_json::from_slice(&output_of_success(command, &[], Duration::from_secs(30)).unwrap()).unwrap()
     }
 
-    /// Restores a snapshot at a higher revision: etcdutl adds a record that is of no key.
+    /// Restores a snapshot at a higher revision. etcdutl adds a record that belongs to no key.
     fn raise(&mut self, by: u64) {
         let context = format!("etcd {}, raised", self.version.minor());
         let (snapshot, truth) = (self.sandbox.path("before.db"), &self.store.truth);
@@ -233,8 +233,8 @@ impl Rig {
         assert_eq!(scanned.report.revision(), self.store.revision + by, "{context}");
     }
 
-    /// Kills etcd while it is written to. Its file lacks some of what it said was written. An etcd that has only the
-    /// file shows what is in it.
+    /// Kills etcd while it is written to. Its file lacks some writes that it confirmed. An etcd with only this file
+    /// shows the contents.
     fn kill(&mut self, round: &str) {
         let context = format!("etcd {}, {round}", self.version.minor());
         let Self { etcd, store, chance, .. } = self;
@@ -270,12 +270,12 @@ impl Rig {
     }
 }
 
-/// Returns the revision that a file of this truth names.
+/// Returns the revision that a file with these changes names.
 fn last(truth: &Truth) -> u64 {
     truth.changes.last().map_or(0, |change| change.revision).max(truth.compacted.unwrap_or(0))
 }
 
-/// Returns all values below the prefix and outside, older ones included.
+/// Returns the number of all values below the prefix and outside, older ones included.
 fn counted(scanned: &Scanned) -> u64 {
     let rows = scanned.report.rows().into_iter().map(|row| row.objects + row.older_values.unwrap());
     rows.sum::<u64>() + scanned.report.0["outside"].as_u64().unwrap()

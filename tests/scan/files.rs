@@ -51,12 +51,12 @@ fn a_running_members_file_is_refused_and_etcd_goes_on() {
             store.put("/registry/secrets/default/meanwhile", Stored::json(100));
         }
     });
-    // Paused, it holds the file still; killed, it does not.
+    // A paused etcd holds the lock of the file, and a killed one does not.
     etcd.process(0).unwrap().pause().unwrap();
     sandbox.refused(3, &line);
     etcd.process(0).unwrap().resume().unwrap();
     assert_eq!(etcd.revision().unwrap(), store.revision);
-    // A snapshot makes etcd write what was only in its log until then.
+    // For a snapshot, etcd writes changes to its file that were only in its log.
     etcd.snapshot(&sandbox.path("snapshot.db")).unwrap();
     etcd.kill(0).unwrap();
     let answer = sandbox.run(&line);
@@ -130,12 +130,13 @@ fn a_snapshot_that_is_not_whole_is_read_and_said_to_be_not() {
             assert_eq!(damaged.report.0["source"]["digest"]["matches"], false, "{case}");
         }
     }
-    // What the last page is depends on etcd: if it is the one that names the buckets, nothing else can be found.
+    // It depends on etcd which page is the last one. If it is the page that names the buckets, nothing else can be
+    // found.
     fs::write(&file, &snapshot[..pages - 4096]).unwrap();
     let (report, list) = scan_raw(&sandbox, &place);
     assert_eq!((report.code, list.code), (7, 7), "its last page and digest are missing: {report}");
     assert!(report.stdout.contains(&cut) || report.stderr.contains("the file ends before the page does"), "{report}");
-    // Of a copy of a member's file nothing is known.
+    // About a copy of a member's file, a scan knows nothing more.
     fs::write(&file, &snapshot[..pages]).unwrap();
     let copy = scan(&sandbox, &place);
     copy.is_true(&store.truth, true, "without digest");

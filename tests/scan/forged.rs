@@ -14,11 +14,11 @@ pub(crate) const BRANCH: u16 = 1;
 pub(crate) const LEAF: u16 = 2;
 const META: u16 = 4;
 
-/// The page that names the buckets, and the root of the tree of keys.
+/// The numbers of the page that names the buckets, and of the root of the tree of keys.
 const BUCKETS: u64 = 3;
 pub(crate) const ROOT: u64 = 5;
 
-/// Pages from here on are free for the tree.
+/// The first page that is free for the tree.
 pub(crate) const FREE: u64 = 8;
 
 pub(crate) struct Forged {
@@ -28,7 +28,7 @@ pub(crate) struct Forged {
 }
 
 impl Forged {
-    /// Returns one with `pages` pages, whose tree of keys has its root on page 5.
+    /// Makes a database with `pages` pages. The tree of keys has its root on page 5.
     pub(crate) fn new(path: PathBuf, page_size: u64, pages: u64) -> Self {
         let forged = Self { file: File::create(&path).unwrap(), path, page_size };
         forged.file.set_len(pages * page_size).unwrap();
@@ -40,7 +40,7 @@ impl Forged {
             meta[16..24].copy_from_slice(&BUCKETS.to_le_bytes());
             meta[32..40].copy_from_slice(&2_u64.to_le_bytes());
             meta[40..48].copy_from_slice(&pages.to_le_bytes());
-            // Both are valid, and the second one is newer.
+            // Both meta pages are valid, and the second one is newer.
             meta[48..56].copy_from_slice(&(number + 7).to_le_bytes());
             let digest = meta[..56]
                 .iter()
@@ -57,19 +57,20 @@ impl Forged {
         &self.path
     }
 
-    /// Writes a page that says that it spans `overflow` further ones.
+    /// Writes a page that claims to span `overflow` further pages.
     pub(crate) fn page(&self, number: u64, kind: u16, count: u16, overflow: u32, body: &[u8]) {
         let head =
             [&number.to_le_bytes()[..], &kind.to_le_bytes(), &count.to_le_bytes(), &overflow.to_le_bytes()].concat();
         self.file.write_all_at(&[head.as_slice(), body].concat(), number * self.page_size).unwrap();
     }
 
-    /// Returns how many pages so many bytes after a header need beyond the first one.
+    /// Returns the number of pages, beyond the first one, that a header and `body` need.
     pub(crate) fn overflow(&self, body: &[u8]) -> u32 {
         u32::try_from((16 + body.len() as u64).div_ceil(self.page_size) - 1).unwrap()
     }
 
-    /// Writes branches above these leaves, each with its first key, from the page `free` on, and the root.
+    /// Writes the branches above these leaves, and the root. Each leaf has its first key. The branches begin at page
+    /// `free`.
     pub(crate) fn tree(&self, mut level: Vec<(Vec<u8>, u64)>, mut free: u64) {
         while level.len() > 1 {
             level = level
@@ -86,7 +87,7 @@ impl Forged {
     }
 }
 
-/// Returns a bucket without elements, inside of its element.
+/// Returns an empty bucket that is stored inside of its element.
 fn inline() -> Vec<u8> {
     [&[0; 16][..], &[0; 8], &LEAF.to_le_bytes(), &[0; 6]].concat()
 }
@@ -121,7 +122,7 @@ pub(crate) fn revision(main: u64) -> Vec<u8> {
     [&main.to_be_bytes()[..], b"_", &0_u64.to_be_bytes()].concat()
 }
 
-/// etcd's record of one change.
+/// The record of one change in etcd's database.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Record {
     #[prost(bytes = "vec", tag = "1")]
@@ -145,7 +146,7 @@ impl Record {
     }
 }
 
-/// Returns etcd's record of a Secret under a key of its own.
+/// Returns the record of a Secret under its own key.
 pub(crate) fn secret(number: u64) -> Vec<u8> {
     let object = EncryptedObject {
         encrypted_data: vec![7; 60],

@@ -29,31 +29,31 @@ use crate::{
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// KMS v1 is off unless it is asked for, as is CBOR for custom resources.
+/// The gates of KMS v1 and of CBOR for custom resources, which are off by default.
 const GATES: &str = "--feature-gates=KMSv1=true,CBORServingAndStorage=true";
 
 /// The key_id of the other plugin's only key.
 pub(super) const OTHER_KEY: &str = "k1-00000000000000000000000000000000";
 
-/// Under what a value was written.
+/// The provider and the key that a value was written under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Under {
-    /// By its stored prefix.
+    /// The provider, by its stored prefix.
     pub(super) provider: String,
-    /// Of KMS v2.
+    /// The key_id, for KMS v2.
     pub(super) key_id: Option<String>,
-    /// By which API server, counted from 1.
+    /// The number of the API server that wrote the value, from 1.
     pub(super) start: usize,
 }
 
-/// Whether an API server could read an object, and what was found of it.
+/// Whether an API server could read an object, and the finding about it.
 pub(super) struct Attempt {
     pub(super) key: String,
     pub(super) status: u16,
     pub(super) found: Value,
 }
 
-/// The etcd with its last API server, and what is known of both.
+/// The etcd with its last API server, and their history.
 pub(super) struct History {
     pub(super) front: Front,
     pub(super) etcd: Etcd,
@@ -61,9 +61,9 @@ pub(super) struct History {
     pub(super) config: PathBuf,
     /// The key_ids of the plugin's two keys.
     pub(super) keys: [String; 2],
-    /// Each key of etcd in the namespace `default` with all that was written there; `None` means a deletion.
+    /// Each key of etcd in the namespace `default`, with all its values. `None` means a deletion.
     pub(super) written: BTreeMap<String, Vec<Option<Under>>>,
-    /// What was tried where the configuration had forgotten providers.
+    /// The attempts to read objects while the configuration lacked providers.
     pub(super) attempts: Vec<Attempt>,
     api: ApiServer,
     starts: usize,
@@ -90,7 +90,7 @@ use Part::{Cbc, CbcTwoKeys, Claviger, Gcm, Identity, KmsV1, Other, Secretbox};
 impl Part {
     const ALL: [Self; 8] = [Identity, Cbc, CbcTwoKeys, Gcm, Secretbox, KmsV1, Other, Claviger];
 
-    /// Returns the prefix of what it stores.
+    /// Returns the prefix of the values that the part stores.
     fn stored(self) -> &'static str {
         match self {
             Identity => "identity",
@@ -119,21 +119,21 @@ impl Part {
             CbcTwoKeys => format!("aescbc: {{keys: [{}, {}]}}", key("second"), key("first")),
             Gcm => format!("aesgcm: {{keys: [{}]}}", key("third")),
             Secretbox => format!("secretbox: {{keys: [{}]}}", key("fourth")),
-            // A colon in its name, which version 2 forbids: only the part before it is shown.
+            // The name has a colon, which version 2 forbids. Only the part before the colon is shown.
             KmsV1 => kms("old", "apiVersion: v1, name: \"old:one\", cachesize: 1000, timeout: 3s"),
             Other => kms("other", "apiVersion: v2, name: other"),
             Claviger => kms("claviger", "apiVersion: v2, name: claviger"),
         }
     }
 
-    /// Returns this one and after it the earlier ones, the latest first.
+    /// Returns this part and the earlier ones, the latest first.
     fn and_earlier(self) -> Vec<Self> {
         let is_listed = |part: &Self| *part <= self && (*part != Cbc || self < CbcTwoKeys);
         Self::ALL.into_iter().rev().filter(is_listed).collect()
     }
 }
 
-/// Writes an EncryptionConfiguration of these entries.
+/// Writes an EncryptionConfiguration with these entries.
 fn configure(run: &Run, path: &Path, entries: &[(&[Kind], &[Part])]) {
     let mut text = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n".to_owned();
     for (kinds, parts) in entries {
@@ -144,7 +144,7 @@ fn configure(run: &Run, path: &Path, entries: &[(&[Kind], &[Part])]) {
     fs::write(path, text).unwrap();
 }
 
-/// Returns a plugin that is not claviger, and takes the path of its socket.
+/// Starts a plugin that is not claviger. It takes the path of its socket.
 fn start(run: &Run, program: Program, name: &str, flags: &[&str]) -> Process {
     let socket = run.socket(&format!("{name}.sock")).unwrap();
     let mut command = isolated(&program.path().unwrap(), run.directory());
@@ -155,7 +155,7 @@ fn start(run: &Run, program: Program, name: &str, flags: &[&str]) -> Process {
 }
 
 impl History {
-    /// Writes all of it.
+    /// Writes the whole history.
     pub(super) fn write() -> Self {
         let run = Run::new().unwrap();
         let others =
@@ -165,7 +165,7 @@ impl History {
         let keys = [key_id(&plugin, 0), String::new()];
         let etcd = Etcd::start(&run, 1).unwrap();
         let config = run.path("encryption.yaml");
-        // Without the gate custom resources are JSON.
+        // Without the gate, custom resources are stored as JSON.
         let api = ApiServer::on(&run, &etcd).argument("--etcd-compaction-interval=0").start().unwrap();
         let front = Front::of(&run, &api);
         define_widgets(&front);
@@ -183,7 +183,7 @@ impl History {
         history
     }
 
-    /// Custom resources are encrypted later than the others: until then they are CBOR in plaintext.
+    /// Encrypts custom resources later than the others. Until then they are CBOR in plaintext.
     fn begin(&mut self) {
         let api = ApiServer::on(&self.run, &self.etcd).encryption_config(&self.config).argument(GATES);
         configure(&self.run, &self.config, &[(&[SECRETS, CONFIG_MAPS], &Cbc.and_earlier()), (&[WIDGETS], &[Identity])]);
@@ -195,8 +195,8 @@ impl History {
         self.write_objects(Identity, &[WIDGETS]);
     }
 
-    /// Adds a second seed under the first key of claviger's, and custom resources under a configuration that has
-    /// forgotten most providers.
+    /// Adds a second seed under claviger's first key, and custom resources under a configuration that lacks most
+    /// providers.
     fn forget_and_remember(&mut self) {
         self.restart(&[(&[SECRETS, CONFIG_MAPS], &Claviger.and_earlier()), (&[WIDGETS], &[Secretbox, Gcm])]);
         self.write_objects(Claviger, &[SECRETS, CONFIG_MAPS]);
@@ -210,12 +210,12 @@ impl History {
         }
     }
 
-    /// Does the last part: a second key of claviger's, and nothing is forgotten.
+    /// Does the last part: a second key of claviger's, and a configuration with all providers.
     fn promote(&mut self) {
         self.plugin.claviger(&["key", "add"]).unwrap();
         self.plugin.claviger(&["key", "promote", "k2", "--without-backup"]).unwrap();
         self.keys[1] = key_id(&self.plugin, 1);
-        // On a busy machine the API server may be up before the plugin has noticed the new key.
+        // On a busy machine the API server may start before the plugin has followed the promotion.
         self.plugin.restart().unwrap();
         self.restart(&[(&ENCRYPTED, &Claviger.and_earlier())]);
         self.write_objects(Claviger, &ENCRYPTED);
@@ -228,7 +228,7 @@ impl History {
         self.starts += 1;
     }
 
-    /// Objects that are left alone, changed, deleted and made again, and one that each API server changes.
+    /// Writes objects that stay, change, are deleted and are made again, and one object that each API server changes.
     fn write_objects(&mut self, part: Part, kinds: &[Kind]) {
         let (start, key) = (self.starts, usize::from(!self.keys[1].is_empty()));
         let key_id = match part {
@@ -277,7 +277,7 @@ fn key_id(plugin: &Plugin, index: usize) -> String {
     list["keys"][index]["key_id"].as_str().unwrap().to_owned()
 }
 
-/// Returns what a report has found of the group that a live object belongs to.
+/// Returns the findings of a report about the group of a live object.
 pub(super) fn found(report: &Value, line: &Value) -> Value {
     let rows = report["groups"].as_array().unwrap();
     let is_its = |row: &&Value| ["resource", "provider", "key_id"].iter().all(|field| row[*field] == line[*field]);

@@ -31,13 +31,14 @@ use crate::{
     },
 };
 
-/// What happens to a key: it gets a value, or is deleted.
+/// A change of a key: a new value, or a deletion.
 type Change = (String, Option<Stored>);
 
-/// More Secrets than the first page has.
+/// The number of Secrets: more than the first page has.
 const SECRETS: usize = 700;
 
-/// Keys of every resource with values of every shape, damage, and keys outside the prefix; then rewrites and deletions.
+/// Returns changes: keys of every resource with values of every shape, damaged values, and keys outside of the prefix;
+/// then rewrites and deletions.
 fn changes() -> Vec<Change> {
     let mut chance = Chance(11);
     let mut changes = Vec::new();
@@ -75,7 +76,7 @@ fn write_to_etcd(store: &mut Store, changes: &[Change]) {
     }
 }
 
-/// A kine that is written to, and the last revision of each of its keys.
+/// A kine that is written to, with the last revision of each of its keys.
 struct KineStore {
     kine: Kine,
     writer: Writer,
@@ -105,7 +106,7 @@ impl KineStore {
     }
 }
 
-/// Compares all that two scans said, except revisions, which kine counts in its own way.
+/// Compares everything in two answers except revisions, which kine counts in its own way.
 fn assert_same_answers(kine: &Scanned, etcd: &Scanned, context: &str) {
     let lines = |scanned: &Scanned| -> Vec<Line> {
         scanned.lines.iter().map(|line| Line { mod_revision: 0, ..line.clone() }).collect()
@@ -124,7 +125,7 @@ fn assert_same_answers(kine: &Scanned, etcd: &Scanned, context: &str) {
     assert_eq!((kine.code, kine.report.incomplete()), (etcd.code, etcd.report.incomplete()), "{context}");
 }
 
-/// Writes the same to an etcd and to this kine, and compares what is found in them after each step.
+/// Makes the same changes in an etcd and in this kine. Compares the scans after each step.
 fn go_through_all(run: &Run, kine: Kine) {
     let sandbox = Sandbox::new();
     let etcd = Etcd::start(run, 1).unwrap();
@@ -156,7 +157,7 @@ fn go_through_all(run: &Run, kine: Kine) {
     kine.write(more);
     assert_same_answers(&kine.scan(&sandbox), &of_etcd(&store), "rewritten");
 
-    // kine keeps keys of its own, inside and outside of the prefix.
+    // kine keeps its own keys, inside and outside of the prefix.
     let keys = kine.kine.run_etcdctl(&["get", "--prefix", "--keys-only", ""]).unwrap();
     for own in ["/registry/health", "compact_rev_key"] {
         assert!(keys.lines().any(|key| key == own), "{own}");
@@ -194,11 +195,11 @@ fn kine_over_postgresql_has_what_etcd_has() {
     go_through_all(&run, kine);
 }
 
-/// Secrets, and bytes of each. The first page has 500 of them.
+/// The number of Secrets, and the bytes of each. The first page has 500 of them.
 const LARGE: (usize, usize) = (1500, 40_000);
 
-/// In the middle of the first page. The rest comes as one stream, which SQLite reads from a state that no compaction
-/// changes.
+/// A place in the middle of the first page, in bytes. The rest comes as one stream, which SQLite reads from a state
+/// that no compaction changes.
 const MIDDLE: usize = 8 << 20;
 
 /// The first page is read at one revision, and then kine forgets that revision.
@@ -218,7 +219,8 @@ fn a_scan_goes_on_at_a_later_revision_if_kine_compacts_its_own() {
     let answer = thread::scope(|scope| {
         let scanning = scope.spawn(|| sandbox.run(&line));
         proxy.wait_until_held();
-        // The deletions are not the last: a kine that forgets its newest row also loses its own revision.
+        // The deletions are not the last changes, because a kine that forgets its newest row also loses its own
+        // revision.
         [&deleted, &added, &rewritten].into_iter().for_each(|changes| store.write(changes));
         store.writer.compact(store.revision, true).unwrap();
         proxy.release();
@@ -248,7 +250,7 @@ fn listed_in(directory: &Path, servers: &str) -> Vec<String> {
     lines(&String::from_utf8(output.stdout).unwrap()).into_iter().map(|line| line.key).collect()
 }
 
-/// k3s names a path that is relative to its own directory, MicroK8s and k0s a path that looks as if it had a port.
+/// k3s names a path relative to its own directory. MicroK8s and k0s name a path that looks as if it had a port.
 #[test]
 fn the_socket_of_kine_is_found_by_each_form_of_its_path() {
     let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
@@ -287,7 +289,7 @@ fn keys_and_flags(run: &Run) -> (Certificates, ClientCertificate, String) {
     (certificates, client, flags)
 }
 
-/// As in etcd's own client, the certificate is for the name of the socket's file.
+/// As in etcd's own client, the name in the certificate is that of the socket's file.
 #[test]
 fn kine_is_read_over_mutual_tls_at_its_socket() {
     let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());

@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// An endpoint where nobody listens: a port that the kernel keeps for itself.
+/// An endpoint at which nobody listens, because the kernel keeps the port for itself.
 const DEAD: &str = "http://127.0.0.1:1";
 
 const UNREACHABLE: &str = "hint:  use the address and the certificates of the API server: --apiserver-manifest FILE\n";
@@ -49,19 +49,19 @@ fn key(number: usize) -> String {
     format!("/registry/secrets/default/{number:06}")
 }
 
-/// Writes so many Secrets of 300 bytes.
+/// Writes `secrets` Secrets of 300 bytes.
 fn fill_many(store: &mut Store, secrets: usize) {
     fill_with(store, secrets, 160);
 }
 
-/// Writes so many Secrets, each with so many bytes of encrypted data.
+/// Writes `secrets` Secrets, each with `length` bytes of encrypted data.
 fn fill_with(store: &mut Store, secrets: usize, length: usize) {
     let mut chance = Chance(5);
     let value = Stored::kms_v2("claviger", "k1", b"seed", length, &mut chance);
     store.put_many((0..secrets).map(|number| (key(number), value.clone())));
 }
 
-/// The flags are those of a process: a shell that is called as kube-apiserver is, and waits.
+/// The flags are those of a process: a shell with the name kube-apiserver, which waits.
 #[test]
 fn the_etcds_of_overrides_are_read_too_and_the_report_says_whose_flags_it_read() {
     let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
@@ -103,7 +103,7 @@ fn etcd_is_read_over_mutual_tls_by_flags_and_by_a_static_pod() {
     let (certificate, key) = (file("certfile", &client.certificate), file("keyfile", &client.key));
     scan(&sandbox, &format!("{servers}{ca}{certificate}{key}")).is_true(&store.truth, false, "by flags");
 
-    // What a container calls /etc/kubernetes/pki/etcd lies elsewhere on the host.
+    // The container's /etc/kubernetes/pki/etcd has another path on the host.
     let pod = format!(
         "apiVersion: v1
 kind: Pod
@@ -142,7 +142,7 @@ spec:
         assert_eq!(hint, checked_with(authority));
     };
     unreachable(format!("{servers}{other_ca}{certificate}{key}"), &other_ca, "UnknownIssuer");
-    // The error depends on who hangs up first.
+    // The error depends on which side closes the connection first.
     unreachable(format!("{servers}{ca}"), &ca, "");
     unreachable(format!("{servers}{ca}{other}{other_key}"), &ca, "");
     let half = "error: a client certificate without its key, or a key without its certificate\n\
@@ -247,17 +247,16 @@ fn whichever_endpoint_answers_is_read_below_its_prefix_and_refusals_are_reported
     );
 }
 
-/// Answers come in pages. The proxy delays the second one.
+/// A place in the second page of an answer, in bytes. The proxy delays that page.
 const SECOND_PAGE: usize = 1 << 20;
 
-/// Secrets, and bytes of each: more than is under way of a stream when it is held up, and than is read in two pages.
+/// The number of Secrets, and the bytes of each: more than a held stream has under way, and more than two pages have.
 const LARGE: (usize, usize) = (11_000, 5000);
 
-/// In the middle of the second page, or of the stream.
+/// A place in the middle of the second page or of the stream, in bytes.
 const MIDDLE: usize = 8 << 20;
 
-/// A revision that is compacted in the middle of a scan cannot be read any more: in pages (3.6), and in one stream
-/// (3.7).
+/// A revision that is compacted in the middle of a scan cannot be read any more, in pages (3.6) or in one stream (3.7).
 #[test]
 fn a_scan_goes_on_at_a_later_revision_if_etcd_compacts_its_own_and_says_so() {
     for version in [EtcdVersion::V3_6, EtcdVersion::V3_7] {
@@ -346,8 +345,8 @@ fn a_scan_goes_on_with_another_endpoint_of_the_same_cluster_only() {
     assert_eq!(mixed.complaint(), message);
 }
 
-/// The first page has small values only, so it does not predict the size of the later ones: 80 MiB of values that an
-/// answer cannot hold together, then values that fill an answer alone.
+/// The first page has small values only, so it does not predict the size of the later pages: 80 MiB of values that do
+/// not fit into one answer, and then values that fill an answer each.
 #[test]
 fn values_however_large_are_read_in_parts() {
     let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
@@ -394,7 +393,7 @@ fn a_hundred_thousand_objects_are_each_listed_once_while_etcd_compacts_all_the_t
     assert_same(&listed.collect(), &stable.iter().collect(), "busy");
 }
 
-/// From then on a scan says where it is.
+/// The time after which a scan shows how far it is.
 const LONG: Duration = Duration::from_secs(10);
 
 #[test]
@@ -410,7 +409,7 @@ fn a_long_scan_says_how_far_it_is_unless_it_is_to_be_quiet() {
         (proxy, child)
     };
     let all = [live(&[]), live(&["--quiet"]), live(&["--output", "json"])];
-    // The readers of these lists begin late.
+    // The readers of these lists begin to read late.
     let file = |flags: &[&str]| spawn(&[&["scan", "--list", "--snapshot", snapshot.to_str().unwrap()], flags].concat());
     let (listed, quiet) = (file(&[]), file(&["--quiet"]));
     all.iter().for_each(|(proxy, _)| proxy.wait_until_held());
@@ -432,7 +431,7 @@ fn spawn(arguments: &[&str]) -> Child {
     Command::new(CLAVIGER).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Returns what a scan that ends with 0 wrote there.
+/// Returns the standard error of a scan that ends with 0.
 fn stderr(child: Child) -> String {
     let Output { status, stderr, .. } = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
@@ -440,7 +439,7 @@ fn stderr(child: Child) -> String {
     stderr
 }
 
-/// Someone who can write to etcd must not reach the terminal of an operator.
+/// Somebody who can write to etcd must not control the terminal of an operator.
 #[test]
 fn a_key_that_no_api_server_writes_does_not_paint_the_terminal() {
     let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());

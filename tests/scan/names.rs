@@ -18,13 +18,13 @@ use crate::{
     harness::{api_server::ApiServer, binaries::Version, etcd::Etcd, processes::Run},
 };
 
-/// What API servers keep for themselves, and encrypt under no configuration.
+/// The resources that API servers keep for themselves, and that no configuration encrypts.
 const BOOKKEEPING: [&str; 3] = ["masterleases", "peerserverleases", "ranges"];
 
-/// How an API server begins the line that says where a resource lies.
+/// The beginning of the log line in which an API server names the path of a resource.
 const MONITORING: &str = r#""Monitoring resource count at path" resource=""#;
 
-/// Returns each path with its resource, as the API server logs them.
+/// Returns each path with its resource, from the log of an API server.
 fn paths(log: &str) -> BTreeMap<String, String> {
     let lines = log.lines().filter_map(|line| line.split_once(MONITORING)?.1.strip_suffix('"'));
     let pairs = lines.map(|line| line.split_once(r#"" path="<storage-prefix>/"#).unwrap());
@@ -39,7 +39,7 @@ fn list<'a>(document: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> 
     document[name].as_array().unwrap().iter()
 }
 
-/// Returns the resources that can be made and read again, as the API server offers them to its clients.
+/// Returns the resources that clients of the API server can create and read.
 fn discovered(front: &Front) -> BTreeSet<String> {
     let mut urls = vec!["/api/v1".to_owned()];
     for group in list(&json(front, "/apis"), "groups") {
@@ -61,7 +61,7 @@ fn discovered(front: &Front) -> BTreeSet<String> {
     found
 }
 
-/// Returns an entry for all of each group, so that only a resource whose group is known is covered.
+/// Returns an entry for all resources of each group. It covers a resource only if its group is known.
 fn all_groups(resources: &BTreeMap<String, String>) -> String {
     let groups: BTreeSet<&str> =
         resources.values().map(|name| name.split_once('.').map_or("", |(_, group)| group)).collect();
@@ -73,7 +73,7 @@ fn all_groups(resources: &BTreeMap<String, String>) -> String {
     text
 }
 
-/// An etcd that an API server with everything switched on has begun to use, and the paths that it named.
+/// An etcd that an API server with all features has begun to use, and the paths in its log.
 struct Served {
     etcd: Etcd,
     paths: BTreeMap<String, String>,
@@ -96,7 +96,7 @@ impl Served {
         define_widgets(&front);
         let paths = paths(&api.log().unwrap());
         assert!(paths.len() > 60, "{paths:?}");
-        // Events are served by two groups, and kept once.
+        // Two groups serve events, and etcd has them once.
         let mut served = discovered(&front);
         assert!(served.remove("events.events.k8s.io"));
         assert_eq!(served.difference(&paths.values().cloned().collect()).collect::<Vec<_>>(), [""; 0]);
@@ -112,7 +112,8 @@ impl Served {
             .map(|(_, name)| &**name)
     }
 
-    /// Asserts that what the API server has written by itself is named as it names it, or is its own.
+    /// Asserts that a scan names the objects that the API server has written itself as the API server does, or knows
+    /// that they are its own.
     fn assert_that_what_is_there_is_named(&self) {
         for (key, line) in Scan::live(&self.run, &self.etcd).list() {
             let resource = line["resource"].as_str().unwrap();
@@ -121,8 +122,7 @@ impl Served {
         }
     }
 
-    /// Asserts that what lies at any of the paths is named as the API server names it, and is known to be of that
-    /// group.
+    /// Asserts that a scan names an object at any of the paths as the API server does, and knows its group.
     fn assert_that_whatever_may_come_is_named(&self) {
         let config = self.run.path("all-groups.yaml");
         fs::write(&config, all_groups(&self.paths)).unwrap();
@@ -137,7 +137,7 @@ impl Served {
     }
 }
 
-/// Asserts that a report calls what lies at each path as the API server does.
+/// Asserts that a report names the object at each path as the API server does.
 fn are_named_as_by(version: Version) {
     let served = Served::by(version);
     served.assert_that_what_is_there_is_named();

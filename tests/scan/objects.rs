@@ -7,21 +7,22 @@ const MERGE: &str = "merge-patch+json";
 /// A kind of object.
 #[derive(Clone, Copy)]
 pub(super) struct Kind {
-    /// As an EncryptionConfiguration calls it.
+    /// The name of the resource in an EncryptionConfiguration.
     pub(super) resource: &'static str,
-    /// Where it lies in etcd, below the prefix.
+    /// The path in etcd, below the prefix.
     path: &'static str,
-    /// Group and version in a URL, with the plural.
+    /// The group and version in a URL, and the plural.
     url: (&'static str, &'static str),
     name: &'static str,
-    /// What such an object must have, as JSON fields.
+    /// The JSON fields that such an object must have.
     fields: &'static str,
 }
 
 /// Secrets, configmaps and a custom resource.
 pub(super) const ENCRYPTED: [Kind; 3] = [SECRETS, CONFIG_MAPS, WIDGETS];
 
-/// Some of every sort: of the core group and others, at their own path and at an older one, and a custom resource.
+/// Some kinds of every sort: of the core group and other groups, at their own path and at an older one, and a custom
+/// resource.
 pub(super) const ALL: [Kind; 10] = [
     SECRETS,
     CONFIG_MAPS,
@@ -111,7 +112,7 @@ impl Kind {
         front.post(&self.collection(), &object).expect(201);
     }
 
-    /// Changes it, so that it is written.
+    /// Changes an object, so that it is written again.
     pub(super) fn update(&self, front: &Front, name: &str, label: &str) {
         let patch = format!(r#"{{"metadata":{{"labels":{{"changed":"{label}"}}}}}}"#);
         front.patch(&self.path(name), MERGE, &patch).expect(200);
@@ -122,7 +123,7 @@ impl Kind {
     }
 }
 
-/// Returns where an API server serves the object at a key of etcd, if it is of a kind in [`ENCRYPTED`].
+/// Returns the URL at which an API server serves the object at a key of etcd, if its kind is in [`ENCRYPTED`].
 pub(super) fn url_of(etcd_key: &str) -> Option<String> {
     ENCRYPTED.iter().find_map(|kind| {
         let (namespace, name) = etcd_key.strip_prefix(&format!("/registry/{}/", kind.path))?.split_once('/')?;
@@ -136,7 +137,7 @@ pub(super) fn patch_nothing(front: &Front, url: &str) -> u64 {
     object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
 }
 
-/// Has an API server serve widgets.
+/// Makes an API server serve widgets.
 pub(super) fn define_widgets(front: &Front) {
     front.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", WIDGETS_CRD).expect(201);
     wait_until("widgets are served", || front.get(&WIDGETS.collection()).status == 200);

@@ -10,18 +10,19 @@ const HEADER: usize = 16;
 const ELEMENT: usize = 16;
 const BRANCH: u16 = 1;
 
-/// What a page is a part of.
+/// The use of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
-    /// One of the two first ones.
+    /// One of the two meta pages.
     Meta,
-    /// Of nothing.
+    /// A free page.
     Free,
-    /// The tree that names all buckets.
+    /// A page of the tree that names all buckets.
     Root,
-    /// The bucket of keys; `head` is the first page of its run, and `is_top` says whether the tree begins there.
+    /// A page of the bucket of keys. `head` is the first page of its run, and `is_top` tells whether the tree begins
+    /// there.
     Key { head: u64, is_top: bool },
-    /// Another bucket.
+    /// A page of another bucket.
     Other,
 }
 
@@ -57,7 +58,7 @@ impl<'a> Pages<'a> {
         self.uses[&page]
     }
 
-    /// Returns where pages of the bucket of keys begin.
+    /// Returns the first pages of all runs in the bucket of keys.
     pub(super) fn heads(&self) -> BTreeSet<u64> {
         let heads = self.uses.values().filter_map(|used| match used {
             Use::Key { head, .. } => Some(*head),
@@ -66,14 +67,14 @@ impl<'a> Pages<'a> {
         heads.collect()
     }
 
-    /// Header and elements of a page, which say where everything is in it.
+    /// Returns the range of a page's header and elements, which say where everything is in the page.
     pub(super) fn structure(&self, head: u64) -> std::ops::Range<usize> {
         let start = offset(head);
         let all = if self.is_branch(head) { PAGE } else { HEADER + ELEMENT * usize::from(self.elements(head)) };
         start..start + all
     }
 
-    /// Returns how many elements a page counts.
+    /// Returns the number of elements in the header of a page.
     pub(super) fn elements(&self, head: u64) -> u16 {
         self.u16(offset(head) + 10)
     }
@@ -82,7 +83,7 @@ impl<'a> Pages<'a> {
         self.u16(offset(head) + 8) == BRANCH
     }
 
-    /// Notes the pages below `top`; answers with all keys, and where their values are.
+    /// Notes the pages below `top`. Returns all keys, and the places of their values.
     fn walk(&mut self, top: u64, used: impl Fn(u64, u64) -> Use + Copy) -> Vec<(Vec<u8>, usize)> {
         let start = offset(top);
         (top..=top + u64::from(self.u32(start + 12))).for_each(|page| _ = self.uses.insert(page, used(top, page)));
@@ -112,7 +113,7 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Returns where a page begins.
+/// Returns the place of a page in the file.
 pub(super) fn offset(page: u64) -> usize {
     usize::try_from(page).unwrap() * PAGE
 }

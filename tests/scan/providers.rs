@@ -42,7 +42,7 @@ impl Site {
         Self { keys: keys.collect(), store: Store::new(&url), url, sandbox, _etcd: etcd, _run: run }
     }
 
-    /// Writes a Secret under a provider, with a key_id, and a seed that is under the key of another key_id or under
+    /// Writes a Secret under a provider with a key_id. Its seed is under the key with the key_id `under`, or under
     /// none.
     fn put(&mut self, name: &str, provider: &str, key_id: &str, under: Option<&str>) {
         let mut chance = Chance(7);
@@ -51,7 +51,7 @@ impl Site {
         self.store.put(&format!("/registry/secrets/default/{name}"), value);
     }
 
-    /// Returns what a scan finds, by the names of the Secrets.
+    /// Returns the findings of a scan, by the names of the Secrets.
     fn found(&self, exit: i32, flags: &str) -> BTreeMap<String, Vec<String>> {
         let answer = self.sandbox.run(&format!("scan --etcd-servers {} {flags} --output json", self.url));
         let report = answer.ends_with(exit).json();
@@ -89,11 +89,11 @@ fn a_value_under_an_old_key_is_found_whatever_its_provider_is_called() {
     site.put("stranger-renamed", "renamed", &stranger, Some(&stranger));
     let by_keyring = [("old-renamed", &["stale"][..])];
     assert_eq!(site.found(1, "--keyring [DIR]/state/keyring"), expected(&by_keyring));
-    // The primary key alone does not say whose the other one is.
+    // The primary key alone does not tell to which keyring another key belongs.
     let by_primary = [("old-renamed", &["stale"][..]), ("stranger-renamed", &["stale"])];
     assert_eq!(site.found(1, &format!("--primary {second}")), expected(&by_primary));
 
-    // The same under the configured name, where all values must be under the keyring's keys.
+    // The values have the configured name, so all must be under keys of the keyring.
     site.put("stranger", "claviger", &stranger, Some(&stranger));
     site.put("no-seed-of-ours", "claviger", &second, None);
     let more = [("no-seed-of-ours", &["unknown-key"][..]), ("stranger", &["unknown-key"])];
@@ -121,14 +121,14 @@ fn a_value_that_names_another_key_than_its_seed_is_damaged_and_judged_by_its_see
     let answer = site.sandbox.run(&format!("scan --etcd-servers {} --primary {second} --prometheus [DIR]/m", site.url));
     let reason = "/registry/secrets/default/names-the-primary: its key_id names another key than its wrapped seed\n";
     assert!(answer.ends_with(7).stdout.contains(reason), "{answer}");
-    // Two groups with the same names are one metric.
+    // Two groups with the same names make one metric.
     let metrics = std::fs::read_to_string(site.sandbox.path("m")).unwrap();
     let objects =
         format!("claviger_scan_objects{{resource=\"secrets\",provider=\"kms:v2:claviger\",key_id=\"{second}\"}} 2\n");
     assert!(metrics.contains(&objects), "{metrics}");
 }
 
-/// Writes an EncryptionConfiguration of these providers, which all are on one socket.
+/// Writes an EncryptionConfiguration with these providers, all on one socket.
 fn configure(path: &Path, socket: &str, names: &[&str]) {
     let provider = |name: &&str| format!("  - kms: {{apiVersion: v2, name: {name}, endpoint: \"unix://{socket}\"}}\n");
     let providers: String = names.iter().map(provider).collect();
@@ -148,7 +148,7 @@ fn two_providers_on_one_socket_of_a_real_api_server_are_judged_by_their_keys() {
     SECRETS.create(&Front::of(&run, &api), "before");
     plugin.claviger(&["key", "add"]).unwrap();
     plugin.claviger(&["key", "promote", "k2", "--without-backup"]).unwrap();
-    // On a busy machine the API server may be up before the plugin has noticed the new key.
+    // On a busy machine the API server may start before the plugin has followed the promotion.
     plugin.restart().unwrap();
     api.kill().unwrap();
     configure(&config, &socket, &["claviger", "renamed"]);

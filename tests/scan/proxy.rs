@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-/// A client that waits longer hangs.
+/// The time limit for a client. A client that waits longer hangs.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// What happens when the bytes have passed.
+/// The reaction when the bytes have passed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
     Hold,
-    /// Each connection stops, after so many bytes of its own, until it is released.
+    /// Stops each connection after its own `bytes` bytes, until the proxy is released.
     HoldEach,
     Break,
 }
@@ -27,14 +27,14 @@ enum State {
     Released,
 }
 
-/// Serves one client after the other.
+/// A proxy that serves one client after the other.
 pub(crate) struct Proxy {
     port: u16,
     state: Arc<(Mutex<State>, Condvar)>,
 }
 
 impl Proxy {
-    /// Passes so many bytes of what the server at `url` answers.
+    /// Passes `bytes` bytes of the answers of the server at `url`.
     pub(crate) fn start(url: &str, bytes: usize, then: Then) -> Self {
         let server = url.strip_prefix("http://").unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -63,21 +63,21 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Waits until nothing passes any more.
+    /// Waits until the proxy holds a connection.
     pub(crate) fn wait_until_held(&self) {
         let (state, changed) = &*self.state;
         let (state, _) = changed.wait_timeout_while(state.lock().unwrap(), LIMIT, |s| *s != State::Held).unwrap();
         assert!(*state == State::Held, "too few bytes passed");
     }
 
-    /// Lets all pass from now on.
+    /// Lets everything pass from now on.
     pub(crate) fn release(&self) {
         *self.state.0.lock().unwrap() = State::Released;
         self.state.1.notify_all();
     }
 }
 
-/// Waits until it is released.
+/// Waits until the proxy is released.
 fn hold((state, changed): &(Mutex<State>, Condvar), then: Then) -> bool {
     let mut state = state.lock().unwrap();
     if *state == State::Passing {
@@ -92,7 +92,7 @@ fn hold((state, changed): &(Mutex<State>, Condvar), then: Then) -> bool {
     is_released
 }
 
-/// Passes bytes until one side has no more; when none are left, goes on only if `next` says so.
+/// Passes bytes until one side has no more. If none are left of `left`, continues only if `next` says so.
 fn pass(mut from: TcpStream, mut to: TcpStream, left: &mut usize, next: impl Fn() -> bool) {
     let mut buffer = vec![0; 1 << 14];
     loop {
@@ -108,7 +108,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, left: &mut usize, next: impl Fn(
             _ => break,
         }
     }
-    // A client that has hung up already needs no answer.
+    // A client that has closed its connection needs no answer.
     _ = from.shutdown(Shutdown::Both);
     _ = to.shutdown(Shutdown::Both);
 }

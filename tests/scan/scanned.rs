@@ -17,16 +17,16 @@ use crate::{
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// Far longer than a scan of a few hundred objects takes.
+/// A time limit far longer than a scan of a few hundred objects takes.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// At most so many operations are in a transaction; etcd allows 128.
+/// The greatest number of operations in a transaction. etcd allows 128.
 const OPERATIONS: usize = 100;
 
-/// A scan to run.
+/// A scan that has not run yet.
 pub(super) struct Scan(Command);
 
-/// What a scan ended with.
+/// The end of a scan.
 #[derive(Debug)]
 pub(super) struct Scanned {
     pub(super) exit: Option<i32>,
@@ -35,12 +35,12 @@ pub(super) struct Scanned {
 }
 
 impl Scan {
-    /// Of a live etcd.
+    /// Makes a scan of a live etcd.
     pub(super) fn live(run: &Run, etcd: &Etcd) -> Self {
         Self::new(run).with("--etcd-servers", etcd.endpoints())
     }
 
-    /// Of a file.
+    /// Makes a scan of a file.
     pub(super) fn snapshot(run: &Run, file: &Path) -> Self {
         Self::new(run).with("--snapshot", file)
     }
@@ -61,15 +61,15 @@ impl Scan {
         self.with("--encryption-config", file)
     }
 
-    /// Runs it to its end.
+    /// Runs the scan to its end.
     pub(super) fn run(self) -> Scanned {
         let output = output(self.0, &[], LIMIT).unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Scanned { exit: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Runs it and returns the report, which has to be complete. The exit code has to be 0 if and only if the report is
-    /// clean and the file has no older value that should be encrypted.
+    /// Runs the scan and returns the report, which has to be complete. The exit code must be 0 if and only if the
+    /// report is clean and the file has no older value that should be encrypted.
     pub(super) fn report(self) -> Value {
         let scanned = self.run();
         let report: Value = serde_json::from_str(&scanned.stdout).unwrap_or_else(|_| panic!("{scanned:?}"));
@@ -88,7 +88,7 @@ impl Scan {
         report
     }
 
-    /// Runs it and returns its live objects by their keys. Older values that can be read have lines of their own.
+    /// Runs the scan and returns its live objects by their keys. Older values that can be read have their own lines.
     pub(super) fn list(mut self) -> BTreeMap<String, Value> {
         self.0.arg("--list");
         let scanned = self.run();
@@ -102,7 +102,7 @@ impl Scan {
     }
 }
 
-/// What etcd has at a key.
+/// The value at a key of etcd.
 pub(super) struct Stored {
     pub(super) value: Vec<u8>,
     pub(super) mod_revision: u64,
@@ -110,12 +110,12 @@ pub(super) struct Stored {
 
 impl Stored {
     fn parse(entry: &Value) -> Self {
-        // An empty value is left out of the JSON.
+        // In the JSON, an empty value is missing.
         let value = entry["value"].as_str().map_or_else(Vec::new, decoded);
         Self { value, mod_revision: entry["mod_revision"].as_u64().unwrap() }
     }
 
-    /// Returns the provider and key that its first bytes name.
+    /// Returns the provider and the key that the first bytes name.
     pub(super) fn under(&self) -> (String, Option<String>) {
         let Some(rest) = self.value.strip_prefix(b"k8s:enc:") else { return ("identity".to_owned(), None) };
         let text = String::from_utf8_lossy(rest).into_owned();
@@ -139,19 +139,19 @@ fn entries(etcd: &Etcd, arguments: &[&str]) -> Vec<(String, Stored)> {
     entries.iter().map(|entry| (key(entry), Stored::parse(entry))).collect()
 }
 
-/// Returns all that etcd has below `prefix`.
+/// Returns everything that etcd has below `prefix`.
 pub(super) fn stored(etcd: &Etcd, prefix: &str) -> BTreeMap<String, Stored> {
     entries(etcd, &["--prefix", prefix]).into_iter().collect()
 }
 
-/// Returns what etcd had at a key before its last change, the oldest last; of a key that was never deleted.
+/// Returns the earlier values of a key that was never deleted, the oldest last.
 pub(super) fn older(etcd: &Etcd, key: &str, mod_revision: u64) -> Vec<Stored> {
     let before =
         |revision: u64| entries(etcd, &[key, &format!("--rev={}", revision - 1)]).pop().map(|(_, stored)| stored);
     std::iter::successors(before(mod_revision), |stored| before(stored.mod_revision)).collect()
 }
 
-/// Puts values without an API server.
+/// Writes values without an API server.
 pub(super) fn put(etcd: &Etcd, entries: &[(String, &[u8])]) {
     let urls = etcd.client_urls();
     let port = urls[0].rsplit_once(':').unwrap().1.parse().unwrap();

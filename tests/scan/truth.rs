@@ -12,7 +12,7 @@ use super::{
     writer::Writer,
 };
 
-/// Below which directory which resource lies; the longest first.
+/// The directories of resources, the longest first.
 const RESOURCES: [(&str, &str); 14] = [
     ("example.com/widgets", "widgets.example.com"),
     ("services/endpoints", "endpoints"),
@@ -35,7 +35,7 @@ pub(super) fn directories() -> impl Iterator<Item = &'static str> {
     RESOURCES.iter().map(|(directory, _)| *directory)
 }
 
-/// Returns what a scan calls the resource of a key; `None` if the key is not below `prefix`.
+/// Returns the name of the resource of a key, as a scan should print it. `None` if the key is not below `prefix`.
 fn resource_of(key: &str, prefix: &str) -> Option<&'static str> {
     let rest = key.strip_prefix(prefix)?;
     let found =
@@ -48,11 +48,11 @@ fn resource_of(key: &str, prefix: &str) -> Option<&'static str> {
 pub(super) struct Change {
     pub(super) revision: u64,
     pub(super) key: String,
-    /// None if it was deleted.
+    /// The new value. `None` for a deletion.
     pub(super) value: Option<Arc<Stored>>,
 }
 
-/// All changes in their order, except those that were compacted.
+/// All changes in their order, except the compacted ones.
 #[derive(Debug, Clone)]
 pub(super) struct Truth {
     pub(super) prefix: &'static str,
@@ -65,7 +65,7 @@ impl Truth {
         Self { prefix: "/registry/", changes: Vec::new(), compacted: None }
     }
 
-    /// Returns the truth at a revision.
+    /// Returns the changes up to a revision.
     pub(super) fn until(&self, revision: u64) -> Self {
         let changes = self.changes.iter().filter(|change| change.revision <= revision).cloned();
         Self { changes: changes.collect(), ..self.clone() }
@@ -78,7 +78,7 @@ impl Truth {
         }
         self.changes.retain(|change| {
             let is_newest = newest.get(&change.key) == Some(&change.revision);
-            // Of deletions, etcd keeps those of this very revision.
+            // Of the deletions, etcd keeps only those of this revision.
             change.revision >= at || is_newest && change.value.is_some()
         });
         self.compacted = Some(at);
@@ -89,14 +89,14 @@ impl Truth {
         self.changes.iter().map(|change| (change.key.as_str(), change)).collect()
     }
 
-    /// Returns all keys that there are, with revision and length, as etcd would answer.
+    /// Returns all existing keys with revision and length, as etcd should answer.
     pub(super) fn live(&self) -> BTreeMap<String, (u64, usize)> {
         let newest = self.newest().into_iter();
         let live = newest.filter_map(|(key, change)| Some((key, change, change.value.as_ref()?)));
         live.map(|(key, change, value)| (key.to_owned(), (change.revision, value.bytes.len()))).collect()
     }
 
-    /// Returns what `scan --list` should say of a change; none of a deletion, and of what lies elsewhere.
+    /// Returns the line of `scan --list` about a change. `None` for a deletion, and for a key outside of the prefix.
     pub(super) fn line(&self, change: &Change) -> Option<Line> {
         let resource = resource_of(&change.key, self.prefix)?;
         let value = change.value.as_ref()?;
@@ -117,12 +117,12 @@ impl Truth {
         })
     }
 
-    /// Returns what `scan --list` should say.
+    /// Returns the lines of `scan --list`.
     pub(super) fn lines(&self) -> BTreeSet<Line> {
         self.newest().into_values().filter_map(|change| self.line(change)).collect()
     }
 
-    /// Returns what the report should have of each resource, provider and key.
+    /// Returns the expected rows of the report, for each resource, provider and key.
     pub(super) fn rows(&self) -> Vec<Row> {
         let newest = self.newest();
         let mut rows: BTreeMap<_, (Row, BTreeSet<&[u8]>)> = BTreeMap::new();
@@ -146,7 +146,7 @@ impl Truth {
         rows.into_values().map(|(row, _)| row).collect()
     }
 
-    /// Returns how often each kind should be found; damage also in older values, if those can be seen.
+    /// Returns the expected number of each kind of finding. Damaged older values count if `history` is true.
     pub(super) fn found(&self, history: bool) -> BTreeMap<String, u64> {
         let newest = self.newest();
         let mut found = BTreeMap::new();
@@ -162,12 +162,12 @@ impl Truth {
         found
     }
 
-    /// Older values of Secrets in plaintext.
+    /// Returns the number of older values of Secrets in plaintext.
     pub(super) fn older_readable(&self) -> u64 {
         self.older_lines().len() as u64
     }
 
-    /// Returns what `scan --list` should say of them.
+    /// Returns the lines of `scan --list` about these values.
     pub(super) fn older_lines(&self) -> BTreeSet<Line> {
         let newest = self.newest();
         let is_older = |change: &&Change| newest[&*change.key].revision != change.revision;
@@ -176,20 +176,20 @@ impl Truth {
         older.map(|line| Line { finding: None, older: true, ..line }).collect()
     }
 
-    /// Values outside the prefix, older ones included.
+    /// Returns the number of values outside of the prefix, older ones included.
     pub(super) fn outside(&self) -> u64 {
         let is_outside = |change: &&Change| change.value.is_some() && !change.key.starts_with(self.prefix);
         self.changes.iter().filter(is_outside).count() as u64
     }
 }
 
-/// An etcd that is written to, and what must be in it.
+/// An etcd that is written to, and its expected contents.
 pub(super) struct Store {
     pub(super) writer: Writer,
     pub(super) truth: Truth,
-    /// etcd's revision.
+    /// The revision of etcd.
     pub(super) revision: u64,
-    /// Leases that there are.
+    /// The number of existing leases.
     pub(super) leases: u64,
 }
 
@@ -199,19 +199,19 @@ impl Store {
         Self { writer: Writer::new(url), truth: Truth::new(), revision: 1, leases: 0 }
     }
 
-    /// Leaves etcd, and comes back with the next write.
+    /// Closes the connection to etcd, and opens it again at the next write.
     pub(super) fn reconnect(&mut self, url: &str) {
         self.writer = Writer::new(url);
     }
 
-    /// Goes on with an etcd that was killed, and is at this revision now.
+    /// Continues with an etcd that was killed, and is at this revision now.
     pub(super) fn recover(&mut self, url: &str, revision: u64) {
         assert!((self.revision..=self.revision + 1).contains(&revision), "{revision} after {}", self.revision);
         (self.revision, self.truth) = (revision, self.truth.until(revision));
         self.reconnect(url);
     }
 
-    /// Notes a write before it is made. Nobody knows whether the last one before a crash was made.
+    /// Notes a write before it is made. After a crash, nobody knows whether the last write was made.
     fn note(&mut self, key: &str, value: Option<Stored>) {
         let revision = self.revision + 1;
         self.truth.changes.push(Change { revision, key: key.to_owned(), value: value.map(Arc::new) });
@@ -222,7 +222,7 @@ impl Store {
         self.revision += 1;
     }
 
-    /// Whether it was written; not if etcd is gone.
+    /// Returns whether the value was written. It was not if etcd is gone.
     pub(super) fn try_put(&mut self, key: &str, value: Stored) -> bool {
         let bytes = value.bytes.clone();
         self.note(key, Some(value));
@@ -238,14 +238,14 @@ impl Store {
         assert!(self.try_put(key, value), "{key}");
     }
 
-    /// Writes all of these at one revision.
+    /// Writes all pairs at one revision.
     pub(super) fn put_all(&mut self, pairs: Vec<(String, Stored)>) {
         let revision = self.writer.put_all(pairs.iter().map(|(key, value)| (key.as_str(), value.bytes.as_slice())));
         pairs.into_iter().for_each(|(key, value)| self.note(&key, Some(value)));
         self.noted(revision);
     }
 
-    /// Many keys, by a hundred in one revision.
+    /// Writes many keys, a hundred of them at one revision.
     pub(super) fn put_many(&mut self, pairs: impl IntoIterator<Item = (String, Stored)>) {
         let mut pairs = pairs.into_iter();
         loop {
@@ -274,7 +274,7 @@ impl Store {
         self.noted(revision);
     }
 
-    /// Deletes all below `directory`, in one revision.
+    /// Deletes all keys below `directory`, at one revision.
     pub(super) fn delete_below(&mut self, directory: &str) {
         self.forget(|key| key.starts_with(directory));
         let end = directory.strip_suffix('/').unwrap().to_owned() + "0";
@@ -282,7 +282,7 @@ impl Store {
         self.noted(revision);
     }
 
-    /// Ends a lease, which has these keys.
+    /// Ends a lease that has these keys.
     pub(super) fn revoke(&mut self, lease: i64, keys: &[String]) {
         self.forget(|key| keys.iter().any(|one| one == key));
         let revision = self.writer.revoke(lease);

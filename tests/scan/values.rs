@@ -5,29 +5,29 @@ use prost::Message;
 
 use crate::oracle::EncryptedObject;
 
-/// Returns a wrapped seed of claviger's shape, under a key whose commitment begins with the digits of this key_id.
+/// Returns a wrapped seed of claviger's shape. The commitment of its key begins with the digits of `key_id`.
 pub(super) fn seed_under(key_id: &str, chance: &mut Chance) -> Vec<u8> {
     let (_, digits) = key_id.split_once('-').unwrap();
     let mut half = [0; 16];
     base16ct::lower::decode(digits, &mut half).unwrap();
-    // The rest of the commitment, nonce, seed and tag.
+    // The rest is the second half of the commitment, the nonce, the seed and the tag.
     [b"KW\x01\x01".as_slice(), &half, &[0; 16], &chance.bytes(24 + 32 + 16)].concat()
 }
 
-/// A value, and what it is.
+/// A value, and its properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) bytes: Vec<u8>,
     pub(super) provider: String,
     pub(super) key_id: Option<String>,
-    /// The wrapped seed or key in it.
+    /// The wrapped seed or key in the value.
     pub(super) seed: Option<Vec<u8>>,
-    /// In which encoding it can be read.
+    /// The encoding in which the value can be read.
     pub(super) encoding: Option<&'static str>,
     pub(super) is_damaged: bool,
 }
 
-/// Bytes that look like chance and are the same each time: `SplitMix64`.
+/// A sequence of bytes that look random and are the same each time: `SplitMix64`.
 #[derive(Debug, Clone)]
 pub(super) struct Chance(pub(super) u64);
 
@@ -51,7 +51,7 @@ impl Chance {
 }
 
 impl Stored {
-    /// Returns what KMS v2 stores of `length` bytes and its nonce and tag.
+    /// Returns a value of KMS v2 with `length` bytes of data, its nonce and its tag.
     pub(super) fn kms_v2(name: &str, key_id: &str, seed: &[u8], length: usize, chance: &mut Chance) -> Self {
         let object = EncryptedObject {
             encrypted_data: chance.bytes(60 + length),
@@ -64,7 +64,7 @@ impl Stored {
         Self { key_id: Some(key_id.to_owned()), seed: Some(seed.to_vec()), ..stored }
     }
 
-    /// Returns what KMS v1 stores: a wrapped key with its length, and the value under it.
+    /// Returns a value of KMS v1: a wrapped key with its length, and the data under it.
     pub(super) fn kms_v1(name: &str, key: &[u8], length: usize, chance: &mut Chance) -> Self {
         let key_length = u16::try_from(key.len()).unwrap().to_be_bytes();
         let body = [&key_length[..], key, &chance.bytes(28 + length)].concat();
@@ -93,7 +93,7 @@ impl Stored {
 
     pub(super) fn json(length: usize) -> Self {
         let text = format!(r#"{{"kind":"Widget","apiVersion":"example.com/v1","pin":"{}"}}"#, "7".repeat(length));
-        // As API servers write it: with a newline.
+        // API servers write a newline after the JSON.
         Self::plain("json", (text + "\n").into_bytes())
     }
 
@@ -123,7 +123,7 @@ struct Unknown {
     raw: Vec<u8>,
 }
 
-/// Returns one whole value in each shape that there is, of about `length` bytes.
+/// Returns a whole value of each shape, of about `length` bytes.
 pub(super) fn whole(length: usize, chance: &mut Chance) -> Vec<Stored> {
     let seeds = [b"one wrapped seed".as_slice(), b"another wrapped seed"];
     let seed = seeds[chance.below(2)];
@@ -143,7 +143,7 @@ pub(super) fn whole(length: usize, chance: &mut Chance) -> Vec<Stored> {
     ]
 }
 
-/// Values that are not what they should be.
+/// Returns values that do not have the form of their prefix.
 pub(super) fn damaged(chance: &mut Chance) -> Vec<Stored> {
     let cut = Stored::kms_v2("claviger", "k1", b"seed", 100, chance);
     let cut = &cut.bytes[b"k8s:enc:kms:v2:claviger:".len()..120];

@@ -17,7 +17,7 @@ use crate::{
     harness::{etcd::Etcd, processes::Run},
 };
 
-/// An etcd to write to, and where its snapshots go.
+/// An etcd to write to, and the directory for its snapshots.
 struct Cluster {
     sandbox: Sandbox,
     etcd: Etcd,
@@ -48,7 +48,7 @@ impl Cluster {
         self.store.put(&format!("/registry/secrets/default/{name}"), value);
     }
 
-    /// Returns a new snapshot, as a flag.
+    /// Returns the flag for a new snapshot.
     fn snapshot(&self) -> String {
         let file = self.sandbox.path("etcd.db");
         _ = fs::remove_file(&file);
@@ -73,7 +73,7 @@ fn hints(answer: &Answer) -> Vec<&str> {
     answer.stdout.lines().filter_map(|line| line.strip_prefix("hint:  ")).collect()
 }
 
-/// Returns the whole prefix, and the parts of a hint about a wrong one: its command, and the prefixes after it.
+/// Returns the whole prefix and the parts of a hint about a wrong prefix: its command, and the prefixes after it.
 fn hinted(answer: &Answer) -> (String, Vec<String>) {
     let [hint] = hints(answer)[..] else { panic!("{answer}") };
     let mut parts = hint.strip_prefix("scan below the API server's prefix: claviger ").expect(hint).split("; or with ");
@@ -86,7 +86,7 @@ fn a_wrong_prefix_is_incomplete_and_the_hint_names_the_right_one() {
     cluster.put_plaintext("/registry", 5);
     cluster.store.put("/registry/services/specs/default/a", Stored::json(10));
     cluster.store.put("/registry/services/endpoints/default/a", Stored::json(10));
-    // Another program's.
+    // These keys are those of another program.
     for number in 0..40 {
         cluster.store.put(&format!("/calico/resources/v3/projectcalico.org/pools/{number}"), Stored::json(10));
     }
@@ -207,7 +207,7 @@ fn older_values_that_can_be_read_are_bad_news_about_a_file_and_not_about_a_live_
     let metrics = fs::read_to_string(cluster.sandbox.path("metrics")).unwrap();
     assert!(metrics.contains("claviger_scan_older_readable 5\n"), "{metrics}");
     let report = cluster.scan(&format!("{} --output json", cluster.snapshot())).json();
-    // The live objects are as they should be.
+    // The live objects are as configured.
     assert_eq!((&report["clean"], &report["found"]), (&json!(true), &json!({})));
     assert_eq!(report["outcome"], "older-values", "one field says why the exit code is 1");
     let history = &report["history"];
@@ -299,7 +299,7 @@ fn each_kind_of_finding_has_a_sentence_and_a_hint_and_the_worst_comes_first() {
             format!("stale: {rewrite}"),
         ]
     );
-    // The page for auditors says the same.
+    // The page for auditors has the same text.
     let page = fs::read_to_string(cluster.sandbox.path("page.html")).unwrap();
     let text = page.replace("&amp;", "&").replace("&gt;", ">").replace("&lt;", "<");
     let lines = answer.stdout.lines();
@@ -353,7 +353,7 @@ fn while_identity_comes_first_no_hint_names_a_command_that_refuses() {
     assert!(first.starts_with(expected), "{first}");
 }
 
-/// Returns how many of these Secrets the keyring in `state` knows decides what is said.
+/// Returns the keys of the keyring in `state`.
 fn keys_of(sandbox: &Sandbox) -> Vec<String> {
     let list = sandbox.run("key list --state-dir [DIR]/state --output json").json();
     list["keys"].as_array().unwrap().iter().map(|key| key["key_id"].as_str().unwrap().to_owned()).collect()
@@ -376,7 +376,7 @@ fn a_scan_on_a_node_uses_the_keyring_of_the_node() {
         let json = cluster.scan(&format!("{flags} --output json")).json();
         assert_eq!(json["given"]["keyring"], "[DIR]/state/keyring");
     }
-    // A flag says more than the node.
+    // A flag takes precedence over the keyring of the node.
     let other = cluster.scan(&format!("{live} {config} --keyring [DIR]/other/keyring"));
     assert!(other.ends_with(1).stdout.contains(&compared("[DIR]/other/keyring")), "{other}");
     // A plugin may serve a keyring that has the key.
@@ -395,7 +395,7 @@ fn a_scan_on_a_node_uses_the_keyring_of_the_node() {
     let named = cluster.scan(&format!("{snapshot} --state-dir [DIR]/state"));
     assert!(named.ends_with(0).stdout.contains(&compared("[DIR]/state/keyring")), "{named}");
 
-    // Nobody asked for it, so it does not stop the scan.
+    // No flag names this keyring, so it does not stop the scan.
     fs::write(cluster.sandbox.path("state/keyring"), "not a keyring").unwrap();
     let broken = cluster.scan(&format!("{live} {config}"));
     assert!(broken.ends_with(0).stdout.contains("note:  the keyring of this node was not used: "), "{broken}");
@@ -436,7 +436,7 @@ fn right_after_a_promotion_the_hint_is_to_wait_for_the_api_servers() {
         "{hint}"
     );
 
-    // A keyring in a state directory says which directory it is.
+    // For a keyring in a state directory, the report names the directory.
     let named = cluster.scan(&format!("{} --keyring [DIR]/state/keyring", cluster.live()));
     let [of_keyring] = hints(&named)[..] else { panic!("{named}") };
     for command in ["claviger status --state-dir [DIR]/state --socket SOCKET", &format!("{wait} --socket SOCKET")] {
@@ -444,7 +444,7 @@ fn right_after_a_promotion_the_hint_is_to_wait_for_the_api_servers() {
     }
     assert!(!of_keyring.contains("--keyring [DIR]/state/keyring --state-dir"), "{of_keyring}");
 
-    // Where the keys are may also be in a configuration.
+    // The configuration may also name the directory with the keys.
     fs::write(cluster.sandbox.path("config.toml"), cluster.sandbox.unmask("state-dir = '[DIR]/state'\n")).unwrap();
     let configured = cluster.scan(&format!("{} --config [DIR]/config.toml", cluster.live()));
     let [hint] = hints(&configured)[..] else { panic!("{configured}") };
@@ -454,7 +454,7 @@ fn right_after_a_promotion_the_hint_is_to_wait_for_the_api_servers() {
     let named = cluster.scan(&format!("{} --keyring [DIR]/state/keyring --state-dir [DIR]/state", cluster.live()));
     assert!(hints(&named)[0].contains("`claviger status --state-dir [DIR]/state --socket SOCKET`"), "{named}");
 
-    // Long after it, all API servers write under the new key.
+    // A long time after the promotion, all API servers write under the new key.
     let keyring = fs::read_to_string(cluster.sandbox.path("state/keyring")).unwrap();
     let at = keyring.rfind(" promoted=20").unwrap() + " promoted=20".len();
     let old = [&keyring[..at], "20", &keyring[at + 2..]].concat();
@@ -464,7 +464,7 @@ fn right_after_a_promotion_the_hint_is_to_wait_for_the_api_servers() {
     assert_eq!(hints(answer.ends_with(1)), [rewrite], "{answer}");
 }
 
-/// Returns what a scan prints on a terminal of so many columns.
+/// Returns the output of a scan on a terminal with `columns` columns.
 fn on_terminal(cluster: &Cluster, columns: usize, flags: &str) -> String {
     let line = cluster.sandbox.unmask(&format!("stty cols {columns}; {CLAVIGER} scan {flags}"));
     let mut script = Command::new("script");

@@ -43,7 +43,7 @@ struct RangeRequest {
 
 #[derive(Clone, PartialEq, Message)]
 struct Compare {
-    /// 2 is the key's last revision, which must be equal.
+    /// The compared field. 2 is the last revision of the key, which must be equal.
     #[prost(int32, tag = "2")]
     target: i32,
     #[prost(bytes = "vec", tag = "3")]
@@ -82,7 +82,7 @@ enum Op {
 struct CompactionRequest {
     #[prost(int64, tag = "1")]
     revision: i64,
-    /// Answer when the old values are gone from the file.
+    /// Whether etcd answers only when the old values are removed from its file.
     #[prost(bool, tag = "2")]
     physical: bool,
 }
@@ -101,7 +101,7 @@ struct LeaseRevokeRequest {
     id: i64,
 }
 
-/// What all answers begin with.
+/// The fields that all answers begin with.
 #[derive(Clone, PartialEq, Message)]
 struct Answer {
     #[prost(message, optional, tag = "1")]
@@ -114,7 +114,7 @@ struct Header {
     revision: i64,
 }
 
-/// A connection to one member.
+/// A connection to one member of etcd.
 pub(crate) struct Writer {
     runtime: tokio::runtime::Runtime,
     grpc: Grpc<Channel>,
@@ -149,19 +149,19 @@ impl Writer {
         self.call("/etcdserverpb.KV/Put", put(key, value, lease))
     }
 
-    /// Puts all in one transaction; etcd takes 128 at most.
+    /// Writes all pairs in one transaction. etcd accepts at most 128.
     pub(crate) fn put_all<'a>(&mut self, pairs: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<u64, Status> {
         let ops = pairs.map(|(key, value)| RequestOp { op: Some(Op::Put(put(key, value, 0))) });
         self.call("/etcdserverpb.KV/Txn", TxnRequest { success: ops.collect(), ..TxnRequest::default() })
     }
 
-    /// Deletes from `key` on and before `end`; the key alone if `end` is empty.
+    /// Deletes the keys from `key` to before `end`. If `end` is empty, deletes only `key`.
     pub(crate) fn delete(&mut self, key: &str, end: &str) -> Result<u64, Status> {
         let request = DeleteRangeRequest { key: key.into(), range_end: end.into() };
         self.call("/etcdserverpb.KV/DeleteRange", request)
     }
 
-    /// Deletes a key whose last change is of this revision, as API servers do; kine knows no other way.
+    /// Deletes a key whose last change has this revision, as API servers do. kine knows no other way.
     pub(crate) fn delete_changed_at(&mut self, key: &str, mod_revision: u64) -> Result<u64, Status> {
         let op = |op| vec![RequestOp { op: Some(op) }];
         let mod_revision = mod_revision.try_into().unwrap();
@@ -173,7 +173,7 @@ impl Writer {
         self.call("/etcdserverpb.KV/Txn", request)
     }
 
-    /// Forgets all that was replaced before `revision`; waits until that is done if it is `physical`.
+    /// Compacts all older values before `revision`. If `physical` is true, waits until this is done.
     pub(crate) fn compact(&mut self, revision: u64, physical: bool) -> Result<u64, Status> {
         let request = CompactionRequest { revision: revision.try_into().unwrap(), physical };
         self.call("/etcdserverpb.KV/Compact", request)
@@ -183,7 +183,7 @@ impl Writer {
         self.call("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest { ttl: 86_400, id: lease })
     }
 
-    /// Ends a lease, and all keys with it.
+    /// Ends a lease, with all its keys.
     pub(crate) fn revoke(&mut self, lease: i64) -> Result<u64, Status> {
         self.call("/etcdserverpb.Lease/LeaseRevoke", LeaseRevokeRequest { id: lease })
     }

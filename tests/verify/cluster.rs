@@ -37,7 +37,7 @@ impl Node {
         self.api.kubectl(&["create", "secret", "generic", name, "--from-literal=a=b"]).unwrap();
     }
 
-    /// Makes another key primary. An API server that has just started writes under it at once.
+    /// Makes another key primary. A restarted API server writes under it at once.
     fn promote(&mut self) {
         self.sandbox.run(&format!("key add {STATE}")).ends_with(0);
         self.sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
@@ -51,7 +51,7 @@ impl Node {
         self.api.kubectl_stdin(&["replace", "-f", "-"], &secrets).unwrap();
     }
 
-    /// Reads the flags of the API server that runs.
+    /// Runs `claviger verify` with the flags of the running API server.
     #[track_caller]
     fn verify(&mut self, more: &str, exit: i32, expected: &[&str]) -> Answer {
         let pid = self.api.process().unwrap().id();
@@ -89,12 +89,12 @@ fn a_rotation_is_proven_when_all_was_rewritten_and_until_etcd_is_restored() {
     node.create("later");
     node.verify("--report [DIR]/a.html", 0, &["Clean: 3 values", ": 2, now 3\n"]);
 
-    // What was left over comes back with a snapshot from before.
+    // An older snapshot brings back the values that were left over.
     node.api.kill().unwrap();
     node.etcd.restore_in_place(&snapshot).unwrap();
     node.api.launch().unwrap();
     node.api.wait_until_ready().unwrap();
-    // API servers have written since, so the revision alone may not show it.
+    // API servers have written since then, so the revision alone may not show it.
     let voided = node.verify("--report [DIR]/a.report", 1, &["Not clean. ", "default/under-k1\n"]);
     let is_shown = |text: &str| voided.stdout.contains(text);
     assert!(

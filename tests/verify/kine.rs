@@ -11,8 +11,9 @@ use crate::{
     },
 };
 
-/// More Secrets than the first page has, which is half read when this many bytes have come.
+/// The number of Secrets: more than the first page has.
 const SECRETS: usize = 700;
+/// A place in the middle of the first page, in bytes.
 const MIDDLE: usize = 64 << 10;
 
 #[test]
@@ -34,7 +35,7 @@ fn kine_is_proven_clean_and_its_reports_count_as_those_of_etcd_do() {
     let same = run(&kine.url(), "--report [DIR]/a.report");
     assert!(same.ends_with(0).stdout.contains("  nothing has changed\n"), "{same}");
 
-    // It forgets the revision in the middle of the first page, after something was written in plaintext.
+    // kine forgets the revision in the middle of the first page, after an object was written in plaintext.
     let proxy = Proxy::start(&kine.url(), MIDDLE, Then::HoldEach);
     let (url, more) = (proxy.url(), "--output json");
     let answer = thread::scope(|scope| {
@@ -54,7 +55,7 @@ fn kine_is_proven_clean_and_its_reports_count_as_those_of_etcd_do() {
         (&1.into(), &serde_json::json!([]))
     );
 
-    // Another kine is another etcd, and an older database of the same one has gone back.
+    // Another kine is another etcd. An older database of the same kine has a lower revision.
     let other = Kine::on_loopback(&rig.run).unwrap();
     let mut writer = Writer::new(&other.url());
     writer.put("/registry/namespaces/default", PLAINTEXT).unwrap();

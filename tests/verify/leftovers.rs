@@ -46,7 +46,7 @@ fn a_clean_cluster_is_proven_clean_and_one_object_too_many_is_named() {
         ("secrets/default/before", value("older", &primary), 1, "no-provider"),
         ("secrets/default/unknown", unknown, 1, "unknown-key"),
         ("secrets/default/foreign", b"k8s:enc:aescbc:v1:k:0123456789abcdef0123456789abcdef".to_vec(), 1, "no-provider"),
-        // A stale value in a resource that nobody encrypts now still needs its key.
+        // A stale value of a resource that no entry encrypts now still needs its key.
         ("configmaps/default/stale", value("claviger", &old), 1, "stale"),
         ("secrets/default/misnamed", misnamed, 7, "damaged"),
         ("secrets/default/cut-off", value("claviger", &primary)[..100].to_vec(), 7, "damaged"),
@@ -62,7 +62,7 @@ fn a_clean_cluster_is_proven_clean_and_one_object_too_many_is_named() {
         rig.delete(key);
     }
     rig.says("", 0, &["Clean: 3 values"]);
-    // Resources that another provider writes, or nobody encrypts, may be as they are.
+    // Resources that another provider writes, or that no entry encrypts, are as configured.
     rig.put("configmaps/default/a", PLAINTEXT);
     rig.says("", 0, &["Clean: 3 values"]);
 }
@@ -81,7 +81,7 @@ fn an_older_provider_name_is_left_over_even_under_the_primary_key() {
     );
 }
 
-/// A rewrite would renew their lifetime.
+/// A rewrite would renew the lifetime of events.
 #[test]
 fn events_are_named_and_waited_for() {
     let rig = Rig::new();
@@ -119,7 +119,7 @@ fn a_configuration_that_encrypts_nothing_proves_nothing() {
         &["New Secrets are written in plaintext", "hint:  identity: new Secrets are written in plaintext"],
     );
     assert!(!first.stdout.contains("hint:  plaintext: "), "one hint says what comes first: {first}");
-    // Without a configuration it is not known what has to be encrypted.
+    // Without a configuration, nobody knows which resources have to be encrypted.
     let line = format!("verify {STATE} --etcd-servers {}", rig.etcd.endpoints());
     let refused = rig.sandbox.refused(2, &line).complaint();
     let expected = "error: no option says where the EncryptionConfiguration is, so it is not known what has to be encrypted\n\
@@ -208,12 +208,12 @@ fn every_etcd_of_the_flags_is_read_and_none_may_be_down() {
     let down = verify(6);
     assert!(down.stderr.contains("etcd "), "{down}");
 
-    // What a variable contains is not known.
+    // The value of a variable is not known.
     pod(&rig, &[&servers, "--etcd-servers-overrides=$(OVERRIDES)", &config]);
     let unclear = rig.sandbox.run(&line);
     unclear.ends_with(7);
     let sentence = "Not proven clean. Flags of kube-apiserver that say where its objects are were not understood\n";
     assert!(unclear.stdout.starts_with(sentence), "{unclear}");
-    // If only the etcd is named, the command says what it does not know.
+    // If a flag names only the etcd, the command prints what it does not know.
     rig.says("", 0, &["note:  the flags of kube-apiserver were not read"]);
 }

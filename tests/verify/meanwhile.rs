@@ -11,11 +11,12 @@ use crate::{
     },
 };
 
-/// More Secrets than the first page has, which is half read when this many bytes have come.
+/// The number of Secrets: more than the first page has.
 const SECRETS: usize = 700;
+/// A place in the middle of the first page, in bytes.
 const MIDDLE: usize = 64 << 10;
 
-/// How often verify reads.
+/// The number of times that `verify` reads.
 const ATTEMPTS: usize = 3;
 
 /// Puts many Secrets under `key`.
@@ -26,7 +27,7 @@ fn fill(writer: &mut Writer, key: &Named) -> u64 {
     parts.map(|part| writer.put_all(part).unwrap()).max().unwrap()
 }
 
-/// Runs it through a proxy that stops in the middle of the first page of every attempt, and calls `meanwhile` then,
+/// Runs `verify` through a proxy that stops in the middle of the first page of every attempt. Calls `meanwhile` then,
 /// with the number of the attempt.
 fn verify_while(rig: &Rig, attempts: usize, more: &str, mut meanwhile: impl FnMut(usize)) -> Answer {
     let proxy = Proxy::start(&rig.etcd.endpoints(), MIDDLE, Then::HoldEach);
@@ -56,7 +57,7 @@ fn an_etcd_that_compacts_during_the_scan_is_read_again_and_if_it_never_stops_not
         writer.compact(revision, false).unwrap();
         revisions.push(revision);
     };
-    // Once: what counts is the second attempt, at one revision.
+    // The compaction happens once. The second attempt counts, because it has one revision.
     let once = verify_while(&rig, 2, "--output json", |attempt| {
         if attempt == 0 {
             compact(0);
@@ -69,7 +70,7 @@ fn an_etcd_that_compacts_during_the_scan_is_read_again_and_if_it_never_stops_not
     );
     let counted = SECRETS + 3;
     assert!(json["report"]["text"].as_str().unwrap().contains(&format!("objects={counted} ")), "{json}");
-    // Each time: the rest was read at a later revision than the first page.
+    // The compaction happens each time, so the rest was read at a later revision than the first page.
     let always = verify_while(&rig, ATTEMPTS, "--to [DIR]/several.report", |attempt| compact(attempt + 1));
     always.ends_with(7);
     let says = "Not proven clean. etcd was not read at one revision, because it compacted during the scan\n";
@@ -92,7 +93,7 @@ fn a_key_that_is_promoted_during_the_scan_is_what_the_report_is_about() {
             change("key promote k3 --without-backup");
         }
     });
-    // All is under k2, which was primary when the scan began.
+    // All values are under k2, which was primary when the scan began.
     let json = promoted.ends_with(1).json();
     let primary = rig.key(3).key_id;
     assert_eq!((&json["outcome"], &json["keyring"]["primary"]), (&"left-over".into(), &primary.as_str().into()));
@@ -100,7 +101,7 @@ fn a_key_that_is_promoted_during_the_scan_is_what_the_report_is_about() {
     let later = rig.says("--report [DIR]/a.report", 1, &["  addresses of etcd: "]);
     assert!(!later.stdout.contains("primary key: ") && !later.stdout.contains("generation of "), "{later}");
 
-    // A change that does not end is no reason to claim anything.
+    // If the changes do not end, the report proves nothing.
     let restless = verify_while(&rig, ATTEMPTS, "--to [DIR]/b.report", |_| change("key add"));
     restless.ends_with(3);
     assert_eq!(restless.stdout, "");

@@ -27,7 +27,7 @@ fn a_report_is_kept_in_every_form_and_checked_in_every_form() {
     }
     let hint = rig.says("--to [DIR]/b.report", 0, &["to check this report later: claviger verify "]);
     assert!(hint.stdout.contains("--report [DIR]/b.report"), "{hint}");
-    // A report is never written over.
+    // A report is never overwritten.
     let taken = rig.sandbox.refused(3, &format!("verify {} --to [DIR]/a.report", rig.flags()));
     assert!(taken.complaint().contains("a.report"), "{taken}");
     assert_eq!(fs::read_to_string(rig.sandbox.path("a.report")).unwrap(), text);
@@ -51,11 +51,11 @@ fn what_has_changed_since_a_report_is_shown() {
             "  secrets under identity: none, now 1\n",
         ],
     );
-    // A report of what is left over is one, too.
+    // A report that is not clean is a report, too.
     rig.says("--to [DIR]/left.report", 1, &[]);
     rig.delete("secrets/default/plain");
     rig.says("--report [DIR]/left.report", 0, &["  found plaintext-although-covered: 1, now none\n"]);
-    // Another key is primary, and all is under the one before.
+    // Another key is primary, and all values are under the key before it.
     rig.done(&format!("key add {STATE}"));
     rig.done(&format!("key promote k3 --without-backup {STATE}"));
     let changed = rig.says("--report [DIR]/a.report", 1, &["stale (4): ", "  generation of the keyring: 3, now 5\n"]);
@@ -90,7 +90,7 @@ fn a_report_that_was_changed_or_is_of_another_keyring_is_refused() {
     {
         refused(wrong);
     }
-    // Another command wrote these.
+    // Another command wrote these files.
     let no_report = "hint:  give a file that an earlier verification wrote, by --to or --html\n";
     for (exit, other) in
         [(4, &b"{\"format\":\"claviger/scan/v1\"}\n"[..]), (4, b"a text"), (7, b"age-encryption.org/v1\n\xff\xfe")]
@@ -100,7 +100,7 @@ fn a_report_that_was_changed_or_is_of_another_keyring_is_refused() {
             rig.sandbox.refused(exit, &format!("verify {} --report [DIR]/no.report", rig.flags())).complaint();
         assert!(refused.ends_with(no_report), "{refused}");
     }
-    // The mark is authentic under the same root key, and is no report.
+    // The mark is authentic under the same root key, but is no report.
     let mark = fs::read_to_string(rig.sandbox.path("state/mark")).unwrap();
     assert!(
         refused(&mark.replacen("claviger/mark/", "claviger/report/", 1)).contains("the report: failed authentication")
@@ -111,7 +111,7 @@ fn a_report_that_was_changed_or_is_of_another_keyring_is_refused() {
     let flags = rig.flags().replace("[DIR]/state", "[DIR]/other");
     let other = rig.sandbox.refused(4, &format!("verify {flags} --report [DIR]/a.report")).complaint();
     assert!(other.contains("error: [DIR]/a.report: the report is of keyring "), "{other}");
-    // A root key that was replaced may be known to others.
+    // Others may know a root key that was replaced.
     rig.done(&format!("rekey {STATE}"));
     let earlier = rig.sandbox.refused(4, &format!("verify {} --report [DIR]/a.report", rig.flags())).complaint();
     assert!(earlier.contains("the report is under a root key from before a rekey"), "{earlier}");
@@ -120,7 +120,7 @@ fn a_report_that_was_changed_or_is_of_another_keyring_is_refused() {
     rig.says("--report [DIR]/new.report", 0, &["  nothing has changed\n"]);
 }
 
-/// Returns what voids the report, of a verification that ends with 1.
+/// Returns the reasons that void the report, in a verification that ends with 1.
 #[track_caller]
 fn voided(rig: &Rig, flags: &str) -> String {
     let answer = rig.sandbox.run(&format!("verify {flags} --report [DIR]/a.report --output json"));
@@ -181,20 +181,20 @@ fn a_keyring_that_was_restored_or_merged_voids_a_report() {
             "the keyring was restored or merged at generation {generation}, after the report, which names generation 4"
         )
     };
-    // The disk is lost, and nothing had changed since the backup was made.
+    // The disk is lost. Nothing had changed after the backup was made.
     fs::rename(rig.sandbox.path("state"), rig.sandbox.path("lost")).unwrap();
     restore(&rig, &format!("[DIR]/newest.age {STATE} --etcd-servers {}", rig.etcd.endpoints()));
     assert_eq!(voided(&rig, &rig.flags()), since(5));
     let said = rig.says("--report [DIR]/a.report", 1, &[&format!("! {}\n", since(5)), "does not count any more\n"]);
     assert!(said.stdout.contains("hint:  make a report of what is in etcd now: claviger verify "), "{said}");
-    // A report from now counts, and says what happened before. A change by hand voids neither.
+    // A new report counts, and says what happened before. A change by a command voids neither report.
     let new = rig.says("--to [DIR]/b.report --output json", 0, &[]).json();
     assert_eq!(new["keyring"]["restored"], 5);
     assert!(new["report"]["text"].as_str().unwrap().contains("\nrestored 5\n"), "{new}");
     rig.done(&format!("key add {STATE}"));
     rig.says("--report [DIR]/b.report", 0, &["Clean: 3 values"]);
     assert_eq!(voided(&rig, &rig.flags()), since(5));
-    // The lost disk is found, went another way, and gets the keys of the restored one.
+    // The lost disk is found. Its keyring has other changes, and gets the keys of the restored one.
     let lost = rig.flags().replace("[DIR]/state", "[DIR]/lost");
     rig.done("key add --state-dir [DIR]/lost");
     let counts = |report: &str| {
@@ -217,7 +217,7 @@ fn an_older_keyring_voids_a_report() {
     let flags = rig.flags().replace("[DIR]/state", "[DIR]/older");
     let expected = "the keyring is older than the report: it has generation 3, and the report names generation 4";
     assert_eq!(voided(&rig, &flags), expected);
-    // The older one went another way.
+    // The older keyring has other changes.
     rig.done("key add --state-dir [DIR]/older");
     let expected = "the keyring forked: its generation 4 is not the one that the report names";
     assert_eq!(voided(&rig, &flags), expected);

@@ -19,10 +19,10 @@ resources:
   - identity: {}
 ";
 
-/// What an API server stores of an object that is not encrypted.
+/// The bytes that an API server stores for an object that is not encrypted.
 pub(super) const PLAINTEXT: &[u8] = b"k8s\0\x0a\x0c\x0a\x02v1\x12\x06Secret\x12\x00";
 
-/// A key, as values name it and are under it.
+/// A key: its name in values, and the key itself.
 #[derive(Clone)]
 pub(super) struct Named {
     pub(super) key_id: String,
@@ -36,7 +36,7 @@ pub(super) struct Rig {
 }
 
 impl Rig {
-    /// Returns a clean cluster: k1 is old, k2 is primary, and all is under k2.
+    /// Returns a clean cluster: k1 is old, k2 is primary, and all values are under k2.
     pub(super) fn new() -> Self {
         let run = Run::new().unwrap();
         let sandbox = Sandbox::inside(run.directory());
@@ -50,7 +50,7 @@ impl Rig {
         rig
     }
 
-    /// Puts namespaces, and two Secrets and a Lease under the primary key.
+    /// Writes namespaces, and two Secrets and a Lease under the primary key.
     pub(super) fn fill(&self, etcd: &Etcd) {
         etcd.put("/registry/namespaces/default", PLAINTEXT).unwrap();
         etcd.put("/registry/ranges/serviceips", PLAINTEXT).unwrap();
@@ -78,7 +78,7 @@ impl Rig {
         Named { key_id: format!("k{number}-{}", hex(&commitment[..16])), commitment }
     }
 
-    /// Returns everything but the verb.
+    /// Returns all flags of the command.
     pub(super) fn flags(&self) -> String {
         format!("{STATE} --etcd-servers {} --encryption-config [DIR]/enc.yaml", self.etcd.endpoints())
     }
@@ -87,7 +87,7 @@ impl Rig {
         self.sandbox.run(&format!("verify {} {more}", self.flags()))
     }
 
-    /// Runs it, and checks how it ends and what it says.
+    /// Runs the command, and checks its exit code and its output.
     #[track_caller]
     pub(super) fn says(&self, more: &str, exit: i32, expected: &[&str]) -> Answer {
         let answer = self.verify(more);
