@@ -9,11 +9,11 @@ use crate::campaign::{sample, size};
 
 const ERRORS: [&str; 3] = ["EIO", "ENOSPC", "EROFS"];
 
-/// Calls that write or sync. If one of them fails, the command fails.
+/// System calls that write or sync. If one of them fails, the command fails.
 const WRITING: [&str; 8] = ["write", "fsync", "fdatasync", "renameat2", "rename", "linkat", "mkdirat", "ftruncate"];
 
-/// Calls by which something is read or swept up. `getdents64` and `unlinkat` of what an earlier crash has left are best
-/// effort; all else may be read twice.
+/// System calls that read files or remove leftovers. For files that an earlier crash has left, `getdents64` and
+/// `unlinkat` may fail. Everything else may be read twice.
 const OTHERS: [&str; 7] = ["openat", "open", "read", "fstat", "flock", "unlinkat", "getdents64"];
 
 fn points(prepared: &Prepared) -> Vec<Call> {
@@ -45,9 +45,10 @@ fn a_command_whose_system_calls_fail_never_says_that_it_is_done() {
             let side = prepared.check(&sandbox).unwrap_or_else(|error| panic!("{}: {error}", context()));
             let is_writing = WRITING.contains(&&*call.name) || call.args.contains("O_CREAT");
             match code {
-                // The slot is gone by then: that its key file may come back, which opens nothing, is reported.
+                // The slot is removed by then. The command reports that its key file may come back, which opens
+                // nothing.
                 Some(0) if case.name == "slot remove" && call.name == "fsync" && side == Side::Before => {}
-                // Only the report is lost, and that is said.
+                // Only the report is lost, and the command says so.
                 Some(0) if call.args.starts_with("1<") => {
                     let is_done = side == Side::After || !prepared.changes_keyring();
                     assert!(is_done && complaint.contains("all is done, but the report"), "{}", context());
@@ -55,7 +56,7 @@ fn a_command_whose_system_calls_fail_never_says_that_it_is_done() {
                 Some(0) => assert!(!is_writing, "it said done: {}", context()),
                 Some(1..=7) => {
                     assert!(complaint.contains("error: "), "{}", context());
-                    // The error says so if the change is there in spite of the failure.
+                    // If the change was made in spite of the failure, the error says so.
                     let is_reported = ["was changed, but", "was written, but", "is not listed", "is not finished"]
                         .iter()
                         .any(|words| complaint.contains(words));

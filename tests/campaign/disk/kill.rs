@@ -7,7 +7,7 @@ use super::{
 };
 use crate::campaign::{sample, size};
 
-/// Returns where it begins to write; what is before only reads.
+/// Returns the first call that writes. The calls before it only read.
 fn first_write(calls: &[Call]) -> usize {
     calls.iter().position(|call| call.args.contains("O_CREAT") || call.name.starts_with("mkdir")).unwrap_or(0)
 }

@@ -24,7 +24,7 @@ use crate::{
     cli::sandbox::Sandbox,
 };
 
-/// A file: what was written, and how much of it is sure.
+/// A file: its written bytes, and how many of them were synced.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct File {
     bytes: Vec<u8>,
@@ -39,7 +39,7 @@ enum Pending {
     Rename(PathBuf, PathBuf),
 }
 
-/// A disk with what is sure on it, and what may be.
+/// A disk: the part that survives for certain, and the part that may survive.
 #[derive(Debug, Clone, Default)]
 struct Disk {
     files: Vec<File>,
@@ -51,7 +51,7 @@ struct Disk {
 }
 
 impl Disk {
-    /// Returns what is below `root`, all of it sure.
+    /// Returns a disk with the files below `root`, all of them synced.
     fn of(root: &Path) -> Self {
         let mut disk = Self::default();
         disk.add(root, root);
@@ -73,7 +73,7 @@ impl Disk {
         }
     }
 
-    /// Does one step; on a disk whose syncs are `honest` a sync makes sure.
+    /// Does one step. If `honest` is true, a sync makes bytes or names survive.
     fn take(&mut self, op: &Op, root: &Path, honest: bool) {
         let relative = |path: &Path| path.strip_prefix(root).unwrap().to_owned();
         match op {
@@ -173,7 +173,7 @@ impl Pending {
     }
 }
 
-/// Lays `files` out in a sandbox.
+/// Writes `files` to a sandbox.
 fn lay_out(disk: &Disk, files: &BTreeMap<PathBuf, Vec<u8>>) -> Sandbox {
     let sandbox = Sandbox::new();
     for directory in disk.directories.iter().filter(|directory| *directory != Path::new("run")) {
