@@ -1,4 +1,5 @@
-//! Coverage-guided fuzzing of every parser of bytes from outside. `fuzz/run SECONDS [TARGET]` builds and runs it.
+//! Runs a fuzz target with coverage guidance. The targets are all parsers of bytes from outside. `fuzz/run SECONDS
+//! [TARGET]` builds and runs it.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Metrics and health of the daemon as a scraper sees them: over HTTP, on loopback or on a Unix socket, and only there.
+//! Tests metrics and health of the daemon as a scraper sees them: over HTTP, on loopback or on a Unix socket, and
+//! nowhere else.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,5 @@
-//! claviger under a real kube-apiserver and a real etcd: what users do, and what etcd then contains.
+//! Tests claviger with a real kube-apiserver and a real etcd: users write Secrets, and the test reads the bytes in
+//! etcd.
 
 use std::{
     collections::{BTreeMap, HashMap},

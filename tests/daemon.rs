@@ -1,4 +1,5 @@
-//! The daemon as a process: what it does before it is unsealed, how a signal ends it, and what the kernel knows of it.
+//! Tests the daemon as a process: its behaviour before it is unsealed, how a signal ends it, and what the kernel shows
+//! of it.
 
 use std::{
     fs,

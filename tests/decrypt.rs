@@ -1,4 +1,4 @@
-//! `claviger decrypt`, compared with what a real API server returns.
+//! Compares the output of `claviger decrypt` with the objects that a real API server returns.
 
 use std::{
     collections::BTreeMap,

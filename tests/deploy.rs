@@ -1,4 +1,4 @@
-//! The files in `deploy/` cannot rot: each is parsed, and what it runs is tried on the binary.
+//! Tests the files in `deploy/`: each is parsed, and its commands are run with the binary.
 
 use std::{
     collections::BTreeSet,

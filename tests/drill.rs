@@ -1,5 +1,5 @@
-//! `docs/drill.md` and the example that runs it: every command of the page is run, in its order, and says what the page
-//! says.
+//! Tests `docs/drill.md` and the example that runs it: every command of the page is run in its order, and prints the
+//! lines on the page.
 
 use std::{path::Path, process::Command};
 

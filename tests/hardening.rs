@@ -1,4 +1,4 @@
-//! Compares what the daemon gives up for itself with the system calls that it really makes, as strace sees them.
+//! Compares the system calls that the daemon allows itself with those that it makes, as strace shows them.
 
 use std::{
     collections::BTreeSet,

@@ -1,6 +1,7 @@
-//! A claviger without any Cargo feature: the daemon of a node, with the slots file, passphrase and systemd credential.
+//! Tests a claviger without any Cargo feature: the daemon of a node, with the slots file, passphrase and systemd
+//! credential.
 //!
-//! It has the same files and the same configuration as the one with all features. What it cannot do, it refuses, and
+//! It has the same files and the same configuration as the build with all features. It refuses what it cannot do, and
 //! says why.
 
 use std::{

@@ -1,6 +1,6 @@
-//! All integration tests, one binary: they share a control plane and one build.
+//! All integration tests. They are one binary, so that they share a control plane and one build.
 //!
-//! `lean` tests a claviger without any Cargo feature, together with those that do not need one.
+//! `lean` tests a claviger without any Cargo feature, together with the tests that need no feature.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::format_collect, reason = "in a test the shorter form reads better than the faster one")]

@@ -1,4 +1,4 @@
-//! `docs/migrating.md`: its configurations and commands, section by section, in a real control plane.
+//! Tests `docs/migrating.md`: runs its configurations and commands, section by section, in a real control plane.
 //!
 //! After each step, an API server that has just started reads all Secrets that were written in the steps before, and
 //! writes another one. At the end of each section, etcd shows that all of them are under the provider to which they

@@ -1,5 +1,5 @@
-//! A second reading of the byte formats, written from `docs/formats.md` alone: it opens what is in etcd from the state
-//! directory, with none of the project's code.
+//! A second reader of the byte formats, written from `docs/formats.md` alone. It opens values of etcd with a state
+//! directory, and uses none of the project's code.
 
 use std::{collections::HashMap, fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! The playground, as a newcomer runs it, until Ctrl-C.
+//! Runs the playground as a newcomer does, until Ctrl-C.
 
 use std::{
     io::{BufRead, BufReader},

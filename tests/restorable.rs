@@ -1,4 +1,4 @@
-//! `claviger backup check --snapshot`: what it says of snapshots of a real etcd that a real kube-apiserver has written.
+//! Tests `claviger backup check --snapshot` with snapshots of a real etcd that a real kube-apiserver has written.
 
 use std::{fs, path::Path, time::Duration};
 

@@ -1,6 +1,6 @@
-//! The story that lost Secrets once, and its variants, with a real kube-apiserver: a backup is made while the new key
-//! is pending, the key is promoted and used, and the disk is lost. Whatever is restored, no key that a Secret needs can
-//! be given up, and all are read again.
+//! Plays the story that once lost Secrets, and its variants, with a real kube-apiserver: a backup is made while the new
+//! key is pending, the key is promoted and used, and the disk is lost. After any restore, no key that a Secret needs
+//! can be given up, and all Secrets can be read.
 
 use std::{fs, path::Path, time::Duration};
 

@@ -1,5 +1,5 @@
-//! `docs/runbook.md`, command by command, in its order, under a real kube-apiserver: after each chapter every Secret is
-//! read by an API server that knows nothing from before.
+//! Runs `docs/runbook.md`, command by command in its order, with a real kube-apiserver. After each chapter, an API
+//! server that remembers nothing reads every Secret.
 
 use std::{fs, path::Path};
 

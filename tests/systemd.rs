@@ -1,6 +1,6 @@
-//! The daemon under systemd, as far as this can be tested without systemd: its messages, its sockets, its units.
+//! Tests the daemon under systemd, as far as that is possible without systemd: its messages, its sockets, its units.
 //!
-//! Where a program of systemd's is missing, the test says so and passes: not every machine has it, and the CI has.
+//! If a program of systemd is missing, the test prints that and passes. The CI has all of them.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! `docs/troubleshooting.md`: each symptom is brought about with a real kube-apiserver and a real etcd, the words on
-//! the page are the words that they print, and what the page says mends it.
+//! Tests `docs/troubleshooting.md`: causes each symptom with a real kube-apiserver and a real etcd, compares their
+//! texts with those on the page, and repairs it with the commands on the page.
 //!
 //! A section of the page begins with a block of `text`, whose lines an operator sees; `…` stands for any words.
 

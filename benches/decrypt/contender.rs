@@ -1,4 +1,4 @@
-//! What is measured, and how it is started.
+//! The contenders of the benchmark, and how each is started.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! The limit: nobody decrypts what is in a file faster than it can be read and passed through AES-GCM.
+//! The limit: no program decrypts a file faster than the file can be read and passed through AES-GCM.
 
 use std::{fs::File, num::NonZero, os::unix::fs::FileExt, path::Path, thread};
 

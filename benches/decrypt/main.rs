@@ -1,9 +1,10 @@
-//! `claviger decrypt` side by side with a program in Go that uses kube-apiserver's own transformers, and with the
-//! limit: reading the file, and AES-GCM over its bytes, on all cores.
+//! Compares `claviger decrypt` with a program in Go that uses kube-apiserver's own transformers, and with the limit:
+//! reading the file, and AES-GCM over its bytes, on all cores.
 //!
 //! `cargo bench --bench decrypt`; `benches/README.md` explains the tables. Every round measures each contender once, so
-//! that other load on the machine affects all of them equally. Before that, what claviger and the Go program write is
-//! compared object by object. A first round, whose times do not count, fills the page cache and watches the memory.
+//! that other load on the machine affects all of them equally. Before the rounds, the output of claviger and of the Go
+//! program is compared object by object. A first round, whose times do not count, fills the page cache and watches the
+//! memory.
 
 mod contender;
 #[path = "../../tests/harness/mod.rs"]

@@ -1,4 +1,4 @@
-//! The figures, as tables for people and as JSON for machines.
+//! Prints the figures: as tables for people, and as JSON for programs.
 
 use std::{fs, thread};
 

@@ -1,4 +1,4 @@
-//! Databases with Secrets that a plugin can decrypt, and what must come out of them.
+//! Makes databases with Secrets that a plugin can decrypt, and checks what comes out of them.
 
 use std::{
     collections::BTreeSet,

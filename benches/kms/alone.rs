@@ -1,4 +1,4 @@
-//! Wrapping and unwrapping without a service around them.
+//! Measures wrapping and unwrapping without a service.
 
 use std::{hint::black_box, time::Instant};
 

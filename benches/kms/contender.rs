@@ -1,4 +1,4 @@
-//! What is measured, each as a process of its own.
+//! The contenders of the benchmark. Each runs in its own process.
 
 use std::{
     env, fs,

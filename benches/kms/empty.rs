@@ -1,5 +1,5 @@
-//! The limit: a service that answers the same messages with bytes that it has at hand, as tonic generates it, on hyper
-//! as it comes, with claviger's allocator and runtime. No limits, no deadlines, no checks, no metrics, no keys.
+//! The limit: a service that answers the same messages with constant bytes, on tonic's generated code and hyper's
+//! defaults, with claviger's allocator and runtime. It has no limits, no deadlines, no checks, no metrics and no keys.
 
 use std::{collections::HashMap, io, path::Path};
 

@@ -1,4 +1,4 @@
-//! claviger side by side with an empty tonic service, which is the limit, and with the least plugin in Go.
+//! Compares claviger with an empty tonic service, which is the limit, and with the least plugin in Go.
 //!
 //! `cargo bench --bench kms`; `benches/README.md` explains the tables. Every round measures each contender once, so
 //! that other load on the machine affects all contenders equally. The tables show the median of the rounds.

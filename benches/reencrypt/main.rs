@@ -1,7 +1,7 @@
-//! `claviger reencrypt` side by side with kubectl and with plain updates, on a real API server.
+//! Compares `claviger reencrypt` with kubectl and with plain updates, on a real API server.
 //!
 //! `cargo bench --bench reencrypt`; `benches/README.md` explains the table. Before each measurement a new key becomes
-//! primary, so that every Secret is stale, and after it a scan checks that none is any more.
+//! primary, so that every Secret is stale. After it, a scan checks that no Secret is stale any more.
 
 #[path = "../../tests/harness/mod.rs"]
 mod harness;

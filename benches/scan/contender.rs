@@ -1,4 +1,4 @@
-//! What is measured: how it is started, and whether it has counted right.
+//! The contenders of the benchmark: how each is started, and whether its counts are right.
 
 use std::{
     collections::BTreeMap,

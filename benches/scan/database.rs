@@ -1,4 +1,4 @@
-//! Databases to be scanned, as files, and what is in them.
+//! Makes the databases that are scanned, as files with known contents.
 
 use std::{
     collections::BTreeMap,

@@ -1,8 +1,8 @@
-//! `claviger scan` side by side with `cat`, which is the limit, with the least scan in Go, and with etcd's own tools.
+//! Compares `claviger scan` with `cat`, which is the limit, with the least scan in Go, and with etcd's own tools.
 //!
 //! `cargo bench --bench scan`; `benches/README.md` explains the tables. Every round measures each contender once, so
-//! that other load on the machine affects all contenders equally, and checks what each of them counted. A first round,
-//! whose times do not count, fills the page cache and watches the memory.
+//! that other load on the machine affects all contenders equally, and checks the counts of each. A first round, whose
+//! times do not count, fills the page cache and watches the memory.
 
 mod contender;
 mod database;

@@ -1,7 +1,7 @@
-//! Runs one program to its end and says what that took.
+//! Runs one program to its end, and measures the time and memory that it takes.
 //!
-//! This program starts itself again to run it, with nothing else to do. The kernel charges a process with the memory of
-//! its parent, so the parent has to be small. Its one child is all that is measured.
+//! This program starts itself again, only to run the measured program. The kernel charges a process with the memory of
+//! its parent, so the parent has to be small. Its only child is the measured program.
 
 #![allow(unsafe_code, reason = "nothing safe tells what one child has used")]
 

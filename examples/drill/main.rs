@@ -1,7 +1,7 @@
-//! `docs/drill.md`, run on this machine: a control plane is lost, and comes back from a snapshot, a backup and two
+//! Runs `docs/drill.md` on this machine: a control plane is lost, and comes back from a snapshot, a backup and two
 //! shares.
 //!
-//! It prints the page's paragraphs, and each command with what it says. Whatever happens, it leaves nothing behind.
+//! It prints the paragraphs of the page, and each command with its output. It always removes everything that it made.
 
 #[path = "../../tests/harness/mod.rs"]
 mod harness;

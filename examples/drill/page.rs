@@ -1,4 +1,4 @@
-//! `docs/drill.md` as a list of commands.
+//! Reads `docs/drill.md` into chapters with their commands.
 
 /// A chapter that has commands.
 pub(crate) struct Chapter {

@@ -1,6 +1,6 @@
 //! A whole control plane on this machine, to try things out: a real etcd, a real kube-apiserver, claviger between them.
 //!
-//! It tells what it does and why, leaves everything running until Ctrl-C, and leaves nothing behind.
+//! It explains each step, leaves everything running until Ctrl-C, and then removes everything that it made.
 
 #[path = "../../tests/harness/mod.rs"]
 mod harness;

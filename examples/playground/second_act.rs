@@ -1,4 +1,4 @@
-//! The second act: the key is replaced while the Secrets are there.
+//! The second act: the key is replaced while the Secrets exist.
 
 use std::{env, ffi::OsString, process::Command, process::ExitCode, time::Duration};
 

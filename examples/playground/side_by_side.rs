@@ -1,4 +1,4 @@
-//! Two values next to each other, as far as a person can read them.
+//! Prints two values side by side, as far as a person can read them.
 
 /// The number of characters of a value in a line.
 const WIDTH: usize = 36;

@@ -1,4 +1,4 @@
-//! How sentences are worded: what the comment of a function begins with, and which phrases no sentence has.
+//! Checks the wording of sentences: comments of functions begin with a verb, and no sentence has a banned phrase.
 
 /// Phrases that a reader has to solve like a puzzle, each with what to write in its place.
 pub const BANNED: [(&str, &str); 14] = [

@@ -1,4 +1,4 @@
-//! The attributes of error types.
+//! Checks the attributes of error types.
 
 /// Returns the public error enums of a file without `#[non_exhaustive]`. Somebody who matches on an error must expect
 /// that a later version has more variants.

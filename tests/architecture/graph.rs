@@ -1,9 +1,9 @@
-//! Which file needs which other one, and where that goes round in a circle.
+//! Computes which file needs which other file, and finds circles.
 //!
-//! An edge leads from a file to the file that *defines* what it names: a name that a `mod.rs` only imports or exports
-//! again leads on to the file it comes from. A `mod.rs` that names its children and exports them again needs none of
-//! them; it needs a child only if it uses the child's name in its own code. Names are resolved by text: what a macro
-//! makes, or what `use child::*` brings in, is not seen.
+//! An edge leads from a file to the file that *defines* a name that the first one uses. If a `mod.rs` only imports or
+//! exports the name again, the edge leads on to the file that defines it. A `mod.rs` that exports its children again
+//! needs none of them. It needs a child only if its own code uses the child's name. Names are resolved by text, so
+//! names from macros and from `use child::*` are not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 

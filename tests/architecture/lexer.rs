@@ -1,7 +1,7 @@
 //! Cuts Rust into tokens, so that no check is fooled by a comment, a string or a test.
 //!
-//! It knows as much of the language as the checks need: words, `::`, single characters, and strings, whose contents it
-//! drops.
+//! It knows as much of the language as the checks need: words, `::`, single characters, and strings, whose contents are
+//! dropped.
 
 /// A word, `::`, another character, or `""` for any string, with its line, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

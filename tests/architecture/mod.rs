@@ -1,4 +1,4 @@
-//! The architecture, compared with the code.
+//! Compares the architecture with the code.
 //!
 //! - **Rows.** [`ROWS`] is the order of the modules, the highest first. [`MAY_IMPORT`] says what each module uses: only
 //!   modules to the right of it in its row, or in rows below. A module that is not in the table may not exist. README

@@ -1,4 +1,4 @@
-//! The names of types.
+//! Finds the names of types.
 
 use super::lexer::{tokens, without_tests};
 

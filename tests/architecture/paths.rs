@@ -1,4 +1,4 @@
-//! The paths that a file names: what it imports, and what it names in its code by `crate`, `self` or `super`.
+//! Finds the paths that a file names: its imports, and paths in its code that begin with `crate`, `self` or `super`.
 
 use super::lexer::{Token, end_of_group, end_of_item, is};
 

@@ -1,4 +1,4 @@
-//! How long files are, and how much a `mod.rs` does.
+//! Measures how long files are, and how much code a `mod.rs` has.
 
 use super::lexer::{end_of_group, end_of_item, is, tokens, without_tests};
 

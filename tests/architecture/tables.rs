@@ -1,4 +1,4 @@
-//! The tables of modules in README.md and in the header of `src/lib.rs`.
+//! Reads the tables of modules in README.md and in the header of `src/lib.rs`.
 
 /// The beginning of the last cell of a module that uses nearly all modules below it.
 const ALL_EXCEPT: &str = " all modules below, except ";

@@ -1,7 +1,7 @@
-//! Who writes in a state directory.
+//! Checks which files of the code write in a state directory.
 //!
-//! `keeper/commit.rs` is the one place that changes the files of a keyring, and `keeper/state_dir.rs`, the stores and
-//! the key files of slots are what it calls. The audit log is the one file that others may add to, by `audit.rs`.
+//! Only `keeper/commit.rs` changes the files of a keyring. It calls `keeper/state_dir.rs`, the stores, and the key
+//! files of slots. The audit log is the only file that others may write, through `audit.rs`.
 
 use std::collections::BTreeSet;
 

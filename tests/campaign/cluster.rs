@@ -1,9 +1,9 @@
-//! The plugin is restarted again and again under a real API server with writers, readers and watchers: none of them
-//! notices.
+//! Restarts the plugin again and again under a real API server with writers, readers and watchers. None of them may
+//! notice it.
 //!
-//! An API server keeps the seeds that it knows, and calls the plugin for those that it does not: at its own start, and
-//! when its EncryptionConfiguration was changed, for which it looks once a minute. So the file is changed all the time,
-//! and a second API server starts in the midst of the restarts.
+//! An API server keeps the seeds that it knows, and calls the plugin for all others: at its own start, and when its
+//! EncryptionConfiguration has changed, which it checks once a minute. So the test changes the file all the time, and
+//! starts a second API server during the restarts.
 
 use std::{
     fs,

@@ -1,8 +1,9 @@
-//! Twins: a state directory is copied, both copies go on, and then files of the twin are put over the original's.
+//! Twins: a state directory is copied, both copies are changed, and then files of the twin are put over those of the
+//! original.
 //!
-//! A daemon of the original never follows the twin. Without a daemon every command refuses, unless the mark was
-//! exchanged too: then nothing on this node can tell. After the right files are put back all is well, and a merge keeps
-//! every key of both. The second test is about records that are far ahead of the mark: only the operator can say
+//! A daemon of the original never follows the twin. Without a daemon, every command refuses, unless the mark was
+//! exchanged, too: then nothing on this node can tell. When the right files are back, everything works, and a merge
+//! keeps every key of both. The second test is about records that are far ahead of the mark. Only the operator can say
 //! whether they are successors.
 
 use std::{

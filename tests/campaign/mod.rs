@@ -1,7 +1,7 @@
-//! Campaigns: the same fault or attack again and again, at random moments, under load.
+//! Campaigns: each repeats a fault or an attack at random moments, under load.
 //!
-//! The gate runs a few seconds of each. `CLAVIGER_CAMPAIGN`, a number, makes one as long as wanted, and `CLAVIGER_SEED`
-//! repeats one; each prints its figures, which `--nocapture` shows.
+//! The gate runs a few seconds of each campaign. `CLAVIGER_CAMPAIGN`, a number, sets the size of a campaign, and
+//! `CLAVIGER_SEED` repeats one. Each prints its figures, which `--nocapture` shows.
 
 #![allow(clippy::print_stdout, reason = "the figures are what a campaign is run for")]
 

@@ -1,7 +1,7 @@
-//! The daemon is killed and started again while clients call it as a kube-apiserver does.
+//! Kills the daemon and starts it again, while clients call it as a kube-apiserver does.
 //!
-//! At no moment does a client get a wrong plaintext, lose a wrapped value, or get the wrong error code. If systemd
-//! holds the socket, no connection is refused.
+//! No client ever gets a wrong plaintext, loses a wrapped value, or gets a wrong error code. If systemd holds the
+//! socket, no connection is refused.
 
 use std::{
     collections::BTreeMap,

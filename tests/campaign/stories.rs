@@ -1,9 +1,9 @@
-//! Stories of restoring a backup. In each story, no key that etcd needs is given up without a flag, every value whose
-//! key still exists somewhere unwraps, and nothing is wrapped under a key that no backup contains.
+//! Plays stories of restoring a backup. In each story, no key that etcd needs is given up without a flag, every value
+//! whose key still exists unwraps, and nothing is wrapped under a key that no backup contains.
 //!
-//! A story is a state of the keys at the time of the backup, what was done afterwards, which directory the backup is
-//! restored into, and which of its files is lost or damaged. It runs the built binary on real directories, with values
-//! in a real etcd; the backup goes to another disk where the machine can mount one.
+//! A story has a state of the keys at the time of the backup, changes afterwards, a directory that the backup is
+//! restored to, and a lost or damaged file in it. It runs the built binary on real directories, with values in a real
+//! etcd. The backup is on another disk if this machine can mount one.
 
 use std::{
     collections::BTreeSet,

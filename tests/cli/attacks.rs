@@ -1,5 +1,5 @@
-//! Files that were put back, exchanged or changed under a running daemon: each attack is refused or seen, Decrypt goes
-//! on, and with the right files all is well again.
+//! Puts back, exchanges or changes files under a running daemon. Each attack is refused or reported, Decrypt continues
+//! to work, and with the right files everything is well again.
 
 use std::{collections::BTreeMap, fs, thread, time::Duration};
 

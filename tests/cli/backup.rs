@@ -1,5 +1,4 @@
-//! Backups by the command line: what was made opens, by claviger and by stock age, and nothing that is there is
-//! overwritten.
+//! Tests backups by the command line: claviger and stock age open them, and no existing file is overwritten.
 
 use std::{fs, fs::Permissions, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The configuration file: what is wrong in it is named with its line, and a flag goes over it.
+//! Tests the configuration file: an error names the line, and a flag overrides a setting.
 
 use std::fs;
 

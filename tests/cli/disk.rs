@@ -1,5 +1,5 @@
-//! A small disk of its own for a test, in a private mount namespace: a tmpfs, which may be full or read-only, or
-//! another disk than that of the sandbox.
+//! A small disk for a test, in a private mount namespace: a tmpfs, which may be full or read-only, or a disk other than
+//! that of the sandbox.
 
 use std::{
     io::{BufRead, BufReader},

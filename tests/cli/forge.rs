@@ -1,6 +1,6 @@
-//! Forges records and marks with the real root key: under a valid HMAC, but such as no honest program would write.
+//! Forges records and marks with the real root key. Their HMAC is valid, but no honest program would write them.
 //!
-//! Written from `docs/formats.md` alone, with none of the project's code.
+//! The code is written from `docs/formats.md` alone, and uses none of the project's code.
 
 use std::{
     fs,

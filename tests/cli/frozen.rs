@@ -1,9 +1,9 @@
-//! A state directory, a backup and a wrapped seed that were written once and are kept for ever, in
-//! `tests/vectors/frozen/`: every later version of claviger opens them. They show what no test that writes and reads
-//! with the same code can show, that a changed encoder and a changed decoder do not agree on something new.
+//! Opens a state directory, a backup and a wrapped seed that were written once and are kept for ever, in
+//! `tests/vectors/frozen/`. Every later version of claviger must open them. If both the encoder and the decoder change,
+//! a test that writes and reads with the same code notices nothing, and this one does.
 //!
-//! To write the files of a new format anew: `CLAVIGER_WRITE_VECTORS=1 cargo test --test integration frozen`. Files of a
-//! format that was released are never written anew.
+//! To write the files of a new format: `CLAVIGER_WRITE_VECTORS=1 cargo test --test integration frozen`. Files of a
+//! released format are never written again.
 
 use std::{
     env, fs,

@@ -1,5 +1,5 @@
-//! `init` overwrites nothing: not a keyring, not what an earlier init left, not a slot's key file; and it takes no
-//! recovery that was not tried.
+//! Tests that `init` overwrites no keyring, no files of an earlier init and no key file of a slot, and that it accepts
+//! no recovery recipient whose identity was not tried.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! The life of keys, recovery recipients and the root key by the command line: what is done, what is refused, and that
-//! a full disk in between loses nothing.
+//! Tests the life of keys, recovery recipients and the root key by the command line: which changes are made, which are
+//! refused, and that a full disk loses nothing.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The calls of a kube-apiserver, for the few cases here that need one.
+//! Calls a plugin as a kube-apiserver does, for the few tests of this folder that need it.
 
 use std::{
     future::{Ready, ready},

@@ -1,5 +1,5 @@
-//! What the machine refuses: a full disk, one that cannot be written, memory that cannot be locked, an output that
-//! takes nothing.
+//! Tests commands when the machine refuses something: a full disk, a read-only disk, memory that cannot be locked, an
+//! output that accepts nothing.
 
 use std::{fs, os::unix::fs::chown};
 

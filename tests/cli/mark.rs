@@ -1,4 +1,4 @@
-//! The mark: what a node has seen is what it goes on from, and a keyring that went backwards is refused.
+//! Tests the mark: a node continues from the record that it has seen last, and refuses a keyring that went backwards.
 
 use std::fs;
 

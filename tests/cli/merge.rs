@@ -1,5 +1,5 @@
-//! Backups brought into a keyring that is there: older, newer, grown apart, damaged. What either side has wrapped is
-//! read then.
+//! Merges backups into an existing keyring: older, newer, diverged and damaged ones. After a merge, all seeds that
+//! either side has wrapped unwrap.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! What a newcomer does wrong, and the sentence that says so: the wrong socket, the wrong owner, the wrong file, the
-//! same thing twice.
+//! Makes the mistakes of a newcomer, and checks the sentence that explains each: the wrong socket, the wrong owner, the
+//! wrong file, the same command twice.
 
 use std::{fs, os::unix::fs::chown, path::Path, process::Command};
 

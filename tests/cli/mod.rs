@@ -1,9 +1,8 @@
-//! The contract of the command line: what every verb prints, with which exit code it ends, and that a refusal changes
-//! nothing.
+//! Tests the contract of the command line: what every verb prints, its exit code, and that a refusal changes nothing.
 //!
-//! One snapshot file for each case, in `snapshots/<theme>/`, with the command, the exit code and both streams as an
-//! operator sees them. A changed text is accepted by `INSTA_UPDATE=always cargo test --test integration cli::`. Every
-//! command, whatever it is run for, is searched for panics and for the secrets of its sandbox.
+//! Each case has a snapshot file in `snapshots/<theme>/`, with the command, the exit code and both streams as an
+//! operator sees them. To accept a changed text: `INSTA_UPDATE=always cargo test --test integration cli::`. The output
+//! of every command is searched for panics and for the secrets of its sandbox.
 //!
 //! ```text
 //! usage, output, frozen, init, key, slot, state, status, mark, socket, configuration, machine, secrets, serving -> sandbox -> tree

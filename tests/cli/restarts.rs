@@ -1,5 +1,5 @@
-//! No hint has an operator restart a plugin that may hold the last copy of a key in its memory. And a damaged mark has
-//! one answer, whichever command meets it.
+//! Checks that no hint tells an operator to restart a plugin that may hold the last copy of a key in its memory, and
+//! that every command gives the same answer to a damaged mark.
 
 use std::fs;
 

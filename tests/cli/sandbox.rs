@@ -1,6 +1,6 @@
-//! A directory for one case, the commands that run in it, and what they answered.
+//! A directory for one case, the commands that run in it, and their answers.
 //!
-//! Commands are written as one types them, with `[DIR]` for the sandbox: `key list --state-dir [DIR]/state`. The
+//! Commands are written as people type them, with `[DIR]` for the sandbox: `key list --state-dir [DIR]/state`. The
 //! snapshot shows them in the same form.
 
 use std::{

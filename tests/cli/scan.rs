@@ -1,5 +1,5 @@
-//! `scan` on a snapshot that a real etcd 3.7 wrote, `tests/vectors/etcd-snapshot.db`: what it prints, finds and
-//! refuses.
+//! Tests `scan` on a snapshot that a real etcd 3.7 wrote, `tests/vectors/etcd-snapshot.db`: its output, its findings
+//! and its refusals.
 
 use std::{collections::BTreeMap, fs};
 

@@ -1,5 +1,5 @@
-//! Nothing secret is ever printed or logged. The output of every command in these tests is searched for the secrets in
-//! its sandbox. Here, the log of a daemon at debug is searched for every secret that it uses.
+//! Checks that no secret is ever printed or logged. The output of every command in these tests is searched for the
+//! secrets in its sandbox. Here, the log of a daemon at the level debug is searched for every secret that it uses.
 
 use std::{fs, path::Path};
 

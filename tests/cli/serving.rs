@@ -1,4 +1,5 @@
-//! One daemon serves from a state directory: a second one is refused in one line, and the first goes on answering.
+//! Tests that only one daemon serves from a state directory: a second one is refused in one line, and the first one
+//! continues to answer.
 
 use std::{
     fs,

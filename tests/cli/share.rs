@@ -1,4 +1,4 @@
-//! A recovery identity in shares: as many as it takes restore a backup, all else is refused by name.
+//! Tests a recovery identity in shares: enough shares restore a backup, and everything else is refused with a reason.
 
 use std::fs;
 

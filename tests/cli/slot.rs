@@ -1,4 +1,4 @@
-//! Slots by the command line: any of them opens the keyring, and none that is needed is removed.
+//! Tests slots by the command line: any slot opens the keyring, and a slot that is needed is not removed.
 
 use std::{
     fs,

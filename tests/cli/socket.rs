@@ -1,4 +1,5 @@
-//! Where `serve` does not listen: it says so, ends with 3 (2 for what is no address), and touches nothing.
+//! Tests the addresses at which `serve` does not listen: it says so, exits with 3 (2 for an invalid address), and
+//! changes nothing.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! What a state directory may not be: each is refused in one line by all that reads it, `serve` ends and leaves no
-//! socket, and nothing is changed.
+//! Tests state directories that cannot be used: every command that reads one refuses it in one line, `serve` ends and
+//! leaves no socket, and nothing is changed.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! What `claviger status` says when it matters: the disk is lost while the plugin serves, the directory is another one,
-//! a key is missing, nothing is backed up. And what the commands that set a keyring up say beside a plugin that serves.
+//! Tests `claviger status` when it matters: the disk is lost while the plugin serves, the directory is another one, a
+//! key is missing, no backup counts. Also tests the commands that set a keyring up beside a running plugin.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! A terminal for commands that ask.
+//! Runs commands that ask for input on a terminal.
 
 use std::{
     io::{Read, Write},

@@ -1,4 +1,5 @@
-//! A directory as it is: names, kinds, modes, owners and bytes; to see that nothing changed.
+//! The contents of a directory: names, kinds, modes, owners and bytes. A test compares two of them to see that nothing
+//! has changed.
 
 use std::{
     collections::BTreeMap,

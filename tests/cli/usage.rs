@@ -1,4 +1,4 @@
-//! Help, version, and what is no command.
+//! Tests the help, the version, and words that are not commands.
 
 use std::fs;
 

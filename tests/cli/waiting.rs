@@ -1,5 +1,5 @@
-//! Commands that wait for a secret or hold keys: nobody can look into them or dump them meanwhile, their memory is
-//! locked if the kernel allows it, and they wait only for what a shell passes on.
+//! Tests commands that wait for a secret or hold keys: no other process can read or dump them, their memory is locked
+//! if the kernel allows it, and they read only what the shell passes to them.
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
-//! The checks of kube-apiserver on what a plugin answers: what it refuses, what it then says, and what it does not do.
+//! Tests how kube-apiserver checks the answers of a plugin: which answers it refuses, its error texts, and what it then
+//! does not do.
 
 use super::{
     front::wait_until,

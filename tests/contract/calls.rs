@@ -1,5 +1,6 @@
-//! What API servers send to a plugin that is well: how often, over which connections, with which bytes; and what they
-//! show of it. Two of them share a plugin and an etcd, and each has two provider entries on the one socket.
+//! Tests the calls of API servers to a healthy plugin: how often, over which connections, with which bytes, and what
+//! the metrics of the API servers show. Two API servers share a plugin and an etcd. Each has two provider entries on
+//! the same socket.
 
 use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 

@@ -1,4 +1,4 @@
-//! `EncryptionConfiguration` files of several entries, and the kinds of objects that they are about.
+//! Writes `EncryptionConfiguration` files of several entries, for several kinds of objects.
 
 use std::{
     fmt::Write,

@@ -1,4 +1,5 @@
-//! An API server as a client sees it: every answer with its status code, refusals too, and no program started for each.
+//! Asks an API server as a client does. Every answer has its status code, also a refusal. No program is started for a
+//! request.
 
 use std::{
     thread,

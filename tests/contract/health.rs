@@ -1,5 +1,5 @@
-//! What an API server does while a plugin is not well, refuses, or is not asked yet: the writes, the reads, and what it
-//! tells its clients.
+//! Tests an API server while its plugin is unhealthy, refuses calls, or was not asked yet: its writes, its reads, and
+//! the texts that its clients see.
 
 use super::{
     front::wait_until,

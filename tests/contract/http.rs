@@ -1,7 +1,8 @@
-//! A few HTTP requests on loopback, one connection each: to etcd's gateway, and to API servers behind `kubectl proxy`.
+//! Sends HTTP requests on loopback, one in each connection: to etcd's gateway, and to API servers behind `kubectl
+//! proxy`.
 //!
-//! HTTP/1.0, so that an answer ends with its connection and is never in chunks. It follows nothing and retries nothing:
-//! a test that counts failures must see each.
+//! It uses HTTP/1.0, so that an answer ends with its connection and is never in chunks. It follows no redirect and
+//! retries nothing, because a test that counts failures must see each of them.
 
 use std::{
     io::{self, Read, Write},

@@ -1,4 +1,5 @@
-//! The KMS v2 API for the tests: made of the same definition as the product's, and used from both of its ends.
+//! The KMS v2 API for the tests, generated from the same definition as the product's. The tests use it as a client and
+//! as a server.
 
 use std::{
     future::Future,

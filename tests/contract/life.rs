@@ -1,5 +1,5 @@
-//! Keys are added, promoted, disabled and destroyed by the command line under a running plugin, an API server, writers
-//! and readers.
+//! Adds, promotes, disables and destroys keys by the command line, under a running plugin, an API server, writers and
+//! readers.
 
 use std::{
     collections::BTreeSet,

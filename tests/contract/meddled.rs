@@ -1,7 +1,8 @@
-//! One API server with a provider entry for each fault, so that their waits run side by side.
+//! One API server with a provider entry for each fault, so that the waits of all faults run at the same time.
 //!
-//! Every entry has a meddler and a kind of object of its own. What is wrong from the start is in [`ENTRIES`]; what goes
-//! wrong later is in [`Meddled::turn`], and is seen up to 20 s after that: so long a good answer is kept.
+//! Every entry has its own meddler and its own kind of object. [`ENTRIES`] has the faults from the start.
+//! [`Meddled::turn`] has the faults that begin later; the API server sees them up to 20 s later, because it keeps a
+//! good answer for that time.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 

@@ -1,8 +1,8 @@
-//! A plugin for faults that the real one does not have: it is between an API server and claviger, passes every call
-//! on, writes down what came, and alters single answers on command.
+//! A plugin with faults that the real one does not have. It is between an API server and claviger. It passes every call
+//! on, notes it, and alters single answers on command.
 //!
-//! With two backends it is one plugin with two keys: the first or the second announces and wraps, and each unwraps what
-//! is its own. Invariant: an answer that no command alters is claviger's own.
+//! With two backends it behaves as one plugin with two keys: one of the two announces and wraps, and each unwraps its
+//! own seeds. Invariant: if no command alters an answer, it is claviger's own.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,4 +1,4 @@
-//! What kube-apiserver demands of a KMS v2 plugin, each demand a test against a real one.
+//! Tests what kube-apiserver demands of a KMS v2 plugin. Each demand is a test with a real kube-apiserver.
 //!
 //! The demands are the rows of `docs/kube-apiserver.md`. Tests of a healthy plugin run claviger itself. Tests of a
 //! faulty plugin put [`meddler`] between claviger and the API server. Tests that leave no trace share an API server:

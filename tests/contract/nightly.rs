@@ -1,4 +1,4 @@
-//! The rules of minutes, with the real waits; each is the long form of a shorter test of the gate.
+//! Tests the rules that take minutes, with the real waits. Each is the long form of a shorter test.
 
 use std::{
     thread,

@@ -1,4 +1,4 @@
-//! The configuration is changed under a running API server, while clients write and read without a pause.
+//! Changes the configuration under a running API server, while clients write and read without a pause.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},

@@ -1,4 +1,4 @@
-//! etcd, a plugin and an API server with one provider entry, each started when the test wants it.
+//! An etcd, a plugin and an API server with one provider entry. The test decides when each is started.
 
 use std::path::PathBuf;
 

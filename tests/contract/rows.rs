@@ -1,4 +1,4 @@
-//! The page for auditors and the tests say the same: what one has, the other has.
+//! Checks that the page for auditors and the tests have the same rows.
 
 use std::{collections::BTreeSet, fs, path::Path};
 

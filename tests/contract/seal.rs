@@ -1,4 +1,5 @@
-//! Makes values as kube-apiserver stores them, put into etcd without one: the reverse of [`crate::oracle`].
+//! Makes values as kube-apiserver stores them, and puts them into etcd without an API server. It is the reverse of
+//! [`crate::oracle`].
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! A new key_id: how an API server takes it, what is stale then, and which updates rewrite it.
+//! Tests a new key_id: how an API server adopts it, which objects are stale then, and which updates rewrite them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

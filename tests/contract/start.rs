@@ -1,4 +1,5 @@
-//! The start of an API server: what ends it at once, what it gets over, and what it then needs of a plugin.
+//! Tests the start of an API server: which faults end it at once, which it survives, and what it then needs of a
+//! plugin.
 
 use std::{
     sync::{LazyLock, Mutex},

@@ -1,4 +1,4 @@
-//! An API server starts over thousands of objects that are under as many seeds as years of restarts leave.
+//! Starts an API server over thousands of objects, under as many seeds as years of restarts leave.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Instant};
 

@@ -1,7 +1,7 @@
-//! Every error text has a test that brings the error about and asserts its text.
+//! Checks that every error text has a test that causes the error and asserts its text.
 //!
-//! This checks that the longest part of each text without placeholders occurs in a test or in a snapshot. It cannot
-//! check that the test brings the error about; a reviewer of the test has to.
+//! It looks for the longest part without placeholders of each text in the tests and snapshots. It cannot check that the
+//! test causes the error. A reviewer has to.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,5 @@
-//! The messages and the fields of the log are those of `telemetry::event`, and `docs/errors.md` has each of them.
+//! Checks that the messages and fields of the log are those of `telemetry::event`, and that `docs/errors.md` has each
+//! of them.
 
 use std::{collections::BTreeSet, fs};
 

@@ -1,6 +1,6 @@
-//! The documents and the code say the same.
+//! Checks that the documents say the same as the code.
 //!
-//! Other pairs are compared where the code is: the commands in `src/cli/reference.rs`, metrics in `tests/admin.rs`, the
+//! Other pairs are compared beside the code: the commands in `src/cli/reference.rs`, metrics in `tests/admin.rs`, the
 //! rows of `docs/kube-apiserver.md` in `tests/contract/rows.rs`, the states of keys in `src/keyring/state.rs`.
 
 mod errors;

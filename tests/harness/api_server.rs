@@ -1,4 +1,4 @@
-//! kube-apiserver with everything it needs, and kubectl to talk to it.
+//! Runs kube-apiserver with everything that it needs, and kubectl against it.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};

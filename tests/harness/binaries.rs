@@ -1,7 +1,7 @@
-//! The programs of a control plane: found, or built from the sources pinned in `tests/control-plane/`.
+//! Finds the programs of a control plane, or builds them from the sources pinned in `tests/control-plane/`.
 //!
-//! Nothing is downloaded in binary form: the Go modules there name every source by its hash. A built program stays in
-//! the user's cache directory, beside those of other versions, so that only the first run of a fresh machine waits.
+//! No binary is downloaded: the Go modules there name every source by its hash. A built program stays in the user's
+//! cache directory, beside other versions, so that only the first run on a new machine waits.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};

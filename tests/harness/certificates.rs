@@ -1,4 +1,5 @@
-//! The keys of one API server: an authority, a serving certificate under it, and the pair that signs service accounts.
+//! Makes the keys of one API server: an authority, a serving certificate under it, and the key pair that signs service
+//! accounts.
 
 use std::fs;
 use std::path::{Path, PathBuf};

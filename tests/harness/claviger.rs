@@ -1,4 +1,4 @@
-//! The program for an example: Cargo builds it for tests, but not for examples.
+//! Builds claviger for an example. Cargo builds it for tests, but not for examples.
 
 use std::{
     env,

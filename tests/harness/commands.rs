@@ -1,4 +1,4 @@
-//! Programs that are run to their end: kubectl, etcdctl, the command line of claviger.
+//! Runs programs to their end: kubectl, etcdctl, the command line of claviger.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! What went wrong, and what to do about it.
+//! The errors of the harness: what went wrong, and what to do.
 
 use std::fmt;
 

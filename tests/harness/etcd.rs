@@ -1,4 +1,4 @@
-//! etcd: one member or a cluster on loopback, and a look at its bytes.
+//! Runs etcd, as one member or a cluster on loopback, and reads its keys and files.
 
 use std::fs;
 use std::io::{Read, Write};

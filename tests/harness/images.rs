@@ -1,4 +1,4 @@
-//! Container images for a [`super::node`], made by `deploy/image.sh` of programs that are here.
+//! Makes container images for a [`super::node`] with `deploy/image.sh`, from programs on this machine.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! kine: etcd's API from an SQL database, at a Unix socket or on loopback.
+//! Runs kine, which serves etcd's API from an SQL database, at a Unix socket or on loopback.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;

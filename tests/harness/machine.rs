@@ -1,5 +1,5 @@
-//! A machine that is made up: a directory that stands for its root, and the tools that a page of `docs/` calls. The
-//! commands of the page run as they are written, with the paths of the page below that directory.
+//! A made-up machine: a directory that stands for its root, and the tools that a page of `docs/` calls. The commands of
+//! the page run unchanged. Its paths are below that directory.
 
 use std::{
     fs,

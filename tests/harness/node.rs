@@ -1,9 +1,9 @@
-//! A node: the kubelet and containerd in mount, process and cgroup namespaces of their own, which run real Pods.
+//! A node: the kubelet and containerd in their own mount, process and cgroup namespaces, with real Pods.
 //!
-//! In there the disk is read-only but for the directory of the run, and nothing of the machine is configured: no
+//! In the namespaces, only the directory of the run can be written, and nothing of the machine is configured: no
 //! cgroups, no packet filters, no settings of the kernel. Pods are on the machine's network, and name their node
-//! themselves. All of it ends with the first process of the namespaces, `node/init.sh`, so nothing is left behind. It
-//! takes root.
+//! themselves. When the first process of the namespaces, `node/init.sh`, ends, everything ends, so nothing is left. It
+//! needs root.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};

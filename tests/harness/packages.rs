@@ -1,7 +1,7 @@
-//! containerd, its shim and runc, and PostgreSQL: found, or unpacked from Debian's packages, never installed.
+//! Finds containerd, its shim, runc and PostgreSQL, or unpacks them from Debian's packages. Nothing is installed.
 //!
-//! What is installed comes first, if all of it is there. The packages come by apt-get, with lists of its own, so that
-//! nothing of the system changes and its lists need not be fresh. What is unpacked stays in the user's cache directory.
+//! Installed programs come first, if all of them are there. apt-get downloads the packages with its own lists, so it
+//! changes nothing of the system, whose lists may be old. The unpacked packages stay in the user's cache directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};

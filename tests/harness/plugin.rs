@@ -1,4 +1,4 @@
-//! claviger itself, run as its users run it: the binary, its verbs, its exit codes.
+//! Runs claviger as its users do: the binary with its verbs and exit codes.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! Loopback ports for servers that take their port as a flag, and need the same port again after a restart.
+//! Chooses loopback ports for servers that get their port by a flag, and need the same port again after a restart.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};

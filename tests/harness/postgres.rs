@@ -1,4 +1,4 @@
-//! PostgreSQL: found, or unpacked from Debian's packages, and run at a Unix socket as a user who is not root.
+//! Finds or unpacks PostgreSQL, and runs it at a Unix socket as a user who is not root.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};

@@ -1,4 +1,4 @@
-//! Processes and their directory. They are cleaned up however this process ends.
+//! Processes and their directory. Both are cleaned up, however this process ends.
 //!
 //! | how it ends | what cleans up |
 //! |---|---|

@@ -1,6 +1,6 @@
-//! Says on the terminal what is being waited for, since a first build takes minutes and a silent test looks hung.
+//! Shows on the terminal what a test waits for. A first build takes minutes, and without a line it would seem to hang.
 //!
-//! Everything goes straight to standard error: `cargo test` captures what the print macros write, and nothing else.
+//! Everything is written directly to standard error, because `cargo test` captures the output of the print macros.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! Starts children that die with this process, however it dies.
 //!
-//! A child asks the kernel for that, by `PR_SET_PDEATHSIG`: to be killed once its parent has died. "Parent" is there
-//! the *thread* that forked it: a child started by a test's own thread would die with that test, and one shared by
-//! several tests with the first of them. So one thread that lives as long as the process starts all of them.
+//! With `PR_SET_PDEATHSIG`, a child asks the kernel to kill it when its parent has died. "Parent" means the *thread*
+//! that forked it. A child that a test's thread started would therefore die with that test, and a shared child with the
+//! first test that used it. So one thread, which lives as long as the process, starts all children.
 
 #![allow(unsafe_code, reason = "`pre_exec` is the only way to set the death signal and the host name of a child")]
 

@@ -1,6 +1,8 @@
-//! What AES-256 and XAES-256-GCM make of a key and keep in memory: round keys, and the key of each message.
+//! Computes what AES-256 and XAES-256-GCM derive from a key and keep in memory: round keys, and the key of each
+//! message.
 //!
-//! Two round keys in a row give the whole key back. Source: FIPS 197, section 5.2; <https://c2sp.org/XAES-256-GCM>.
+//! From two consecutive round keys, the whole key can be computed. Source: FIPS 197, section 5.2;
+//! <https://c2sp.org/XAES-256-GCM>.
 
 use xaes_256_gcm::aes::{
     Aes256,

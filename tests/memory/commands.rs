@@ -1,5 +1,5 @@
-//! The commands that hold all keys for a moment: `decrypt`, in the middle of its output, `backup check`, in the middle
-//! of a snapshot, and `verify`, in the middle of its scan.
+//! Searches the commands that hold all keys for a moment: `decrypt` in the middle of its output, `backup check` in the
+//! middle of a snapshot, and `verify` in the middle of its scan.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Calls that fail, one of every kind, each with a seed of its own.
+//! Makes failing calls, one of every kind, each with its own seed.
 
 use std::{
     collections::HashMap,

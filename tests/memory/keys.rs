@@ -1,5 +1,5 @@
-//! Every key of a plugin by name, and what a library makes of each: known from the state directory alone, as
-//! `docs/hierarchy.md` says, with none of the project's code.
+//! Computes every key of a plugin by name, and what a library derives from each. It uses only the state directory, as
+//! `docs/hierarchy.md` describes it, and none of the project's code.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! Good calls by the thousand, whose seeds the test keeps.
+//! Makes thousands of good calls, and keeps their seeds.
 
 use std::os::unix::net::SocketAddr;
 

@@ -1,13 +1,13 @@
-//! Nothing to steal from memory: a search for every seed and every key that a daemon ever had.
+//! Searches the memory of a daemon for every seed and every key that it ever had.
 //!
 //! ```text
 //! mod, commands ─> load, failures (calls)
 //!              └> places (memory, core dumps, files) ─> needles <─ keys (by name) ─> aes
 //! ```
 //!
-//! It takes root, who alone may look into the daemon, and gdb. Two things are alive, and not looked for then: the
-//! working keys of a KEK in the middle of a call, and the last seeds of a connection as long as it is open, whose
-//! buffers hold them.
+//! The test needs root, because only root may read the daemon's memory, and gdb. Two kinds of secrets are in use and
+//! are not looked for at that time: the working keys of a KEK during a call, and the last seeds of an open connection,
+//! which its buffers hold.
 
 #![allow(clippy::print_stdout, reason = "how much is found is worth seeing")]
 

@@ -1,7 +1,7 @@
-//! Secrets to look for, in all their forms, many at a time.
+//! Searches for many secrets in all their forms at once.
 //!
-//! Raw bytes are looked for in pieces of 8: a register that was spilled is a find. Every needle is found by its first 8
-//! bytes, in one pass over the haystack, however many there are. Invariant: what is found was compared in full.
+//! Raw bytes are looked for in pieces of 8, so a register that was saved to the stack is found. Each needle is found by
+//! its first 8 bytes, in one pass over the haystack. Invariant: every find was compared in full.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -1,4 +1,4 @@
-//! Where a secret of a process could be found: in its memory, in a core dump of it, and in files.
+//! The places where a secret of a process could be: its memory, a core dump of it, and files.
 
 use std::{
     fs::{self, File},

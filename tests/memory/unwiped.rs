@@ -1,4 +1,5 @@
-//! claviger without the allocator that wipes: what the search of memory has to find seeds in, or it proves nothing.
+//! claviger without the allocator that wipes. The search has to find seeds in its memory. Otherwise the search proves
+//! nothing.
 
 fn main() -> std::process::ExitCode {
     claviger::run()

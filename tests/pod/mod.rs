@@ -1,8 +1,7 @@
-//! Pods of a real kubelet and a real containerd, which read Secrets that claviger encrypts, also while its key is
-//! rotated; and claviger as the static Pod that `deploy/` describes, which comes up in any order.
+//! Tests Pods of a real kubelet and a real containerd, which read Secrets that claviger encrypts, also during a
+//! rotation. Tests claviger as the static Pod in `deploy/`, which starts in any order with the other programs.
 //!
-//! Each test begins as a data centre does after a loss of power: etcd's data and claviger's keys are on disk, nothing
-//! runs.
+//! Each test begins as after a loss of power: etcd's data and claviger's keys are on the disk, and nothing runs.
 
 mod rig;
 mod rotation;

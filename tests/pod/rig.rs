@@ -1,4 +1,4 @@
-//! A cluster of one node that was shut down by force: what is on its disks, and how each part is started again.
+//! A cluster of one node that was shut down by force: the files on its disks, and how each part is started again.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Pods before, during and after a rotation. "During" is when some of the Secrets are under the new key and others are
+//! Tests Pods before, during and after a rotation. During it, some of the Secrets are under the new key and others are
 //! not.
 
 use std::time::Duration;

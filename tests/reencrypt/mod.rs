@@ -1,4 +1,5 @@
-//! `claviger reencrypt` with a real kube-apiserver and etcd: what it rewrites, what it leaves, and what it needs.
+//! Tests `claviger reencrypt` with a real kube-apiserver and etcd: which objects it rewrites, which it leaves, and
+//! which rights it needs.
 //!
 //! ```text
 //! sweeps, refusals -> rig

@@ -1,5 +1,5 @@
-//! What cannot be rewritten is named, and neither ends the sweep nor counts as written. What the command needs is
-//! no more than the file in deploy/ gives it.
+//! Tests objects that cannot be rewritten: they are named, do not end the sweep, and do not count as written. Tests
+//! that the command needs only the rights in the file in deploy/.
 
 use std::{
     fs,

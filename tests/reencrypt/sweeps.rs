@@ -1,4 +1,4 @@
-//! What is rewritten: all that is stale, and nothing else.
+//! Tests that all stale objects are rewritten, and no others.
 
 use std::{thread, time::Duration};
 

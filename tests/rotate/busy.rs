@@ -1,4 +1,4 @@
-//! A rotation while others write, read and watch.
+//! Rotates while others write, read and watch.
 
 use super::{call, events, keys};
 use crate::{

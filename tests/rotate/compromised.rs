@@ -1,4 +1,4 @@
-//! A rotation because others may know the keys.
+//! Rotates because others may know the keys.
 
 use super::{
     LIMIT, call, events, impatient, keys, rotate,

@@ -1,4 +1,4 @@
-//! After a rotation, the old key is disabled and destroyed.
+//! Disables and destroys the old key after a rotation.
 
 use std::{thread::sleep, time::Duration};
 

@@ -1,5 +1,5 @@
-//! claviger with another clock, on which minutes pass at once. The program itself has no such input. Tests of rotations
-//! run this one.
+//! claviger with another clock, on which minutes pass at once. The program itself has no such option. The tests of
+//! rotations run this program.
 
 #[path = "hurried_clock.rs"]
 mod hurried_clock;

@@ -1,4 +1,5 @@
-//! `claviger rotate` with a real API server. Its waits are hurried: [`hurried`] is the same program with another clock.
+//! Tests `claviger rotate` with a real API server. Its waits are short, because [`hurried`] is the same program with
+//! another clock.
 //!
 //! ```text
 //! whole, resumed, stopped, given_up, compromised, busy

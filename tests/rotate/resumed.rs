@@ -1,4 +1,4 @@
-//! A rotation that is killed, and goes on.
+//! Kills a rotation, and continues it.
 
 use std::{
     fs,

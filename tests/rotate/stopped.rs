@@ -1,4 +1,4 @@
-//! A rotation that must not begin, or cannot end.
+//! Tests rotations that must not begin, or cannot end.
 
 use std::{
     fs,

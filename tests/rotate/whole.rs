@@ -1,4 +1,4 @@
-//! A rotation from its beginning to its end.
+//! Tests a rotation from its beginning to its end.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! `claviger scan` as it is typed, and what it answered.
+//! Runs `claviger scan` as people type it, and reads its answers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,8 +1,8 @@
-//! Scans what someone made to fill the memory or to take for ever: a scan's memory and work follow from the bytes that
-//! it reads, whatever they claim.
+//! Scans files that were made to fill the memory or to take for ever. The memory and work of a scan depend only on the
+//! number of bytes that it reads, and not on what they claim.
 //!
-//! Each scan runs with at most 256 MiB of memory of its own, which the kernel enforces. `CLAVIGER_CAMPAIGN` says how
-//! many values and pages an input has. `campaign::scans` makes such inputs at random.
+//! Each scan runs with at most 256 MiB of memory of its own, which the kernel enforces. `CLAVIGER_CAMPAIGN` sets the
+//! number of values and pages of an input. `campaign::scans` makes such inputs at random.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! Scans what real API servers wrote under every provider that Kubernetes has. Compares the reports with etcd's own
-//! bytes, with what was written, and with what an API server reads and rewrites.
+//! Scans values that real API servers wrote under every provider of Kubernetes. Compares the reports with the bytes in
+//! etcd, with the test's list of writes, and with what an API server reads and rewrites.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

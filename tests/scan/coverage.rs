@@ -1,4 +1,5 @@
-//! Compares claviger with API servers on each `EncryptionConfiguration`: whether it is valid, and what it covers.
+//! Compares claviger with API servers on each `EncryptionConfiguration`: whether it is valid, and which resources it
+//! covers.
 
 use std::{collections::BTreeMap, fs, path::Path};
 

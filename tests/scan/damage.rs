@@ -1,9 +1,10 @@
-//! A database that etcd has written, damaged in every way: a scan reports the undamaged rest truly, and names what it
-//! could not read.
+//! Damages a database that etcd has written, in every way. A scan reports the undamaged rest correctly, and names what
+//! it could not read.
 //!
-//! Every page is overwritten, the file is cut at every page, and bits are flipped. Of a damaged file a scan either
-//! reports the same as of the whole one, or it ends with 7 and names what it could not read. If it does not report a
-//! key, or reports an earlier value of it, then the key was changed last in a range of revisions that the report names.
+//! Every page is overwritten, the file is cut at every page, and bits are flipped. About a damaged file, a scan either
+//! reports the same as about the whole file, or it exits with 7 and names what it could not read. If it does not report
+//! a key, or reports an earlier value of it, then the last change of that key is in a range of revisions that the
+//! report names.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,6 @@
-//! Databases that real etcds of each version have made by every operation that changes a key. Each is scanned after
-//! each operation: from a snapshot, from the file of a stopped or killed member, and live. The reports are compared
-//! with etcdctl, with etcdutl, and with what was written.
+//! Scans databases that real etcds of each version have made with every operation that changes a key. Each is scanned
+//! after each operation: from a snapshot, from the file of a stopped or killed member, and live. The reports are
+//! compared with etcdctl, with etcdutl, and with the test's list of writes.
 
 use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Files that are not scanned, or not as they are: those of running members, snapshots that are not whole, and what is
-//! no database.
+//! Tests files that are not scanned, or only in part: files of running members, incomplete snapshots, and files that
+//! are no database.
 
 use std::{
     fs,

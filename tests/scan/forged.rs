@@ -1,4 +1,5 @@
-//! A database file that is written page by page, whatever bbolt would say. What is not written is a hole in the file.
+//! Writes a database file page by page, also as bbolt never would. All pages that are not written are holes in the
+//! file.
 
 use std::{
     fs::File,

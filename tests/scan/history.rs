@@ -1,5 +1,5 @@
-//! One etcd to which real API servers wrote, one after the other. Each has another provider first and the earlier ones
-//! after it, so each can read everything that was there.
+//! An etcd to which real API servers wrote, one after the other. The first provider of each is another one, and the
+//! earlier providers come after it, so each API server can read all earlier values.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! kine, which serves etcd's API from an SQL database at a Unix socket: k3s, k0s and MicroK8s have it. A scan of it
-//! must say what a scan of an etcd with the same objects says.
+//! Tests scans of kine, which serves etcd's API from an SQL database at a Unix socket, in k3s, k0s and MicroK8s. A scan
+//! of it must report the same as a scan of an etcd with the same objects.
 
 use std::{
     collections::{BTreeMap, HashMap},

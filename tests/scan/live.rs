@@ -1,5 +1,5 @@
-//! A live etcd: over TLS and by what a static pod says, from whichever endpoint answers, and at one revision for as
-//! long as etcd has it.
+//! Tests scans of a live etcd: over TLS, with the flags of a static pod, from any endpoint that answers, and at one
+//! revision as long as etcd has it.
 
 use std::{
     collections::BTreeSet,

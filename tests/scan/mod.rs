@@ -1,4 +1,4 @@
-//! Compares `claviger scan` with what real etcds write, and with what real API servers wrote, read, rewrote and
+//! Compares `claviger scan` with the writes of real etcds, and with what real API servers wrote, read, rewrote and
 //! refused.
 //!
 //! ```text

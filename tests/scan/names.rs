@@ -1,5 +1,4 @@
-//! Compares the names that a report has for resources with the table that real API servers make of them: each resource
-//! and its path.
+//! Compares the names of resources in a report with those of real API servers: each resource and its path.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,6 @@
-//! The pages of a database as the tests know them: which ones are in use, and what each belongs to.
+//! Finds out which pages of a database are in use, and what each belongs to.
 //!
-//! Written from bbolt's own documentation, for files that are whole.
+//! The code is written from bbolt's own documentation, for whole files.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Which key a value is under, whatever its provider is called: two providers may share one socket, and a provider may
-//! be renamed.
+//! Tests that a scan finds the key of a value whatever the name of its provider is: two providers may share one socket,
+//! and a provider may be renamed.
 
 use std::{collections::BTreeMap, fs, path::Path};
 

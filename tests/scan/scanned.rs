@@ -1,4 +1,4 @@
-//! Runs `claviger scan` as its users run it, and reads etcd's own contents to compare the report with them.
+//! Runs `claviger scan` as its users do, and reads the contents of etcd to compare the report with them.
 
 use std::{collections::BTreeMap, ffi::OsStr, path::Path, process::Command, time::Duration};
 

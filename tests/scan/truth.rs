@@ -1,5 +1,5 @@
-//! What an etcd has, kept beside it by who writes to it: every change that is not compacted yet, and what a scan should
-//! say.
+//! The expected contents of an etcd, as the test that writes to it notes them: every change that is not compacted yet,
+//! and what a scan should report.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

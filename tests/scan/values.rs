@@ -1,5 +1,5 @@
-//! Values that etcd may contain, made by hand in the shape of every provider and encoding, and what a scan should
-//! report of each.
+//! Makes values that etcd may contain, in the form of every provider and encoding, with what a scan should report about
+//! each.
 
 use prost::Message;
 

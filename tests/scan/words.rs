@@ -1,5 +1,5 @@
-//! What an operator reads: whether the first sentence, the colour, the exit code and the hints agree, and whether a
-//! hint can be pasted.
+//! Checks the texts that an operator reads: whether the first sentence, the colour, the exit code and the hints agree,
+//! and whether a command in a hint can be pasted.
 
 use std::{
     fs,

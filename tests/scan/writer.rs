@@ -1,7 +1,7 @@
-//! A client that writes to etcd, thousands of keys in a second: the calls of etcd's API that change something.
+//! A client that writes thousands of keys in a second to etcd, with the calls of etcd's API that change something.
 //!
-//! Field numbers are those of go.etcd.io/etcd/api/v3 (etcdserverpb/rpc.proto). Each call answers with etcd's revision
-//! after it.
+//! The numbers of fields are those of go.etcd.io/etcd/api/v3 (etcdserverpb/rpc.proto). Each call returns etcd's
+//! revision after it.
 
 use std::path::{Path, PathBuf};
 

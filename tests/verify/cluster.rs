@@ -1,5 +1,5 @@
-//! A rotation with a real kube-apiserver: what is left over is named until all was rewritten. Then a report proves it,
-//! until etcd is restored.
+//! Verifies a rotation with a real kube-apiserver: the values that are left over are named until all are rewritten.
+//! Then a report proves it, until etcd is restored.
 
 use std::fs;
 

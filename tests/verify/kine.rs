@@ -1,4 +1,4 @@
-//! kine in the place of etcd: it has no number of its cluster, and counts revisions in its own way.
+//! Verifies kine instead of etcd. kine has no number of its cluster, and counts revisions in its own way.
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! What is left over, what proves nothing, and what has nothing against a clean cluster.
+//! Tests which values are left over, which facts make a report prove nothing, and which values may stay as they are.
 
 use std::fs;
 

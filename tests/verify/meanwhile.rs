@@ -1,4 +1,4 @@
-//! What happens while etcd is read: it compacts the revision away, or the primary key changes.
+//! Tests changes while `verify` reads etcd: etcd compacts the revision, or the primary key changes.
 
 use std::thread;
 

@@ -1,4 +1,5 @@
-//! `claviger verify` with real etcds: what is clean, what is left over, what proves nothing, and which reports count.
+//! Tests `claviger verify` with real etcds: which clusters are clean, which values are left over, which scans prove
+//! nothing, and which reports count.
 //!
 //! ```text
 //! leftovers, reports, meanwhile, kine -> rig;   cluster

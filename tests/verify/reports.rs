@@ -1,4 +1,4 @@
-//! Reports: what is in them, which ones are refused, and which ones do not count any more.
+//! Tests reports: their contents, which ones are refused, and which ones do not count any more.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A keyring, an etcd with values that were made by hand, and an EncryptionConfiguration.
+//! A keyring, an etcd with values that the test makes itself, and an EncryptionConfiguration.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! Commands at the same time as each other and beside a daemon: each is done or refused, none undoes another's.
+//! Runs commands at the same time, beside each other and beside a daemon. Each succeeds or is refused, and no command
+//! undoes the change of another one.
 
 use std::{
     fs,

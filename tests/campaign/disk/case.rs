@@ -1,4 +1,4 @@
-//! The commands that change something, and what a state directory may be after a fault in one.
+//! The commands that change something, and the allowed states of a state directory after a fault in one of them.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 

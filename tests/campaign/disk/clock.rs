@@ -1,4 +1,4 @@
-//! Clocks that are ten years off: times inform, and decide nothing.
+//! Runs commands with clocks that are ten years wrong. Times are only shown, and no decision depends on them.
 
 use std::{fs, process::Command};
 

@@ -1,4 +1,4 @@
-//! System calls that fail: a command never says that it has done what it has not.
+//! Makes system calls fail. A command never says that it has done something that it has not.
 
 use super::{
     case::{Base, CASES, Prepared, Side, is_ours},

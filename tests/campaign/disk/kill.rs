@@ -1,4 +1,4 @@
-//! Killed at any system call: the keyring of before or of after, and the next command works.
+//! Kills commands at any system call. The keyring of before or after the command is there, and the next command works.
 
 use super::{
     case::{Base, CASES, Prepared, Side},

@@ -1,8 +1,9 @@
-//! A disk that drops what was not synced: after a loss of power at any step, the keyring of before or of after.
+//! Simulates a disk that drops everything that was not synced. After a loss of power at any step, the keyring of before
+//! or after the command is there.
 //!
-//! Each command's steps are replayed on a model of a disk, on which only what was synced is sure to be there: the bytes
-//! of a file by its fsync, a name by the fsync of its directory. What else survives, a file system may choose: nothing,
-//! all, names without bytes, some of them. Each choice is laid out as a directory and opened.
+//! The steps of each command are replayed on a model of a disk. On it only synced data survive for certain: the bytes
+//! of a file after its fsync, a name after the fsync of its directory. A file system may choose what else survives:
+//! nothing, everything, names without bytes, or some of them. Each choice is written to a directory, and opened.
 
 use std::{
     collections::BTreeMap,

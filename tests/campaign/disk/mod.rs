@@ -1,5 +1,5 @@
-//! Faults under every command that changes something on a disk: killed at each system call, failing ones, writes that
-//! were lost, commands beside each other, wrong clocks, a small file system.
+//! Causes faults during every command that changes something on a disk: a kill at each system call, failing system
+//! calls, lost writes, commands at the same time, wrong clocks, and a small file system.
 //!
 //! A [`case::Case`] is a command and the commands that prepare it. After any fault, the state directory is either as it
 //! was before the command or as it is after it: it opens, no key is missing, and the next command works.

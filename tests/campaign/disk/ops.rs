@@ -1,4 +1,5 @@
-//! What a command did to its disk, out of the system calls: files made, written, synced, read back, renamed, removed.
+//! Reads from the system calls what a command did to its disk: it made, wrote, synced, read back, renamed or removed
+//! files.
 
 use std::{
     fs,

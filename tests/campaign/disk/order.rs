@@ -1,6 +1,6 @@
-//! The order on every path that writes: a new temporary file, write, fsync, read back, rename, fsync of the directory;
-//! the audit line before the first of them, the record before the ledger and the mark. And in a state directory nothing
-//! else is written than what a commit writes.
+//! Checks the order of steps of every write: a new temporary file, write, fsync, read back, rename, fsync of the
+//! directory. The audit line comes before the first write, and the record before the ledger and the mark. In a state
+//! directory, nothing is written outside of a commit.
 
 use std::path::Path;
 

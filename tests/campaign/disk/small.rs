@@ -1,4 +1,5 @@
-//! File systems of one page to 64 KiB: a command says that there is no room, and what was there is whole.
+//! Runs commands on file systems of one page to 64 KiB. A command says that there is no room, and the existing files
+//! stay whole.
 
 use super::case::Base;
 use crate::cli::disk::Disk;

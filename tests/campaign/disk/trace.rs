@@ -1,4 +1,4 @@
-//! System calls as strace prints them.
+//! Runs commands under strace, and reads the system calls that it prints.
 
 use std::{
     fs,

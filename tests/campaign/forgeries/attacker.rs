@@ -1,8 +1,8 @@
-//! Somebody who knows what is public of a keyring, and makes files for it under keys of their own.
+//! An attacker who knows the public data of a keyring, and makes files for it under their own keys.
 //!
-//! Public are: the uuid, generations and SHA-256s (`--expect` lines), key_ids and commitments, the root-id, a recovery
-//! recipient, and the files themselves, whose secrets are sealed. Written from `docs/formats.md` alone, with none of
-//! the project's code.
+//! Public data are: the uuid, generations and SHA-256s (lines for `--expect`), key_ids and commitments, the root-id, a
+//! recovery recipient, and the files themselves, whose secrets are sealed. The code is written from `docs/formats.md`
+//! alone, and uses none of the project's code.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! The forgeries: backups, records, and sets of files in the place of the genuine ones.
+//! Lists the forgeries: backups, records, and sets of files in the place of the genuine ones.
 
 use super::attacker::{Draft, Public, age, chance, tar};
 

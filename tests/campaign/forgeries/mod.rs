@@ -1,9 +1,9 @@
-//! Backups, records, marks, ledgers and root files that were made with public data only: claviger refuses each, and
-//! changes nothing.
+//! Offers claviger forged backups, records, marks, ledgers and root files, made with public data only. claviger refuses
+//! each of them, and changes nothing.
 //!
-//! [`attacker`] makes them, [`catalogue`] lists them. A forgery named `whole` is correct except for its root key. Where
-//! there is no keyring to compare it with, it opens. The campaign checks that it does, because a refusal for some other
-//! mistake would prove nothing.
+//! [`attacker`] makes them, and [`catalogue`] lists them. A forgery named `whole` is correct except for its root key,
+//! so it opens in a directory without a keyring to compare with. The campaign checks that it does. If it were refused
+//! because of another mistake, the refusal would prove nothing.
 //!
 //! ```text
 //! mod -> catalogue -> attacker

@@ -1,6 +1,7 @@
-//! Inputs that are sound HTTP/2 and wrong above it: gRPC's framing, protobuf, and what the three calls take.
+//! Makes inputs that are valid HTTP/2 and wrong above it: in gRPC's framing, in protobuf, or in the fields of the three
+//! calls.
 //!
-//! Makes them; [`super::exchange`] sends them and judges the answers.
+//! [`super::exchange`] sends them and judges the answers.
 
 use std::{collections::HashMap, os::unix::net::SocketAddr};
 

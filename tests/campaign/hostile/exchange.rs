@@ -1,4 +1,4 @@
-//! Sends the calls of [`super::calls`] and checks that each kind of call gets an answer that it may get.
+//! Sends the calls of [`super::calls`], and checks that each kind of call gets an allowed answer.
 //!
 //! Invariant: if a Decrypt returns a plaintext, it is the one that was encrypted.
 

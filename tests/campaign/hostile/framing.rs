@@ -1,4 +1,4 @@
-//! Inputs that are wrong below the headers: prefaces, frames, settings, floods.
+//! Makes inputs that are wrong below the headers: prefaces, frames, settings, floods.
 
 use super::wire::{
     ACK, CONTINUATION, DATA, Draft, END_HEADERS, END_STREAM, Fate, GOAWAY, HEADERS, Kind, PADDED, PING, PREFACE,

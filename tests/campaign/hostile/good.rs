@@ -1,4 +1,4 @@
-//! The good client: calls as an API server does, all the time, and notices everything.
+//! The good client: it calls as an API server does, all the time, and notices everything.
 
 use std::{
     future::{Ready, ready},

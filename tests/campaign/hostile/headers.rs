@@ -1,4 +1,4 @@
-//! Inputs that are wrong in their headers: continuation, compression, pseudo-headers, what gRPC demands.
+//! Makes inputs that are wrong in their headers: continuation, compression, pseudo-headers, the headers of gRPC.
 
 use super::wire::{
     CONTINUATION, DATA, Draft, END_HEADERS, END_STREAM, Fate, HEADERS, HONEST, Kind, PATH, PING, block, field, integer,

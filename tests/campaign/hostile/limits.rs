@@ -1,5 +1,5 @@
-//! What is too large and too many for the daemon as a process. The limits of a call's length and of idle connections
-//! are tested beside the code that sets them.
+//! Sends inputs that are too large or too many for the daemon as a process. The limits of a call's length and of idle
+//! connections are tested beside the code that sets them.
 
 use std::{
     io::{ErrorKind, Write},

@@ -1,5 +1,5 @@
-//! Malformed inputs of every kind, by several peers at a time: a million by
-//! `CLAVIGER_CAMPAIGN=1000000 cargo test --release --test integration campaign::hostile -- --ignored --nocapture`.
+//! Sends malformed inputs of every kind, from several peers at a time. For a million inputs: `CLAVIGER_CAMPAIGN=1000000
+//! cargo test --release --test integration campaign::hostile -- --ignored --nocapture`.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Hostile peers, while a good client notices nothing.
+//! Attacks a daemon with hostile peers. Meanwhile a good client notices nothing.
 //!
 //! ```text
 //! malformed ─> framing, headers ─> wire ─┐

@@ -1,4 +1,4 @@
-//! Random numbers that a seed repeats: `SplitMix64`. Not for secrets.
+//! Random numbers that a seed can repeat: `SplitMix64`. Not for secrets.
 
 /// A sequence of random numbers that only its seed decides.
 pub(crate) struct Random(u64);

@@ -1,4 +1,4 @@
-//! Peers that take their time: they begin and do not finish, ask and do not listen, come and go.
+//! Slow peers: some begin and do not finish, some ask and do not read, some connect and leave.
 
 use std::{
     io::{self, ErrorKind, Read, Write},

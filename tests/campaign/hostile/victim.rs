@@ -1,4 +1,4 @@
-//! The daemon under attack, and what the kernel and its log say of its health.
+//! The attacked daemon, and its health according to the kernel and its log.
 
 use std::{
     fs::{self, File},

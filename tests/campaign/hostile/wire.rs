@@ -1,7 +1,8 @@
-//! HTTP/2 as bytes (RFC 9113): frames, header blocks, and a peer that writes what it likes.
+//! HTTP/2 as bytes (RFC 9113): frames, header blocks, and a peer that can write any bytes.
 //!
-//! Header blocks are literals without indexing (RFC 7541, section 6.2.2), so a block means the same wherever it occurs.
-//! After each input comes a PING with its number: the daemon's answers tell how many inputs a connection survived.
+//! Header blocks are literals without indexing (RFC 7541, section 6.2.2), so a block means the same in every place.
+//! After each input the peer sends a PING with the number of the input. The answers of the daemon show how many inputs
+//! the connection survived.
 
 use std::{
     io::{self, Read, Write},

@@ -1,5 +1,5 @@
-//! Database files and configurations of encryption. A campaign of a given length:
-//! `CLAVIGER_CAMPAIGN=2000 cargo test --release --test integration campaign::scans -- --ignored --nocapture`.
+//! Scans hostile database files and configurations of encryption. A larger campaign: `CLAVIGER_CAMPAIGN=2000 cargo test
+//! --release --test integration campaign::scans -- --ignored --nocapture`.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Runs a scan with little memory, and counts what it reads.
+//! Runs a scan with little memory, and counts the bytes that it reads.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Hostile inputs of `claviger scan`: database files, configurations of encryption, and servers that are no etcd.
+//! Gives `claviger scan` hostile inputs: database files, configurations of encryption, and servers that are not etcd.
 //!
 //! ```text
 //! files, servers -> limited;   files -> trees, mutations

@@ -1,4 +1,4 @@
-//! Damages a whole database file at random, mostly where it says how its bytes are to be read.
+//! Damages a whole database file at random, mostly in the fields that say how to read other bytes.
 
 use super::super::hostile::random::Random;
 

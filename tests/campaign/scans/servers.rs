@@ -1,4 +1,4 @@
-//! Servers that are asked for keys and do not answer as etcd does.
+//! Servers that do not answer as etcd does when a scan asks for keys.
 
 use std::{
     convert::Infallible,

@@ -1,4 +1,4 @@
-//! Trees of pages that bbolt would not write, each with one thing in excess.
+//! Makes trees of pages that bbolt would not write. Each has too much of one thing.
 
 use std::path::PathBuf;
 
