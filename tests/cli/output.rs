@@ -178,8 +178,9 @@ fn the_rights_for_a_re_encryption_are_one_rule_for_each_api_group() {
     let sandbox = Sandbox::new();
     let list = sandbox.run(&format!("generate reencrypt-rbac {resources} --output json")).json();
     let role = list["items"].as_array().unwrap().iter().find(|item| item["kind"] == "ClusterRole").unwrap();
-    let rule = |group: &str, resources: &[&str]| serde_json::json!({"apiGroups": [group], "resources": resources, "verbs": ["patch"]});
-    let expected = [rule("", &["secrets", "configmaps"]), rule("apps", &["*"]), rule("example.com", &["widgets"])];
+    let allowed = |group: &str, resources: &[&str]| serde_json::json!({"apiGroups": [group], "resources": resources, "verbs": ["patch"]});
+    let expected =
+        [allowed("", &["secrets", "configmaps"]), allowed("apps", &["*"]), allowed("example.com", &["widgets"])];
     assert_eq!(role["rules"], serde_json::Value::from(expected.to_vec()));
     sandbox.refused(2, "generate reencrypt-rbac --resource secret");
 }

@@ -8,8 +8,8 @@ use super::{
         Global, Socket,
         failure::{Exit, Failure},
     },
-    print,
     resource::resource,
+    yaml::print,
 };
 use crate::config::{Config, Settings};
 

@@ -5,14 +5,13 @@ mod encryption;
 #[cfg(feature = "reencrypt")]
 mod rbac;
 mod resource;
+mod yaml;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
 use super::{
-    Format, Global,
+    Global,
     failure::{Exit, Failure},
-    output,
 };
 
 /// Print files that other programs need
@@ -41,24 +40,4 @@ pub(super) fn run(args: GenerateArgs, global: &Global) -> Result<Exit, Failure> 
         File::ReencryptRbac(args) => rbac::run(&args, global),
         File::SystemdCredential(args) => credential::run(&args, global),
     }
-}
-
-/// Prints a document for Kubernetes: as YAML, or as JSON with `--output json`.
-fn print(document: &impl Serialize, global: &Global) -> Result<Exit, Failure> {
-    match global.output {
-        Format::Json => output::json(document)?,
-        Format::Text => output::text_line(yaml(document)?.trim_end())?,
-    }
-    Ok(Exit::Done)
-}
-
-#[cfg(feature = "scan")]
-fn yaml(document: &impl Serialize) -> Result<String, Failure> {
-    serde_saphyr::to_string(document).map_err(|error| Failure::new(Exit::Usage, &error, None))
-}
-
-/// Prints the document as JSON, which is YAML, too.
-#[cfg(not(feature = "scan"))]
-fn yaml(document: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(document).map_err(|error| Failure::new(Exit::Usage, &error, None))
 }

@@ -13,7 +13,7 @@ use super::{
         output,
     },
     resource::resource,
-    yaml,
+    yaml::yaml,
 };
 
 /// The name of the service account and of its role.
@@ -62,7 +62,7 @@ struct List {
 struct RbacObject {
     api_version: &'static str,
     kind: &'static str,
-    metadata: Metadata,
+    metadata: RbacName,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rules: Vec<RbacRule>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ struct RbacObject {
 }
 
 #[derive(Serialize)]
-struct Metadata {
+struct RbacName {
     name: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     namespace: Option<&'static str>,
@@ -122,7 +122,7 @@ fn objects(resources: &[String]) -> [RbacObject; 3] {
     let object = |api_version, kind, namespace| RbacObject {
         api_version,
         kind,
-        metadata: Metadata { name: NAME, namespace },
+        metadata: RbacName { name: NAME, namespace },
         rules: Vec::new(),
         role_ref: None,
         subjects: None,
