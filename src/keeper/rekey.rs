@@ -91,11 +91,12 @@ pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, RekeyError> {
     if resumed && opened.is_record_current() {
         return Ok(Rekeyed { keyring: opened.keyring, resumed });
     }
+    // All that the end needs is made before the root file changes, so that only a write can leave the rekey unfinished.
+    let next = resealed(&opened, begun.as_ref().map_or(&opened.current, |begun| &begun.root))?;
     let opened = match begun {
         Some(begun) => begun.write(state, means, &before)?.with_ledger_of(opened),
         None => opened,
     };
-    let next = resealed(&opened)?;
     finish(state, opened, &next).map_err(RekeyError::Unfinished)?;
     Ok(Rekeyed { keyring: next, resumed })
 }
@@ -142,11 +143,11 @@ fn event(keyring: &Keyring, root_id: RootId) -> Event<'static> {
     Event::Rekey { keyring, generation, root_id: root_id.to_hex() }
 }
 
-/// Returns the same keys and recovery recipients under the current root key.
-fn resealed(opened: &Opened) -> Result<Keyring, RekeyError> {
-    let Opened { keyring, digest, current, .. } = opened;
-    let recoveries = recoveries_under(keyring, &recipients(keyring.recoveries())?, current)?;
-    Ok(keyring.rekey(&mut SysRng, current, recoveries, *digest)?)
+/// Returns the same keys and recovery recipients under the root key `root`.
+fn resealed(opened: &Opened, root: &RootKey) -> Result<Keyring, RekeyError> {
+    let Opened { keyring, digest, .. } = opened;
+    let recoveries = recoveries_under(keyring, &recipients(keyring.recoveries())?, root)?;
+    Ok(keyring.rekey(&mut SysRng, root, recoveries, *digest)?)
 }
 
 #[cfg(test)]
