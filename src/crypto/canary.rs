@@ -22,7 +22,6 @@ use super::{
 };
 
 /// A question that only a holder of the key can answer.
-#[derive(Debug)]
 pub struct Canary {
     wrapped: Vec<u8>,
     answer: [u8; 32],

@@ -87,11 +87,11 @@ pub enum SecretError {
     #[error("locking memory for a key: {0}")]
     Lock(#[source] io::Error),
     /// The kernel refused to keep the pages out of core dumps or forked children.
-    #[error("keeping a key out of core dumps: {0}")]
+    #[error("keeping a key out of core dumps and child processes: {0}")]
     Advise(#[source] io::Error),
     /// The secret is longer than one page of memory.
-    #[error("a secret of {0} bytes is longer than a page")]
-    TooLong(usize),
+    #[error("a secret is longer than {} bytes", SecretBytes::MAX)]
+    TooLong,
     /// The random source gave no bytes for the secret.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -139,8 +139,7 @@ impl<const N: usize> Secret<N> {
     }
 }
 
-/// A secret of any length up to a page: a passphrase or a credential.
-#[derive(Debug)]
+/// A secret of any length up to a page: a passphrase or a credential. Its `Debug` prints only the type, not the length.
 pub struct SecretBytes {
     memory: Secret<{ Self::MAX }>,
     length: usize,
@@ -157,7 +156,7 @@ impl SecretBytes {
     pub fn copy_of(bytes: &[u8]) -> Result<Self, SecretError> {
         let mut memory: Secret<{ Self::MAX }> = Secret::zeroed()?;
         let length = bytes.len();
-        let place = memory.expose_mut().get_mut(..length).ok_or(SecretError::TooLong(length))?;
+        let place = memory.expose_mut().get_mut(..length).ok_or(SecretError::TooLong)?;
         place.copy_from_slice(bytes);
         Ok(Self { memory, length })
     }
@@ -172,6 +171,12 @@ impl<const N: usize> Drop for Secret<N> {
     fn drop(&mut self) {
         self.expose_mut().zeroize();
         drop(SecretPages { start: self.bytes.cast(), length: N });
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes")
     }
 }
 
@@ -393,7 +398,7 @@ mod tests {
             assert_eq!(SecretBytes::copy_of(&bytes[..length]).unwrap().expose(), &bytes[..length]);
         }
         let refused = SecretBytes::copy_of(&bytes).unwrap_err();
-        assert_eq!(refused.to_string(), "a secret of 4097 bytes is longer than a page");
+        assert_eq!(refused.to_string(), "a secret is longer than 4096 bytes");
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl CredentialSlot {
             return Err(SlotError::CredentialName(name.to_owned()));
         }
         if !(FEWEST..=SecretBytes::MAX).contains(&bytes.len()) {
-            return Err(SlotError::CredentialLength { found: bytes.len(), fewest: FEWEST, most: SecretBytes::MAX });
+            return Err(SlotError::CredentialLength { fewest: FEWEST, most: SecretBytes::MAX });
         }
         Ok(Self { name: name.to_owned(), bytes: SecretBytes::copy_of(bytes)? })
     }

@@ -58,7 +58,7 @@ impl FileSlot {
             Ok((dir.read(name, SECRET)?, dir.path_of(name)))
         })?;
         if bytes.len() != SECRET {
-            return Err(SlotError::SecretLength { path: found, found: bytes.len() });
+            return Err(SlotError::SecretLength(found));
         }
         let mut secret = Secret::zeroed()?;
         secret.expose_mut().copy_from_slice(&bytes);

@@ -137,18 +137,11 @@ pub enum SlotError {
     #[error(transparent)]
     File(#[from] DurableError),
     /// The key file does not have 32 bytes.
-    #[error("{} has {found} bytes, expected 32", path.display())]
-    SecretLength {
-        /// The path of the key file.
-        path: PathBuf,
-        /// The length of the key file in bytes.
-        found: usize,
-    },
+    #[error("{} has another length than 32 bytes", .0.display())]
+    SecretLength(PathBuf),
     /// A credential has too few bytes to be a key, or too many.
-    #[error("the credential has {found} bytes, expected {fewest} to {most}")]
+    #[error("the credential is shorter than {fewest} bytes or longer than {most}")]
     CredentialLength {
-        /// The length of the credential in bytes.
-        found: usize,
         /// The smallest accepted length in bytes.
         fewest: usize,
         /// The greatest accepted length in bytes.

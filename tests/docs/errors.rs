@@ -24,7 +24,7 @@ const WITHOUT_TEST: [(&str, &str); 15] = [
         "the keyring was written, but does not open: {0}",
         "guards against files that stop opening right after they were written",
     ),
-    ("keeping a key out of core dumps: {0}", "only a kernel without MADV_WIPEONFORK refuses"),
+    ("keeping a key out of core dumps and child processes: {0}", "only a kernel without MADV_WIPEONFORK refuses"),
     ("/proc/self: {0}", "only a machine without /proc gets there"),
     ("starting the event loop: {0}", "only a kernel without descriptors or memory refuses"),
     ("{} did not read back as it was written", "only a disk that gives back other bytes gets there"),

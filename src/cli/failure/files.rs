@@ -2,6 +2,8 @@
 
 use std::{io, os::unix::fs::MetadataExt, path::Path};
 
+use rustix::io::Errno;
+
 use super::{
     super::given::quoted,
     exit::{Exit, Explain, Explanation, refused, with},
@@ -12,6 +14,9 @@ use crate::{
     store::StoreError,
     text::TextError,
 };
+
+/// The hint for a step that the kernel refuses only if a limit is reached.
+pub(super) const LIMITS: &str = "look for a limit that is reached: `ulimit -n` shows how many files a process may open";
 
 pub(super) const RESTORE: &str = "put it back from your copy of the state directory, or from a backup: claviger backup restore FILE; never \
                        start over with `init`: what is encrypted needs these keys";
@@ -167,8 +172,14 @@ pub(super) fn io_hint(error: &io::Error) -> Explanation {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             with(Exit::Disk, "free some space and run it again; nothing was lost")
         }
+        _ if is_out_of_files(error) => refused(LIMITS),
         _ => with(Exit::Disk, "look for the reason in the kernel's log, with dmesg"),
     }
+}
+
+/// Whether the process or the system has no file descriptor left.
+fn is_out_of_files(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].into_iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl Explain for TextError {
@@ -217,7 +228,8 @@ impl Explain for SecretError {
                 refused("raise the limit of locked memory: LimitMEMLOCK=8M in the unit, or `ulimit -l 8192`")
             }
             Self::Random(error) => error.explain(),
-            Self::TooLong(_) => Explanation { exit: Exit::Usage, hint: None },
+            Self::TooLong => Explanation { exit: Exit::Usage, hint: None },
+            Self::Map(error) if is_out_of_files(error) => refused(LIMITS),
             Self::Map(_) | Self::Advise(_) => refused("look for the reason in the kernel's log, with dmesg"),
         }
     }

@@ -6,9 +6,8 @@ use std::{io, path::Path};
 use super::serving::untrusted;
 use super::{
     super::given::quoted,
-    exit::{Exit, Explain, Explanation, with},
-    files::unreadable,
-    serving::LIMITS,
+    exit::{Exit, Explain, Explanation, refused, with},
+    files::{LIMITS, unreadable},
 };
 #[cfg(feature = "reencrypt")]
 use crate::apiclient::AccessError;
@@ -56,8 +55,8 @@ impl Explain for ReadReportError {
     fn explain(&self) -> Explanation {
         const AGAIN: &str = "it proves nothing; make another one: claviger verify --to FILE";
         match self {
-            Self::Text(TextError::TooNew { .. }) => with(Exit::WrongKey, "upgrade claviger on this node"),
-            Self::Text(TextError::Foreign(_)) => with(Exit::WrongKey, NO_REPORT),
+            Self::Text(TextError::TooNew { .. }) => refused("upgrade claviger on this node"),
+            Self::Text(TextError::Foreign(_)) => with(Exit::Usage, NO_REPORT),
             Self::OtherKeyring { .. } => {
                 with(Exit::WrongKey, "check it with the keyring that made it: --state-dir DIR")
             }

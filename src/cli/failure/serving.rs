@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{
     super::{given::quoted, socket},
     exit::{Exit, Explain, Explanation, refused, with},
-    files::unreadable,
+    files::{LIMITS, unreadable},
     keyring::{RIGHT_PAIR, SHARED},
 };
 use crate::{
@@ -15,9 +15,6 @@ use crate::{
     keeper::ServeError,
     listen::AddressError,
 };
-
-/// The hint for a step that the kernel refuses only if a limit is reached.
-pub(super) const LIMITS: &str = "look for a limit that is reached: `ulimit -n` shows how many files a process may open";
 
 impl Explain for ConfigError {
     fn explain(&self) -> Explanation {
