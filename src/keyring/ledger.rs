@@ -96,18 +96,28 @@ pub enum LedgerError {
     Memory(#[from] SecretError),
 }
 
-/// The ledger has no room for another backup or snapshot.
+/// The ledger has no room for another entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger is full: it lists {backups} backups{}", and_snapshots(*snapshots))]
-pub struct LedgerFull {
-    /// The number of backups that the ledger lists.
-    pub backups: usize,
-    /// The number of snapshots that the ledger lists.
-    pub snapshots: usize,
+#[non_exhaustive]
+pub enum LedgerFull {
+    /// Backups and snapshots take up the ledger.
+    #[error("the ledger is full: it lists {} and {}", counted(*backups, "backup"), counted(*snapshots, "snapshot"))]
+    Listed {
+        /// The number of backups that the ledger lists.
+        backups: usize,
+        /// The number of snapshots that the ledger lists.
+        snapshots: usize,
+    },
+    /// Notes about keys that nothing needs take up the ledger.
+    #[error("the ledger is full: it has no room for {} about disabled keys", counted(*.0, "note"))]
+    Noted(usize),
+    /// The name of an etcd is too long for a note.
+    #[error("the name of an etcd is too long for the ledger")]
+    LongName,
 }
 
-fn and_snapshots(snapshots: usize) -> String {
-    if snapshots == 0 { String::new() } else { format!(" and {snapshots} snapshots") }
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 impl ListedBackup {
@@ -269,7 +279,7 @@ impl Ledger {
     /// Notes that no live value is under the key from these revisions on. The new count is `count`.
     ///
     /// # Errors
-    /// When the ledger is full.
+    /// When the ledger is full, or the name of an etcd is too long.
     pub fn with_unused(&self, key: KeyId, etcds: &[EtcdRevision], count: u64) -> Result<Self, LedgerFull> {
         let mut next = self.without_unused(key, count);
         next.unused.extend(etcds.iter().map(|at| UnusedKey { key, at: at.clone() }));
@@ -291,12 +301,15 @@ impl Ledger {
         let backups = next.backups.iter().map(ListedBackup::length).sum::<usize>();
         let snapshots = next.snapshots.iter().map(ListedSnapshot::length).sum::<usize>();
         let unused = next.unused.iter().map(|unused| unused.line().len() + 1).sum::<usize>();
-        let has_long_name = next.unused.iter().any(|unused| !is_short(&unused.at.etcd));
-        let is_long = has_long_name || REST + backups + snapshots + unused > LEDGER_MAX;
-        let has_many =
-            next.backups.len() > BACKUPS_MAX || next.snapshots.len() > SNAPSHOTS_MAX || next.unused.len() > UNUSED_MAX;
-        if is_long || has_many {
-            return Err(LedgerFull { backups: self.backups.len(), snapshots: self.snapshots.len() });
+        if next.unused.iter().any(|unused| !is_short(&unused.at.etcd)) {
+            return Err(LedgerFull::LongName);
+        }
+        if next.unused.len() > UNUSED_MAX {
+            return Err(LedgerFull::Noted(next.unused.len()));
+        }
+        let is_long = REST + backups + snapshots + unused > LEDGER_MAX;
+        if is_long || next.backups.len() > BACKUPS_MAX || next.snapshots.len() > SNAPSHOTS_MAX {
+            return Err(LedgerFull::Listed { backups: self.backups.len(), snapshots: self.snapshots.len() });
         }
         Ok(next)
     }
@@ -540,8 +553,8 @@ mod tests {
             ledger = ledger.with(listed(&keyring, number), number + 1).unwrap();
         }
         let refused = ledger.with(listed(&keyring, 999), 999).unwrap_err();
-        assert_eq!(refused, LedgerFull { backups: BACKUPS_MAX, snapshots: 0 });
-        assert_eq!(refused.to_string(), "the ledger is full: it lists 256 backups");
+        assert_eq!(refused, LedgerFull::Listed { backups: BACKUPS_MAX, snapshots: 0 });
+        assert_eq!(refused.to_string(), "the ledger is full: it lists 256 backups and 0 snapshots");
         let again = ledger.with(listed(&keyring, 0), 999).unwrap();
         assert_eq!(again.backups().len(), BACKUPS_MAX);
         let bytes = again.encode(&root).unwrap();

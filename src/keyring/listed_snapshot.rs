@@ -240,7 +240,7 @@ mod tests {
             ledger = ledger.with_snapshot(snapshot(number, &[key(1)]), number + 1).unwrap();
         }
         let refused = ledger.with_snapshot(snapshot(999, &[key(1)]), 999).unwrap_err();
-        assert_eq!(refused, LedgerFull { backups: 0, snapshots: SNAPSHOTS_MAX });
+        assert_eq!(refused, LedgerFull::Listed { backups: 0, snapshots: SNAPSHOTS_MAX });
         assert_eq!(refused.to_string(), "the ledger is full: it lists 0 backups and 256 snapshots");
         ledger.with_snapshot(snapshot(0, &[key(1)]), 999).unwrap();
         ledger.without(Digest::of(&7_u64.to_be_bytes()), 9).with_snapshot(snapshot(999, &[key(1)]), 10).unwrap();

@@ -11,7 +11,7 @@ use crate::{
 
 use super::{home::Home, key::Entry, key_id::KeyId, numbers::read_generation, past::KEPT, ring::Keyring};
 
-/// The longest mark in bytes: one line of at most 48 bytes for each entry of the longest record.
+/// The longest mark in bytes: one line of at most 52 bytes for each entry of the longest record.
 pub const MARK_MAX: usize = 512 * 1024;
 const KIND: &str = "mark";
 

@@ -110,8 +110,12 @@ mod tests {
         let empty = Ledger::empty(UUID, root.id(UUID));
         assert!(empty.with_unused(key(1), &etcds[1..], 1).is_ok());
         let full = empty.with_unused(key(1), &etcds, 1).unwrap_err().to_string();
-        assert_eq!(full, "the ledger is full: it lists 0 backups");
-        assert!(empty.with_unused(key(1), &[at(&"x".repeat(NAME_MAX + 1), 7)], 1).is_err());
+        assert_eq!(
+            full,
+            format!("the ledger is full: it has no room for {} notes about disabled keys", UNUSED_MAX + 1)
+        );
+        let long = empty.with_unused(key(1), &[at(&"x".repeat(NAME_MAX + 1), 7)], 1).unwrap_err().to_string();
+        assert_eq!(long, "the name of an etcd is too long for the ledger");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
         WritePlanError,
     },
     keyring::{
-        ledger::LedgerError,
+        ledger::{LedgerError, LedgerFull},
         merge::{MergeError, NamedWrongly},
     },
     root::{RootError, SlotError},
@@ -194,15 +194,25 @@ impl Explain for NoteUnusedError {
         match self {
             Self::Begin(error) => error.explain(),
             Self::Refused(error) => error.explain(),
-            Self::Full(_) => refused(FORGET),
+            Self::Full(error) => error.explain(),
             Self::Commit(error) => error.explain(),
         }
     }
 }
 
-/// The hint for a full ledger.
-const FORGET: &str =
-    "forget a backup that no longer exists: claviger backup forget ID; to see their IDs: claviger backup list";
+impl Explain for LedgerFull {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Noted(_) => {
+                refused("destroy keys that are disabled: claviger key destroy KEY_ID; to see them: claviger key list")
+            }
+            Self::LongName => refused("give etcd a shorter address: --etcd-servers URL"),
+            _ => refused(
+                "forget a backup that no longer exists: claviger backup forget ID; to see their IDs: claviger backup list",
+            ),
+        }
+    }
+}
 
 impl Explain for ListBackupError {
     fn explain(&self) -> Explanation {
@@ -210,7 +220,7 @@ impl Explain for ListBackupError {
             Self::Begin(error) => error.explain(),
             Self::RootKey(error) => error.explain(),
             Self::Refused(error) => error.explain(),
-            Self::Full(_) => refused(FORGET),
+            Self::Full(error) => error.explain(),
             Self::Commit(error) => error.explain(),
         }
     }
