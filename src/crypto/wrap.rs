@@ -190,6 +190,16 @@ pub fn commitment_in(wrapped: &[u8]) -> Option<Commitment> {
     parts.commitment().ok().map(|commitment| Commitment(*commitment))
 }
 
+/// Returns why claviger cannot read `wrapped`, if it begins as a wrapped seed of claviger's does, but has another form.
+/// A newer version of claviger may have written it.
+pub fn unknown_form(wrapped: &[u8]) -> Option<UnwrapError> {
+    match *wrapped.strip_prefix(&MAGIC)? {
+        [version, ..] if version != VERSION => Some(UnwrapError::Version(version)),
+        [_, suite, ..] if suite != SUITE => Some(UnwrapError::Suite(suite)),
+        _ => SeedParts::split(wrapped).err(),
+    }
+}
+
 /// A wrapped seed, cut at its offsets.
 struct SeedParts<'a> {
     header: &'a [u8; HEADER],

@@ -10,7 +10,7 @@ use crate::{
     crypto::{
         foreign::{ForeignKey, INFO, NotOpened},
         seed::Seed,
-        wrap::{UnwrapError, commitment_in},
+        wrap::{UnwrapError, commitment_in, unknown_form},
     },
     memory::SecretBytes,
     scan::value::{DekKind, ENCRYPTED, KmsV2Body, ValueDamage, classify, kms_v2_body},
@@ -154,8 +154,10 @@ impl<'k> ValueOpener<'k> {
     }
 
     fn unwrap(&self, body: KmsV2Body<'_>) -> Result<Seed, OpenValueError> {
-        let commitment =
-            commitment_in(body.source).ok_or_else(|| OpenValueError::OtherPlugin(body.key_id.to_owned()))?;
+        let commitment = commitment_in(body.source).ok_or_else(|| match unknown_form(body.source) {
+            Some(error) => OpenValueError::Seed(error),
+            None => OpenValueError::OtherPlugin(body.key_id.to_owned()),
+        })?;
         let kek = self.keys.kek(&commitment).ok_or_else(|| OpenValueError::NotHeld(body.key_id.to_owned()))?;
         Ok(kek.unwrap(body.key_id, body.source)?)
     }
@@ -186,6 +188,18 @@ impl<'k> ValueOpener<'k> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seed_of_a_newer_claviger_is_not_called_another_plugins() {
+        let newer = |at: usize| {
+            let mut seed =
+                *b"KW\x01\x01 and whatever follows in a later version of the format, as long as it may be, so long";
+            seed[at] = 2;
+            unknown_form(&seed).map(|error| OpenValueError::Seed(error).is_final())
+        };
+        assert_eq!([newer(2), newer(3)], [Some(false), Some(false)]);
+        assert_eq!(newer(0), None, "another plugin's");
+    }
 
     #[test]
     fn only_what_is_wrong_with_the_bytes_of_a_value_is_final() {
