@@ -89,7 +89,8 @@ impl Unit {
             let (path, is_optional) = file.strip_prefix('-').map_or((file.as_str(), false), |path| (path, true));
             match read_text(Path::new(path)) {
                 Ok(text) => environment(&text).for_each(|(name, value)| variables.set(name, Some(value))),
-                Err(_) if is_optional => {}
+                // systemd, which runs as root, ignores only a file that is missing.
+                Err(error) if is_optional && error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => doubts.push(FlagDoubt::EnvironmentFile { path: path.into(), reason: error.to_string() }),
             }
         }

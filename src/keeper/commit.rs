@@ -43,7 +43,8 @@ use crate::{
     store::{Held, KeyringStore, StoreError, Swapped},
 };
 
-/// The bytes of a record that only a last rotation may use. A rotation adds one key and lists earlier records.
+/// The bytes of a record that a change may not use if it can make the record longer. So the keys that exist can always
+/// be promoted, disabled, destroyed and put under a new root key.
 pub(super) const RESERVE: usize = 1024 + 64 * 256;
 
 /// Why a commit failed. Each error says whether the old keyring opens or the new one.
@@ -57,7 +58,7 @@ pub enum CommitError {
     #[error("the keyring's home is etcd, below {0}, and this file is a copy of it")]
     HomeInEtcd(String),
     /// The record would use bytes of the reserve.
-    #[error("the keyring has no room for more: {RESERVE} bytes are kept for a last rotation")]
+    #[error("the keyring has no room for more: {RESERVE} bytes are kept for changes of the keys that exist")]
     Full,
     /// The ledger's count has reached its maximum.
     #[error("the ledger's count of changes has reached its maximum")]
@@ -136,7 +137,7 @@ pub(super) enum PrevCopy {
     After,
 }
 
-/// Whether a record may use the bytes of [`RESERVE`], which are kept free for a last rotation.
+/// Whether a record may use the bytes of [`RESERVE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
     /// The record may not use the reserve, because the change can make the record longer.

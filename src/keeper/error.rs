@@ -112,7 +112,7 @@ pub enum RootKeyError {
 
 /// An earlier rekey did not finish.
 #[derive(Debug, thiserror::Error)]
-#[error("a rekey is not finished: the keyring is still under the root key from before")]
+#[error("a rekey is not finished: the keyring or its mark is still under the earlier root key")]
 pub struct UnfinishedRekey;
 
 /// There is no recipient for a backup, so nobody could open it.

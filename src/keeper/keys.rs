@@ -417,7 +417,10 @@ mod tests {
         fill(&dir);
         let record = dir.read(KEYRING, RECORD_MAX).unwrap();
         let error = add_key(&dir, &Means::default(), &[], now()).unwrap_err();
-        assert_eq!(error.to_string(), "the keyring has no room for more: 17408 bytes are kept for a last rotation");
+        assert_eq!(
+            error.to_string(),
+            "the keyring has no room for more: 17408 bytes are kept for changes of the keys that exist"
+        );
         let (recipient, identities) = identity();
         let error = keeper::add_recovery(&dir, &Means::default(), &recipient, &identities).map(drop).unwrap_err();
         assert!(matches!(error, keeper::AddRecoveryError::Commit(CommitError::Full)), "{error}");
@@ -462,7 +465,10 @@ mod tests {
             steps += 1;
         }
         let error = add_key(&dir, &Means::default(), &[], now()).unwrap_err();
-        assert_eq!(error.to_string(), "a rekey is not finished: the keyring is still under the root key from before");
+        assert_eq!(
+            error.to_string(),
+            "a rekey is not finished: the keyring or its mark is still under the earlier root key"
+        );
         keeper::rekey(&dir, &Means::default()).unwrap();
         add_key(&dir, &Means::default(), &[], now()).unwrap();
     }

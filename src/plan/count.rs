@@ -29,10 +29,10 @@ pub enum CountDoubt {
         count: u64,
     },
     /// The operator says that no API server runs, and etcd shows some.
-    #[error("{} this etcd, but no API server was said to run", use_it(*.0))]
+    #[error("{} this etcd, but --api-servers 0 says that none runs", use_it(*.0))]
     Counted(u64),
     /// The operator says that no API server runs, and some are connected.
-    #[error("{}, but no API server was said to run", are_connected(*.0))]
+    #[error("{}, but --api-servers 0 says that none runs", are_connected(*.0))]
     Connected(u64),
 }
 
@@ -80,9 +80,9 @@ mod tests {
         let too_many = CountDoubt::TooManyConnected { connected: 2, count: 1 }.to_string();
         assert_eq!(too_many, "2 API servers are connected to the plugin, expected at most 1");
         let counted = [1, 2].map(|count| CountDoubt::Counted(count).to_string());
-        let untrue = "this etcd, but no API server was said to run";
+        let untrue = "this etcd, but --api-servers 0 says that none runs";
         assert_eq!(counted, [format!("1 API server uses {untrue}"), format!("2 API servers use {untrue}")]);
-        let connected = "1 API server is connected to the plugin, but no API server was said to run";
+        let connected = "1 API server is connected to the plugin, but --api-servers 0 says that none runs";
         assert_eq!(CountDoubt::Connected(1).to_string(), connected);
     }
 }

@@ -36,7 +36,8 @@ pub(super) fn next_by(
 /// How long after a scan for expired events the next scan begins.
 const RESCAN: Duration = Duration::from_mins(1);
 
-/// The result of a gate. A closed gate returns the step that leads to its opening.
+/// The result of a gate, or of a decision that passes gates. A closed gate ends the decision: its error is the step
+/// that leads to its opening.
 type Gate<T = ()> = Result<T, NextStep>;
 
 /// The gates of a rotation, with everything that is known at this moment.
@@ -98,9 +99,9 @@ impl Gates<'_> {
         scanned.ok_or_else(|| self.scan())
     }
 
-    /// Makes the key of a plan. An earlier run may have made it already, and died before it noted that in the plan. It
-    /// has, if the record is the direct successor of the record with which the plan began, and has exactly one pending
-    /// key that is newer than all keys of that record.
+    /// Makes the key of a plan. An earlier run may have made it already, and died before it noted that in the plan:
+    /// this is so if the record directly follows the one with which the plan began, and exactly one pending key is
+    /// newer than all keys of that one.
     fn make_key(&self, plan: &RotationPlan) -> Gate<NextStep> {
         let record = &self.world.record;
         if record.digest == plan.began {
@@ -115,7 +116,7 @@ impl Gates<'_> {
         }
     }
 
-    /// Opens if the key can be promoted: it is backed up, and every node has proved that it can read with it.
+    /// Returns the promotion, if the key is backed up and every node has proved that it can read with it.
     fn prepare(&self, plan: &RotationPlan, key: KeyId) -> Gate<NextStep> {
         let has_acknowledged =
             |serves: &ServedNow| serves.record == self.world.record.digest && serves.canary == Some(key);

@@ -1,5 +1,5 @@
-//! Decides the next step before a key is given up. The gates and their order are the same for `key disable` and `key
-//! destroy`.
+//! Decides the next step before a key is given up. `key disable` and `key destroy` have the same gates in the same
+//! order; those of the ledger and of the compaction are open for `key disable`.
 //!
 //! Pure. Invariant: [`RetireStep::Retire`] is returned only if a scan has found no value under the key and no API
 //! server can write one any more. Source: `docs/hierarchy.md`, "The life of a key".
@@ -39,17 +39,21 @@ pub enum RetireStep {
     Refuse(CountDoubt),
 }
 
-/// Why API servers may still write under another key than the primary one.
+/// Why a key is not given up yet: an API server may still write under another key than the primary one, a plugin does
+/// not serve the present record, or clients may read old values.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unsettled {
     /// The plugins of these nodes do not serve the present record.
     #[error("the plugin on {} does not serve the keyring as it is now", .0.join(", "))]
     NotServed(Vec<String>),
+    /// The plugins of these nodes serve another record, although the operator has said that no API server runs.
+    #[error("the plugin on {} serves the keyring as it was before", .0.join(", "))]
+    ServesAnother(Vec<String>),
     /// The primary key has been served for less than the quiet time. Contains the time that is left.
     #[error("an API server that is not connected now may still write under another key, for {} s more", seconds(*.0))]
     Quiet(Duration),
-    /// The plugins of these nodes have no live connection of an API server.
+    /// The plugins of these nodes have no connection of an API server that has called Status.
     #[error("no API server is connected to the plugin on {}, so none has shown which key it writes under", .0.join(", "))]
     NoConnection(Vec<String>),
     /// Not every connection of an API server has announced the primary key alone for long enough.
@@ -70,14 +74,14 @@ impl Unsettled {
     pub fn left(&self) -> Option<Duration> {
         match self {
             Self::Quiet(left) | Self::ApiServers { left, .. } => Some(*left),
-            Self::NotServed(_) | Self::NoConnection(_) | Self::History(_) => None,
+            Self::NotServed(_) | Self::ServesAnother(_) | Self::NoConnection(_) | Self::History(_) => None,
         }
     }
 
     /// Returns the nodes whose plugin keeps the gate closed.
     pub fn nodes(&self) -> &[String] {
         match self {
-            Self::NotServed(nodes) | Self::NoConnection(nodes) => nodes,
+            Self::NotServed(nodes) | Self::ServesAnother(nodes) | Self::NoConnection(nodes) => nodes,
             Self::Quiet(_) | Self::ApiServers { .. } | Self::History(_) => &[],
         }
     }
@@ -182,7 +186,7 @@ fn disconnected(world: &ClusterNow) -> RetireGate {
     let is_other = |node: &&NodeNow| node.serves.as_ref().is_some_and(|serves| serves.record != world.record.digest);
     let others: Vec<String> = world.nodes.iter().filter(is_other).map(|node| node.name.clone()).collect();
     if !others.is_empty() {
-        return Err(RetireStep::Wait(Unsettled::NotServed(others)));
+        return Err(RetireStep::Wait(Unsettled::ServesAnother(others)));
     }
     match world.connected(|_| true) {
         0 => Ok(()),

@@ -49,9 +49,9 @@ impl Timeouts {
         longest.saturating_add(Self::COASTING).saturating_add(Self::DELIVERY)
     }
 
-    /// Returns how long every Status of an API server has to announce one key, with no Encrypt between, until no write
-    /// under another key can be under way. Every write that was begun before the first of these Status has arrived by
-    /// then, or was given up.
+    /// Returns the time after which an API server has settled: if every Status announced one key for this long, with no
+    /// Encrypt between, no write under another key can be under way. Every write that was begun before the first of
+    /// these Status has arrived by then, or was given up.
     pub fn settled(self) -> Duration {
         /// The longest time between two Status of an unbroken run, with a margin.
         const GAP: Duration = Duration::from_secs(100);

@@ -113,7 +113,7 @@ impl Explain for ChangeKeyError {
             Self::State { state: State::Disabled, verb: Verb::Disable, .. } => {
                 "nothing has to be done: `claviger key list` shows it"
             }
-            Self::State { verb: Verb::Enable, .. } => "nothing has to be done: the key unwraps without it",
+            Self::State { verb: Verb::Enable, .. } => "nothing has to be done: the key unwraps already",
             Self::State { verb: Verb::Promote, .. } => {
                 "only a pending key can be promoted; to replace the primary key, add a key and promote it: claviger key add"
             }
@@ -205,6 +205,9 @@ fn unsettled_hint(again: &str, unsettled: &Unsettled) -> String {
              if none runs, compact it yourself: etcdctl compact {}",
             before.revision
         ),
+        Unsettled::ServesAnother(_) => {
+            format!("to wait until it takes up the change: {again} --wait; to see how it is: claviger status")
+        }
         Unsettled::NotServed(_) => {
             format!(
                 "to wait for it: {again} --wait; to see how it is: claviger status; if no API server runs: {again} --api-servers 0"

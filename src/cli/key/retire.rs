@@ -66,8 +66,8 @@ const TAKE_UP_LOOK: Duration = Duration::from_millis(200);
 /// What the operator says about the API servers.
 #[derive(Args, Default)]
 pub(super) struct GateArgs {
-    /// How many API servers use this etcd; they are not counted then. With 0, which means that none runs, none has to
-    /// be connected to the plugin [default: as many as etcd shows]
+    /// How many API servers use this etcd, instead of as many as etcd shows. With 0, which means that none runs, the
+    /// command refuses if etcd shows one or one is connected to the plugin
     #[arg(long, value_name = "NUMBER")]
     api_servers: Option<u64>,
     /// Wait until no API server can write under the key any more, instead of refusing

@@ -293,7 +293,7 @@ pub(super) fn no_plugin(given: &Given, silence: Option<&ProbeError>) -> Failure 
 }
 
 pub(super) fn rekeying() -> Failure {
-    let message = "a rekey is not finished: the keyring is still under the root key from before";
+    let message = "a rekey is not finished: the keyring or its mark is still under the earlier root key";
     Failure::new(Exit::Refused, &message, "finish the rekey: claviger rekey".to_owned())
 }
 

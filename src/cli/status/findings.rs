@@ -268,7 +268,7 @@ fn elsewhere(config: &Config) -> String {
 }
 
 /// The hint for a plugin that does not answer.
-const LOOK: &str = "; its log says why: journalctl -u claviger";
+const LOOK: &str = "; its log says why, for a unit: journalctl -u claviger";
 
 /// Returns the finding that the plugin does not answer, with the reason and a hint.
 fn silent(error: &ProbeError, state_dir: &Path) -> String {

@@ -33,7 +33,7 @@ use super::{
 /// keyring changes.
 const ATTEMPTS: usize = 3;
 
-/// Prove that every value in etcd that has to be is encrypted under the primary key, and report it
+/// Prove that every value that must be encrypted is under the primary key, and write a report
 ///
 /// The command reads every etcd that the API server uses, each at one revision, as `claviger scan` does. It compares
 /// all values with the EncryptionConfiguration and with the keyring of this node. Exits with 0 only if nothing is left
