@@ -3,7 +3,7 @@
 use crate::{
     keeper::{self, LoadPlanError, Opened},
     keyring::{Key, key_id::KeyId, state::Verb},
-    plan::{ReadPlanError, RotationPlan},
+    plan::{Phase, ReadPlanError, RotationPlan},
 };
 
 use super::{
@@ -13,6 +13,9 @@ use super::{
 
 /// The words in a hint before another way to continue.
 const FINISH: &str = if cfg!(feature = "reencrypt") { "finish it: claviger rotate; or " } else { "" };
+
+/// Another way out for a rotation whose key is not primary yet.
+const GIVE_UP: &str = if cfg!(feature = "reencrypt") { "give it up: claviger rotate --give-up; or " } else { "" };
 
 /// Refuses to promote a key while a rotation to another key is unfinished. Does not refuse a key that cannot be
 /// promoted anyway: the promotion itself does.
@@ -26,7 +29,9 @@ pub(super) fn check_promotion(site: &Site, opened: &Opened, key_id: KeyId) -> Re
     }
     let Some(plan) = unfinished(site, opened)?.filter(|plan| plan.key != Some(key_id)) else { return Ok(()) };
     let message = format!("{}, so no other key is promoted", described(&plan));
-    let hint = format!("{FINISH}promote the key all the same: claviger key promote {key_id} --despite-rotation");
+    let give_up = if plan.phase == Phase::Prepare { GIVE_UP } else { "" };
+    let hint =
+        format!("{FINISH}{give_up}promote the key all the same: claviger key promote {key_id} --despite-rotation");
     Err(Failure::new(Exit::Refused, &message, hint))
 }
 

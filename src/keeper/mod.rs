@@ -73,7 +73,7 @@ pub use self::{
     rekey::{RekeyError, Rekeyed, rekey},
     restore::{NeededKey, ReadSnapshot, RestoreError, RestoreRequest, RestoredKeyring, ScannedNeeds, restore},
     roots::SlotSummary,
-    rotation::{LoadPlanError, WritePlanError, load_plan, write_plan},
+    rotation::{GiveUpPlanError, LoadPlanError, WritePlanError, give_up_plan, load_plan, write_plan},
     served_keys::{Degraded, Published, ServedFrom, ServedKeys, ServingKey},
     slots::{
         AddSlotError, RemoveSlotError, SlotsChanged, TestSlotsError, add_slot, remove_slot, slots, test_slots, uuid_of,

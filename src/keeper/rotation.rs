@@ -3,6 +3,8 @@
 //! It is a hint, and proves nothing: every gate of a rotation is decided again when somebody goes on. So a plan that is
 //! lost or damaged costs time, and no key.
 
+use std::collections::BTreeSet;
+
 use super::{
     commit::{Commit, CommitError, Followers},
     open::{BeginError, Opened, open_to_change},
@@ -10,8 +12,9 @@ use super::{
 };
 use crate::{
     durable::{Dir, DurableError},
+    keyring::key_id::KeyId,
     memory::SecretError,
-    plan::{PlanId, ReadPlanError, RotationPlan},
+    plan::{Phase, PlanId, ReadPlanError, RotationPlan},
     root::Means,
 };
 
@@ -48,6 +51,55 @@ pub enum WritePlanError {
     Overtaken,
 }
 
+/// Why the plan of a rotation was not given up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GiveUpPlanError {
+    /// The keyring does not open, or another process holds the lock.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The plan cannot be read, or was refused.
+    #[error(transparent)]
+    Load(#[from] LoadPlanError),
+    /// There is no plan, or it has come to its end.
+    #[error("no rotation is unfinished, so there is none to give up")]
+    Finished,
+    /// Values may be under the key of the plan already.
+    #[error("{0} is primary already, so its rotation is not given up")]
+    Promoted(KeyId),
+    /// The file of the plan cannot be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// No memory could be locked for a key.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+}
+
+/// Ends the plan of the rotation in `dir`, whose key is not primary yet. Returns the plan before that, and the primary
+/// key.
+///
+/// # Errors
+/// When no plan is unfinished, its key is primary, the keyring does not open, or the file cannot be read or written.
+pub fn give_up_plan(dir: &Dir, means: &Means) -> Result<(RotationPlan, KeyId), GiveUpPlanError> {
+    let state = StateFiles::new(dir);
+    let (opened, _lock) = open_to_change(state, means)?;
+    let plan = match load_plan(dir, &opened) {
+        // A rekey has voided it.
+        Err(LoadPlanError::Refused(ReadPlanError::OtherRootKey)) => None,
+        plan => plan?,
+    };
+    let plan = plan.filter(RotationPlan::is_unfinished).ok_or(GiveUpPlanError::Finished)?;
+    let primary = opened.keyring.primary().id();
+    if plan.key == Some(primary) {
+        return Err(GiveUpPlanError::Promoted(primary));
+    }
+    let ended = RotationPlan { phase: Phase::Done, left: BTreeSet::new(), ..plan.clone() };
+    let bytes = ended.encode(opened.keyring.uuid(), &opened.root)?;
+    let commit = Commit { followers: Followers::Plan(bytes), ..Commit::default() };
+    commit.run(state, &mut state.store())?;
+    Ok((plan, primary))
+}
+
 /// Reads the plan of the last rotation in `dir`. `opened` is the keyring there. Returns `None` if there is no plan.
 ///
 /// # Errors
@@ -81,8 +133,6 @@ pub fn write_plan(dir: &Dir, means: &Means, plan: &RotationPlan, before: Option<
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::{
         keeper::{
@@ -91,7 +141,7 @@ mod tests {
             testing::{opened, set_up},
         },
         keyring::testing::now,
-        plan::{Aim, BeganAt, Phase, ROTATION_MAX},
+        plan::{Aim, BeganAt, ROTATION_MAX},
         text::tampering,
     };
 
@@ -141,5 +191,30 @@ mod tests {
         rekey(&dir, &Means::default()).unwrap();
         let refused = load_plan(&dir, &opened(&dir)).unwrap_err().to_string();
         assert_eq!(refused, "the plan of the rotation is under another root key");
+    }
+
+    #[test]
+    fn a_plan_is_given_up_until_its_key_is_primary() {
+        let give_up = |dir: &Dir| give_up_plan(dir, &Means::default()).map_err(|error| error.to_string());
+        let (_keep, dir) = set_up();
+        let none = "no rotation is unfinished, so there is none to give up";
+        assert_eq!(give_up(&dir).unwrap_err(), none);
+        let before = opened(&dir);
+        let primary = before.keyring.primary().id();
+        let left = BTreeSet::from([b"/registry/secrets/a/b".to_vec()]);
+        let at = BeganAt { record: before.digest, newest: 1 };
+        let plan = RotationPlan::begin(PlanId([7; 16]), at, Aim::NewKey, left, now());
+        write_plan(&dir, &Means::default(), &plan, None).unwrap();
+        assert_eq!(give_up(&dir).unwrap(), (plan.clone(), primary));
+        let ended = load_plan(&dir, &opened(&dir)).unwrap().unwrap();
+        assert!(!ended.is_unfinished() && ended.report.is_none() && ended.left.is_empty());
+        assert_eq!(give_up(&dir).unwrap_err(), none, "twice");
+        let promoted = RotationPlan { id: PlanId([8; 16]), key: Some(primary), ..plan };
+        write_plan(&dir, &Means::default(), &promoted, Some(ended.id)).unwrap();
+        assert_eq!(
+            give_up(&dir).unwrap_err(),
+            format!("{primary} is primary already, so its rotation is not given up")
+        );
+        assert_eq!(load_plan(&dir, &opened(&dir)).unwrap(), Some(promoted));
     }
 }

@@ -2,9 +2,10 @@
 //! another clock.
 //!
 //! ```text
-//! whole, resumed, stopped, given_up, compromised, busy
+//! whole, resumed, stopped, abandoned, given_up, compromised, busy
 //! ```
 
+mod abandoned;
 mod busy;
 mod compromised;
 mod given_up;

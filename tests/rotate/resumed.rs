@@ -9,7 +9,7 @@ use super::{call, keys, rotate};
 use crate::reencrypt::rig::Rig;
 
 /// Runs a rotation until it has printed an event of this kind, and kills it.
-fn killed_after(rig: &mut Rig, event: &str) {
+pub(super) fn killed_after(rig: &mut Rig, event: &str) {
     let mut child = call(rig, "--without-backup --api-servers 1 --rate 20 --output json").start();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let wanted = format!("\"event\":\"{event}\"");

@@ -9,9 +9,9 @@ use crate::{
     durable::DurableError,
     keeper::{
         AddRecoveryError, AddSlotError, BeginError, CarryOutMergeError, CommitError, ForgetBackupsError,
-        ListBackupError, LoadPlanError, MakeBackupError, NoteUnusedError, OpenError, PreviewMergeError,
-        ReadLedgerError, RekeyError, RemoveRecoveryError, RemoveSlotError, RootFileError, RootKeyError, TestSlotsError,
-        WritePlanError,
+        GiveUpPlanError, ListBackupError, LoadPlanError, MakeBackupError, NoteUnusedError, OpenError,
+        PreviewMergeError, ReadLedgerError, RekeyError, RemoveRecoveryError, RemoveSlotError, RootFileError,
+        RootKeyError, TestSlotsError, WritePlanError,
     },
     keyring::{
         ledger::{LedgerError, LedgerFull},
@@ -58,6 +58,22 @@ impl Explain for WritePlanError {
             Self::Overtaken => {
                 refused("another command changed the plan; look at the keyring, then run yours again: claviger status")
             }
+        }
+    }
+}
+
+impl Explain for GiveUpPlanError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Begin(error) => error.explain(),
+            Self::Load(error) => error.explain(),
+            Self::Finished => refused("nothing has to be done: any pending key can be promoted: claviger key list"),
+            Self::Promoted(_) => refused(
+                "values may be under this key and under earlier ones, and all of these keys decrypt, so nothing is lost; finish the \
+                 rotation: claviger rotate; or replace the key by another rotation after that",
+            ),
+            Self::Commit(error) => error.explain(),
+            Self::Memory(error) => error.explain(),
         }
     }
 }

@@ -30,6 +30,7 @@ Examples:
   sudo claviger rotate --backup-dir /mnt/usb    # on a control-plane node: reads the API server's manifest and admin.conf
   sudo claviger rotate --to after-rotation.report --leave /registry/secrets/default/broken
   claviger rotate --without-backup --output json")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(in crate::cli) struct RotateArgs {
     #[command(flatten)]
     pub(super) keyring: KeyringArgs,
@@ -70,6 +71,10 @@ pub(in crate::cli) struct RotateArgs {
     /// compromised, and disable them at the end
     #[arg(long)]
     pub(super) compromise: bool,
+    /// End an unfinished rotation whose key is not primary yet. Its key stays pending, and `claviger key promote`
+    /// accepts any key again
+    #[arg(long, conflicts_with_all = ["dry_run", "compromise", "leave", "backup_dir", "without_backup", "api_servers", "rate", "to"])]
+    pub(super) give_up: bool,
     /// Show what a rotation would do and what would stop it, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,

@@ -29,6 +29,7 @@ use super::{
     },
     acts::{changes_nothing, compromised},
     args::RotateArgs,
+    give_up::give_up,
     hands::{RotateHands, RotateWishes},
     remains::remains,
     stops,
@@ -83,6 +84,9 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
     let settings =
         Settings { provider_name, encryption_config, feature_gates, socket: socket.socket, ..keyring.settings() };
     let site = Site::find(etcd.put_into(settings), global)?;
+    if args.give_up {
+        return give_up(&site, global);
+    }
     files.check()?;
     check_place(&site.config.cluster)?;
     let wishes = RotateWishes {
