@@ -20,6 +20,7 @@ use crate::telemetry::causes;
 
 use super::{
     access::{AccessError, KubeAccess},
+    admission::{Admission, AdmissionList, PolicyBinding, ValidatingPolicy, WebhookConfiguration},
     answer::{Answer, ObjectAnswer, RewriteAnswer, Unanswered, reason},
     reason::{CredentialsError, no_credentials},
     served::{GroupList, ObjectRef, ServedGroup, ServedList, ServedResource, group_path},
@@ -27,6 +28,8 @@ use super::{
 
 /// The media type that asks for the metadata of the object only.
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+/// The path of the configuration of admission in the API.
+const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON: &str = "application/json";
 const AGENT: &str = concat!("claviger/", env!("CARGO_PKG_VERSION"));
@@ -183,6 +186,30 @@ impl ApiClient {
                 Err(ApiError::Refused { url: url(), status, path: path(), reason })
             }
         }
+    }
+
+    /// Returns the webhooks and policies that the API server asks before it writes, and that fail closed.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or does not let this user list them.
+    pub async fn admissions(&self) -> Result<Vec<Admission>, ApiError> {
+        let mut found = Vec::new();
+        for (plural, kind) in [
+            ("validatingwebhookconfigurations", "ValidatingWebhookConfiguration"),
+            ("mutatingwebhookconfigurations", "MutatingWebhookConfiguration"),
+        ] {
+            let list: AdmissionList<WebhookConfiguration> = self.admission(plural).await?;
+            found.extend(list.failing_closed(kind));
+        }
+        let policies: AdmissionList<ValidatingPolicy> = self.admission("validatingadmissionpolicies").await?;
+        let bindings: AdmissionList<PolicyBinding> = self.admission("validatingadmissionpolicybindings").await?;
+        found.extend(policies.in_force(bindings));
+        Ok(found)
+    }
+
+    /// Returns a list of the configuration of admission. An API server that does not serve it has none of it.
+    async fn admission<T: DeserializeOwned>(&self, plural: &str) -> Result<AdmissionList<T>, ApiError> {
+        Ok(self.get(&format!("{ADMISSION}/{plural}")).await?.unwrap_or_default())
     }
 
     /// Returns the resources of a group. Each resource is taken from the first of `versions` that serves it.

@@ -1,7 +1,7 @@
 //! The objects that an API server serves: where its API has them, and how it is made to rewrite one.
 //!
 //! ```text
-//! client -> access, served, answer;   access -> program;   client, access, program -> reason
+//! client -> access, admission, served, answer;   access -> program;   client, access, program -> reason
 //! ```
 //!
 //! An object is rewritten by an empty merge patch, which changes nothing in it. The answer has the object's
@@ -13,6 +13,7 @@
 //! (`Status`, `APIResourceList`, `PartialObjectMetadata`).
 
 mod access;
+mod admission;
 mod answer;
 mod client;
 mod program;
@@ -20,6 +21,7 @@ mod reason;
 mod served;
 
 pub use access::{AccessError, KubeAccess};
+pub use admission::Admission;
 pub use answer::{ObjectAnswer, RewriteAnswer, Unanswered};
 pub use client::{ApiClient, ApiError, ObjectApi};
 pub use reason::CredentialsError;

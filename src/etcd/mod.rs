@@ -16,6 +16,8 @@ mod error;
 mod servers;
 #[cfg(feature = "scan")]
 mod socket;
+#[cfg(feature = "scan")]
+mod status;
 
 /// The messages and the client that `build.rs` generates from `proto/etcd.proto`.
 #[cfg(feature = "scan")]
@@ -30,4 +32,5 @@ pub use self::{
     client::{Client, KeyValue, Page, Query},
     endpoint::{Pem, ServersError},
     error::EtcdError,
+    status::{EtcdStatus, statuses},
 };

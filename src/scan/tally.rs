@@ -34,6 +34,8 @@ pub struct GroupCount {
     pub verdict: Verdict,
     /// The number of live objects.
     pub objects: u64,
+    /// How many bytes the values of live objects have.
+    pub bytes: u64,
     /// The number of older values that are still in the database.
     pub older_values: u64,
     /// The number of distinct wrapped seeds of live objects.
@@ -179,6 +181,7 @@ impl<'a> Tally<'a> {
         let is_listed = self.lister.is_some();
         let Some(count) = self.count_of(summary.group) else { return };
         count.objects += 1;
+        count.bytes += u64::from(summary.length);
         count.first_revision = Some(count.first_revision.map_or(mod_revision, |first| first.min(mod_revision)));
         count.last_revision = Some(count.last_revision.map_or(mod_revision, |last| last.max(mod_revision)));
         if let Some(encoding) = encoding_index(summary.encoding) {
@@ -259,6 +262,7 @@ impl GroupCount {
             verdict: judge.verdict_of(&group),
             group,
             objects: 0,
+            bytes: 0,
             older_values: 0,
             seeds: 0,
             first_revision: None,

@@ -168,6 +168,12 @@ impl Etcd {
         self.members[member].wait_until_healthy()
     }
 
+    /// Kills a member and starts it with these further flags.
+    pub(crate) fn restart_with(&mut self, member: usize, flags: &[&str]) -> Result<()> {
+        self.members[member].flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.restart(member)
+    }
+
     /// Kills a member if it runs, starts it on the same ports and data, and waits until it is healthy.
     pub(crate) fn restart(&mut self, member: usize) -> Result<()> {
         self.kill(member)?;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::rig::{PLAIN, PLAIN_KEY, Rig, has_all};
+use super::rig::{PLAIN, PLAIN_KEY, Rig, STATE, has_all};
 use crate::cli::sandbox::{Sandbox, report_snapshot};
 
 /// A policy that refuses any change of the Secret `refused`.
@@ -134,6 +134,15 @@ fn the_rights_in_deploy_suffice_and_less_does_not() {
     rig.apply(&rights);
     rig.call_as(&config, "").run().ends_with(0);
     rig.is_clean();
+    // What these rights do not show is said to be not known, and stops nothing.
+    let pid = rig.api.process().unwrap().id();
+    let line = format!(
+        "rotate --dry-run {STATE} --socket [DIR]/run/kms.sock --apiserver-process {pid} --kubeconfig {config} \
+         --without-backup --api-servers 1"
+    );
+    let dry = rig.sandbox.run(&line);
+    dry.ends_with(0);
+    has_all(&dry, &["  not known is whether a webhook may refuse: the API server at ", " answered HTTP 403 to /apis/"]);
 }
 
 #[test]

@@ -2,12 +2,13 @@
 //! another clock.
 //!
 //! ```text
-//! whole, resumed, stopped, abandoned, given_up, compromised, busy
+//! whole, resumed, stopped, foreseen, abandoned, given_up, compromised, busy
 //! ```
 
 mod abandoned;
 mod busy;
 mod compromised;
+mod foreseen;
 mod given_up;
 mod resumed;
 mod stopped;

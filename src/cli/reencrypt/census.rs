@@ -53,12 +53,28 @@ impl Obstacles {
     }
 }
 
+/// How many values there are, and how many bytes they have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::cli) struct ValueSum {
+    pub(in crate::cli) objects: u64,
+    pub(in crate::cli) bytes: u64,
+}
+
+impl ValueSum {
+    fn add(&mut self, count: &GroupCount) {
+        self.objects += count.objects;
+        self.bytes += count.bytes;
+    }
+}
+
 /// The counts of a scan that decide about rewriting.
 pub(in crate::cli) struct Census {
     /// The report of the scan.
     pub(in crate::cli) report: ScanReport,
     /// The number of objects that the API server can rewrite, by resource.
     pub(in crate::cli) stale: BTreeMap<String, u64>,
+    /// The values that a KMS plugin has encrypted, or that have to be encrypted, by resource, without events.
+    pub(in crate::cli) values: BTreeMap<String, ValueSum>,
     /// The number of values under another key of the keyring, including events and the objects that are left by name.
     pub(in crate::cli) in_need: u64,
     /// The number of events that are not as configured. They expire.
@@ -99,12 +115,16 @@ impl Census {
         });
         let (outcome, counts) =
             scan_places(&input.places, &input.judge, &names, ScanExtras { lister, ..ScanExtras::default() }, global)?;
-        let mut stale = BTreeMap::new();
+        let (mut stale, mut values) = (BTreeMap::new(), BTreeMap::<String, ValueSum>::new());
         let (mut in_need, mut events, mut to_plaintext) = (0, 0, Vec::new());
         let mut obstacles = Obstacles::default();
         for count in counts.by_group.iter().filter(|count| count.objects > 0) {
             if count.verdict.kinds.contains(&FindingKind::OldKey) {
                 in_need += count.objects;
+            }
+            let is_written = count.group.key_id.is_some() || is_rewritable(&count.group, &input.judge);
+            if is_written && !is_event(count) {
+                values.entry(count.group.resource.to_string()).or_default().add(count);
             }
             if !is_event(count) {
                 obstacles.add(&count.verdict.kinds, count.objects);
@@ -126,6 +146,7 @@ impl Census {
         Ok(Self {
             report,
             stale,
+            values,
             in_need,
             events,
             left: found.into_inner(),

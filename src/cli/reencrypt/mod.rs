@@ -14,7 +14,7 @@ mod text;
 
 pub(super) use self::{
     args::{KubeArgs, Rate, ReencryptArgs, rate},
-    census::Census,
+    census::{Census, ValueSum},
     rounds::{Rounds, Sweeping},
     run::run,
 };

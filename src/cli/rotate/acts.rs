@@ -77,6 +77,10 @@ impl RotateHands<'_> {
 
     pub(super) fn begin(&mut self, aim: Aim) -> Result<(), Failure> {
         self.check_provable()?;
+        // If others may know the keys, the new key is wanted even if nothing can be written yet.
+        if aim != Aim::Compromise {
+            self.check_room()?;
+        }
         if !matches!(aim, Aim::Finish(_)) {
             self.check_backup_dir()?;
         }

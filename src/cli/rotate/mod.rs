@@ -1,13 +1,14 @@
 //! `claviger rotate`: replaces the primary key, from the new key to the verified re-encryption.
 //!
 //! ```text
-//! run -> args, give_up, hands, stops;   acts -> hands -> unsettled;   hands, acts -> stops, words -> report
+//! run -> args, give_up, hands, stops;   run, acts -> foreseen -> hands -> unsettled;   hands, acts -> stops, words -> report
 //! ```
 //!
 //! The planner decides, and `hands` does what it says: `acts` has a function for each step.
 
 mod acts;
 mod args;
+mod foreseen;
 mod give_up;
 mod hands;
 mod remains;

@@ -29,6 +29,7 @@ use super::{
     },
     acts::{changes_nothing, compromised},
     args::RotateArgs,
+    foreseen::Foreseen,
     give_up::give_up,
     hands::{RotateHands, RotateWishes},
     remains::remains,
@@ -71,6 +72,9 @@ struct PlanReport {
     compromise: bool,
     /// Whether the rotation would stop before the promotion, because no listed backup holds the key.
     needs_backup: bool,
+    /// The obstacles that may stop the rotation later.
+    #[serde(flatten)]
+    foreseen: Foreseen,
     /// The reason that would stop the rotation at once.
     stop: Option<String>,
 }
@@ -218,6 +222,8 @@ fn show_preview(
         _ => None,
     };
     let unfinished = hands.unfinished();
+    let is_compromise = hands.wishes.is_compromise || unfinished.is_some_and(|plan| plan.is_compromise);
+    let stop = stop.or_else(|| if is_compromise { None } else { hands.check_room().err() });
     let key_id = match coming {
         NextStep::Do(Action::Begin(Aim::Finish(key))) => Some(*key),
         NextStep::Do(Action::Begin(_)) => None,
@@ -233,9 +239,10 @@ fn show_preview(
         is_before,
         stale: if is_before { stale.max(under_primary(hands)) } else { stale },
         needs_backup: is_before && !world.can_back_up && !world.needs_no_backup && !has_backup(world, key_id),
-        compromise: hands.wishes.is_compromise || unfinished.is_some_and(|plan| plan.is_compromise),
+        compromise: is_compromise,
         rewrite_seconds: None,
         quiet_seconds: world.timeouts.quiet().as_secs(),
+        foreseen: Foreseen::look(hands, is_before),
         stop: stop.as_ref().map(|stop| stop.message().to_owned()),
     };
     let rate = hands.wishes.rate.0.map(u64::from);
@@ -304,6 +311,7 @@ fn preview_lines(report: &PlanReport, plan: Option<&RotationPlan>, hands: &Rotat
         format!(", in about {}", span(std::time::Duration::from_secs(seconds.max(1))))
     });
     lines.push(format!("  have the API server re-encrypt {}{takes}", counted(report.stale, "object")));
+    lines.extend(report.foreseen.lines());
     lines.push(format!(
         "  wait {} from the promotion on, until no API server writes under the old key",
         span(std::time::Duration::from_secs(report.quiet_seconds))

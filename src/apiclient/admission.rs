@@ -1,0 +1,210 @@
+//! What may refuse to let the API server write an object again: webhooks and policies of admission.
+//!
+//! An empty patch is an update, so the API server asks every webhook and policy whose rules match an update of the
+//! resource, although the patch changes nothing. Selectors and conditions are not looked at: they depend on the object.
+//! Sources: `k8s.io/api`, `admissionregistration/v1`; `k8s.io/apiserver`, `pkg/admission/plugin/webhook/predicates`.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+/// Something that the API server asks before it writes an object, and that fails closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The kind of its configuration.
+    pub kind: &'static str,
+    /// The name of its configuration.
+    pub name: String,
+    /// Its own name, if the configuration has several.
+    pub webhook: Option<String>,
+    rules: Vec<AdmissionRule>,
+}
+
+impl Admission {
+    /// Whether its rules match an update of a resource. `group` is empty for the core group.
+    pub fn is_asked_about(&self, group: &str, resource: &str) -> bool {
+        self.rules.iter().any(|rule| rule.matches(group, resource))
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AdmissionRule {
+    api_groups: Vec<String>,
+    operations: Vec<String>,
+    resources: Vec<String>,
+}
+
+impl AdmissionRule {
+    fn matches(&self, group: &str, resource: &str) -> bool {
+        let has = |list: &[String], wanted: &[&str]| list.iter().any(|one| wanted.contains(&one.as_str()));
+        has(&self.operations, &["*", "UPDATE"])
+            && has(&self.api_groups, &["*", group])
+            && has(&self.resources, &["*", "*/*", resource])
+    }
+}
+
+/// The words of `failurePolicy`. Without one, the API server takes `Fail`.
+const IGNORE: &str = "Ignore";
+
+#[derive(Deserialize)]
+pub(super) struct AdmissionList<T> {
+    items: Vec<T>,
+}
+
+impl<T> Default for AdmissionList<T> {
+    fn default() -> Self {
+        Self { items: Vec::new() }
+    }
+}
+
+#[derive(Deserialize)]
+struct NamedMeta {
+    name: String,
+}
+
+/// A configuration of webhooks, validating or mutating.
+#[derive(Deserialize)]
+pub(super) struct WebhookConfiguration {
+    metadata: NamedMeta,
+    #[serde(default)]
+    webhooks: Vec<Webhook>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Webhook {
+    name: String,
+    #[serde(default)]
+    failure_policy: Option<String>,
+    #[serde(default)]
+    rules: Vec<AdmissionRule>,
+}
+
+impl AdmissionList<WebhookConfiguration> {
+    /// Returns the webhooks that fail closed. `kind` is that of the configurations.
+    pub(super) fn failing_closed(self, kind: &'static str) -> impl Iterator<Item = Admission> {
+        self.items.into_iter().flat_map(move |WebhookConfiguration { metadata, webhooks }| {
+            let closed = webhooks.into_iter().filter(|webhook| webhook.failure_policy.as_deref() != Some(IGNORE));
+            closed.map(move |Webhook { name, rules, .. }| Admission {
+                kind,
+                name: metadata.name.clone(),
+                webhook: Some(name),
+                rules,
+            })
+        })
+    }
+}
+
+/// A policy in CEL.
+#[derive(Deserialize)]
+pub(super) struct ValidatingPolicy {
+    metadata: NamedMeta,
+    spec: PolicySpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PolicySpec {
+    #[serde(default)]
+    failure_policy: Option<String>,
+    #[serde(default)]
+    match_constraints: MatchConstraints,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MatchConstraints {
+    resource_rules: Vec<AdmissionRule>,
+}
+
+/// A binding, which puts a policy in force.
+#[derive(Deserialize)]
+pub(super) struct PolicyBinding {
+    spec: BindingSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BindingSpec {
+    policy_name: String,
+    #[serde(default)]
+    validation_actions: Vec<String>,
+}
+
+impl AdmissionList<ValidatingPolicy> {
+    /// Returns the policies that fail closed and that a binding puts in force.
+    pub(super) fn in_force(self, bindings: AdmissionList<PolicyBinding>) -> impl Iterator<Item = Admission> {
+        let denies = |binding: &PolicyBinding| binding.spec.validation_actions.iter().any(|action| action == "Deny");
+        let bound = bindings.items.into_iter().filter(denies).map(|binding| binding.spec.policy_name);
+        let bound: BTreeSet<String> = bound.collect();
+        self.items.into_iter().filter_map(move |ValidatingPolicy { metadata, spec }| {
+            let is_closed = spec.failure_policy.as_deref() != Some(IGNORE);
+            let rules = spec.match_constraints.resource_rules;
+            let policy = Admission { kind: "ValidatingAdmissionPolicy", name: metadata.name, webhook: None, rules };
+            (is_closed && bound.contains(&policy.name)).then_some(policy)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(groups: &[&str], operations: &[&str], resources: &[&str]) -> AdmissionRule {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        AdmissionRule { api_groups: words(groups), operations: words(operations), resources: words(resources) }
+    }
+
+    #[test]
+    fn a_rule_matches_updates_of_whole_resources() {
+        for (rule, is_asked) in [
+            (rule(&[""], &["UPDATE"], &["secrets"]), true),
+            (rule(&["*"], &["*"], &["*"]), true),
+            (rule(&["*"], &["CREATE", "UPDATE"], &["*/*"]), true),
+            (rule(&[""], &["CREATE", "DELETE"], &["secrets"]), false),
+            (rule(&["apps"], &["UPDATE"], &["secrets"]), false),
+            (rule(&[""], &["UPDATE"], &["secrets/status", "configmaps"]), false),
+            (AdmissionRule::default(), false),
+        ] {
+            assert_eq!(rule.matches("", "secrets"), is_asked, "{rule:?}");
+        }
+        assert!(rule(&["example.com"], &["UPDATE"], &["widgets"]).matches("example.com", "widgets"));
+    }
+
+    #[test]
+    fn webhooks_and_policies_that_fail_open_or_are_not_bound_are_left_out() {
+        let rules =
+            r#"[{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["secrets"]}]"#;
+        let list: AdmissionList<WebhookConfiguration> = serde_json::from_str(&format!(
+            r#"{{"items": [
+                {{"metadata": {{"name": "none"}}}},
+                {{"metadata": {{"name": "some"}}, "webhooks": [
+                    {{"name": "open", "failurePolicy": "Ignore", "rules": {rules}}},
+                    {{"name": "closed", "failurePolicy": "Fail", "rules": {rules}}},
+                    {{"name": "silent", "rules": {rules}}}]}}]}}"#
+        ))
+        .unwrap();
+        let found: Vec<Admission> = list.failing_closed("ValidatingWebhookConfiguration").collect();
+        let names: Vec<_> = found.iter().map(|one| (one.name.as_str(), one.webhook.as_deref())).collect();
+        assert_eq!(names, [("some", Some("closed")), ("some", Some("silent"))]);
+        assert!(found[0].is_asked_about("", "secrets") && !found[0].is_asked_about("", "configmaps"));
+
+        let policy = |name: &str, failure: &str| {
+            format!(
+                r#"{{"metadata": {{"name": "{name}"}}, "spec": {{"failurePolicy": "{failure}", "matchConstraints": {{"resourceRules": {rules}}}}}}}"#
+            )
+        };
+        let policies =
+            [policy("bound", "Fail"), policy("open", "Ignore"), policy("audits", "Fail"), policy("loose", "Fail")];
+        let binding = |name: &str, action: &str| {
+            format!(r#"{{"spec": {{"policyName": "{name}", "validationActions": ["{action}"]}}}}"#)
+        };
+        let bindings = [binding("bound", "Deny"), binding("open", "Deny"), binding("audits", "Audit")];
+        let list = |items: &[String]| format!(r#"{{"items": [{}]}}"#, items.join(","));
+        let policies: AdmissionList<ValidatingPolicy> = serde_json::from_str(&list(&policies)).unwrap();
+        let found: Vec<Admission> = policies.in_force(serde_json::from_str(&list(&bindings)).unwrap()).collect();
+        assert_eq!(found.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["bound"]);
+        assert!(found[0].is_asked_about("", "secrets"));
+    }
+}

@@ -1,0 +1,200 @@
+//! Obstacles that may stop a rotation later, as far as they can be seen before: webhooks that may refuse a write, and
+//! the room in etcd.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{
+    apiclient::Admission,
+    etcd::{EtcdStatus, Servers, statuses},
+    scan::place::ScanPlace,
+    telemetry::escape,
+};
+
+use super::{
+    super::{
+        failure::{Exit, Failure},
+        reencrypt::{Census, ValueSum},
+    },
+    hands::RotateHands,
+};
+
+/// Bytes of etcd's database that each value takes besides its own.
+const BESIDE_VALUE: u64 = 256;
+
+/// The obstacles that may stop a rotation later. As JSON it is a public interface.
+#[derive(Debug, Serialize)]
+pub(super) struct Foreseen {
+    /// The webhooks and policies that may refuse a write; `None` if that is not known.
+    may_refuse: Option<Vec<MayRefuse>>,
+    /// The members of etcd; `None` if they did not say.
+    etcd: Option<Vec<EtcdRoom>>,
+    /// About how many bytes the rewritten values add to the database until etcd compacts it.
+    added_bytes: u64,
+    /// The questions that have no answer, each with the reason.
+    not_known: Vec<String>,
+}
+
+/// A webhook or a policy.
+#[derive(Debug, Serialize)]
+struct MayRefuse {
+    kind: &'static str,
+    name: String,
+    webhook: Option<String>,
+    /// The resources that would be rewritten and that it is asked about.
+    resources: Vec<String>,
+}
+
+/// The database of one member of etcd.
+#[derive(Debug, Serialize)]
+struct EtcdRoom {
+    url: String,
+    bytes: u64,
+    bytes_in_use: u64,
+    quota_bytes: Option<u64>,
+    /// Whether it refuses every write.
+    no_space: bool,
+}
+
+impl Foreseen {
+    /// Asks the API server and etcd. `is_before` says whether the promotion is still to come, after which every value
+    /// has to be rewritten.
+    pub(super) fn look(hands: &RotateHands<'_>, is_before: bool) -> Self {
+        let rewritten = hands.census.as_ref().map(|census| rewritten(census, is_before)).unwrap_or_default();
+        let mut not_known = Vec::new();
+        let may_refuse = hands.runtime.block_on(hands.api.admissions());
+        let may_refuse = may_refuse.map(|found| may_refuse_of(&found, &rewritten));
+        let may_refuse = may_refuse.map_err(|error| not_known.push(format!("whether a webhook may refuse: {error}")));
+        let etcd = hands.etcd_statuses().map(|all| all.into_iter().map(EtcdRoom::of).collect());
+        let etcd = etcd.map_err(|failure| not_known.push(format!("how much room etcd has: {}", failure.message())));
+        let added_bytes = rewritten.values().map(|sum| sum.bytes + sum.objects * BESIDE_VALUE).sum();
+        Self { may_refuse: may_refuse.ok(), etcd: etcd.ok(), added_bytes, not_known }
+    }
+
+    /// Returns the lines for people.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let refusing = self.may_refuse.iter().flatten().map(|one| {
+            let webhook = one.webhook.as_ref().map_or_else(String::new, |name| format!(", webhook {name}"));
+            let what = escape::line(&one.resources.join(", "));
+            format!("  {} {}{webhook}, is asked before, and may refuse: {what}", one.kind, one.name)
+        });
+        let mut lines: Vec<String> = refusing.collect();
+        lines.push(format!("  add about {} to etcd until it is compacted", mebibytes(self.added_bytes)));
+        lines.extend(self.etcd.iter().flatten().map(|room| room.line(self.added_bytes)));
+        lines.extend(self.not_known.iter().map(|what| format!("  not known is {}", escape::line(what))));
+        lines
+    }
+}
+
+impl EtcdRoom {
+    fn of(status: EtcdStatus) -> Self {
+        let EtcdStatus { url, size, in_use, quota, has_no_space } = status;
+        Self { url, bytes: size, bytes_in_use: in_use, quota_bytes: quota, no_space: has_no_space }
+    }
+
+    fn line(&self, added: u64) -> String {
+        let (size, in_use) = (mebibytes(self.bytes), mebibytes(self.bytes_in_use));
+        let begin = format!("  {} has {size}, and uses {in_use}", self.url);
+        match self.quota_bytes {
+            None => format!("{begin}; how much it may have is not known"),
+            Some(quota) if self.grown(added) > quota => format!(
+                "{begin}; it may have {}, so it may become full: compact and defragment it first, or raise --quota-backend-bytes",
+                mebibytes(quota)
+            ),
+            Some(quota) => format!("{begin}; it may have {}", mebibytes(quota)),
+        }
+    }
+
+    /// Returns how large the file may become: new values fill what is free first.
+    fn grown(&self, added: u64) -> u64 {
+        self.bytes.max(self.bytes_in_use.saturating_add(added))
+    }
+}
+
+/// Returns the values that would be rewritten, by resource.
+fn rewritten(census: &Census, is_before: bool) -> BTreeMap<String, ValueSum> {
+    let all = census.values.iter().filter(|(resource, _)| is_before || census.stale.contains_key(*resource));
+    all.map(|(resource, sum)| (resource.clone(), *sum)).collect()
+}
+
+fn may_refuse_of(found: &[Admission], rewritten: &BTreeMap<String, ValueSum>) -> Vec<MayRefuse> {
+    let asked = |admission: &Admission| {
+        let is_asked = |resource: &&String| {
+            let (name, group) = resource.split_once('.').unwrap_or((resource, ""));
+            admission.is_asked_about(group, name)
+        };
+        let Admission { kind, name, webhook, .. } = admission.clone();
+        MayRefuse { kind, name, webhook, resources: rewritten.keys().filter(is_asked).cloned().collect() }
+    };
+    found.iter().map(asked).filter(|one| !one.resources.is_empty()).collect()
+}
+
+/// Returns a number of bytes as people say it, rounded up.
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", crate::scan::count::Count(bytes.div_ceil(1 << 20)))
+}
+
+impl RotateHands<'_> {
+    /// Refuses to begin if etcd refuses every write. If etcd does not say, the first write will tell.
+    ///
+    /// # Errors
+    /// When the database of a member has become as large as it may.
+    pub(super) fn check_room(&self) -> Result<(), Failure> {
+        let full = self.etcd_statuses().ok().into_iter().flatten().find(|status| status.has_no_space);
+        full.map_or(Ok(()), |status| Err(no_space(&status.url)))
+    }
+
+    fn etcd_statuses(&self) -> Result<Vec<EtcdStatus>, Failure> {
+        let input = self.input()?;
+        let servers = |place: &ScanPlace| match place {
+            ScanPlace::Etcd(servers) => Some(servers.clone()),
+            ScanPlace::Snapshot(_) => None,
+        };
+        let mut all = Vec::new();
+        for servers in input.places.iter().filter_map(servers) {
+            all.extend(self.ask(&servers)?);
+        }
+        Ok(all)
+    }
+
+    fn ask(&self, servers: &Servers) -> Result<Vec<EtcdStatus>, Failure> {
+        self.runtime.block_on(statuses(servers)).map_err(|error| Failure::new(Exit::Unreachable, &error, None))
+    }
+}
+
+fn no_space(url: &str) -> Failure {
+    let message = format!("etcd {url} refuses every write: its database has become as large as it may (alarm NOSPACE)");
+    let hint = "make room: etcdctl compact REVISION, then etcdctl defrag --cluster, then etcdctl alarm disarm";
+    Failure::new(Exit::Refused, &message, hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(bytes: u64, bytes_in_use: u64, quota_bytes: Option<u64>) -> EtcdRoom {
+        let mib = |number: u64| number << 20;
+        let url = "http://a".to_owned();
+        EtcdRoom {
+            url,
+            bytes: mib(bytes),
+            bytes_in_use: mib(bytes_in_use),
+            quota_bytes: quota_bytes.map(mib),
+            no_space: false,
+        }
+    }
+
+    #[test]
+    fn new_values_fill_what_is_free_before_the_file_grows() {
+        let line = |room: EtcdRoom| room.line(1 << 20);
+        assert_eq!(line(room(20, 12, Some(2048))), "  http://a has 20 MiB, and uses 12 MiB; it may have 2,048 MiB");
+        assert_eq!(
+            line(room(20, 12, None)),
+            "  http://a has 20 MiB, and uses 12 MiB; how much it may have is not known"
+        );
+        let full = "so it may become full: compact and defragment it first, or raise --quota-backend-bytes";
+        assert!(!line(room(20, 19, Some(20))).contains(full));
+        assert!(line(room(20, 20, Some(20))).ends_with(full));
+    }
+}

@@ -1,0 +1,119 @@
+//! What each member of etcd says about its database: how large it is, how large it may become, and which alarms are on.
+//!
+//! Source: etcd's `rpc.proto`, `Maintenance.Status`. kine answers it in part, or not at all.
+
+use std::time::Duration;
+
+use super::{
+    api::{StatusRequest, StatusResponse, maintenance_client::MaintenanceClient},
+    endpoint::{EtcdTarget, ServersError, tls},
+    error::{EtcdError, refusal},
+    servers::Servers,
+};
+use crate::telemetry::causes;
+
+/// How long one answer may take.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How etcd names the alarm that it raises when its database has become as large as it may.
+const NO_SPACE: &str = "NOSPACE";
+
+/// The database of one member.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EtcdStatus {
+    /// The endpoint.
+    pub url: String,
+    /// How many bytes its file has.
+    pub size: u64,
+    /// How many of them are in use. The others are free for new values.
+    pub in_use: u64,
+    /// How many bytes the file may have; `None` if the member does not say: etcd before 3.6, and kine.
+    pub quota: Option<u64>,
+    /// Whether the database has become too large, so that the member refuses to write.
+    pub has_no_space: bool,
+}
+
+/// Asks every endpoint.
+///
+/// # Errors
+/// When a certificate cannot be used, or one of the endpoints does not answer or refuses.
+pub async fn statuses(servers: &Servers) -> Result<Vec<EtcdStatus>, StatusError> {
+    let tls = tls(servers)?;
+    let mut all = Vec::new();
+    for url in &servers.urls {
+        all.push(status(url, &EtcdTarget::new(url, tls.as_ref())?).await?);
+    }
+    Ok(all)
+}
+
+/// Why the members of etcd did not say how large their databases are.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatusError {
+    /// A client cannot be made.
+    #[error(transparent)]
+    Servers(#[from] ServersError),
+    /// A member does not answer, or refuses.
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+}
+
+async fn status(url: &str, target: &EtcdTarget) -> Result<EtcdStatus, EtcdError> {
+    let unreachable =
+        |error: &dyn std::error::Error| EtcdError::Unreachable { url: url.to_owned(), reason: causes(error) };
+    let ask = async {
+        let channel = target.connect().await.map_err(|error| unreachable(&error))?;
+        let answer = MaintenanceClient::new(channel).status(StatusRequest {}).await;
+        answer.map_err(|status| refusal(url, 0, &status))
+    };
+    let answer = tokio::time::timeout(STATUS_TIMEOUT, ask).await.map_err(|elapsed| unreachable(&elapsed))??;
+    Ok(read(url, &answer.into_inner()))
+}
+
+fn read(url: &str, answer: &StatusResponse) -> EtcdStatus {
+    let bytes = |number: i64| u64::try_from(number).unwrap_or(0);
+    EtcdStatus {
+        url: url.to_owned(),
+        size: bytes(answer.db_size),
+        in_use: bytes(answer.db_size_in_use),
+        quota: Some(bytes(answer.db_size_quota)).filter(|quota| *quota > 0),
+        has_no_space: answer.errors.iter().any(|error| error.contains(NO_SPACE)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::{etcd::Etcd, kine::Kine, processes::Run};
+
+    #[tokio::test]
+    async fn a_member_says_how_large_its_database_is_and_may_become_and_whether_it_is_full() {
+        let run = Run::new().unwrap();
+        let etcd = Etcd::start(&run, 1).unwrap();
+        let servers = Servers { urls: etcd.client_urls(), ..Servers::default() };
+        let [before] = <[EtcdStatus; 1]>::try_from(statuses(&servers).await.unwrap()).unwrap();
+        assert!(before.in_use > 0 && before.in_use <= before.size && before.size < 10 << 20, "{before:?}");
+        assert_eq!((before.quota, before.has_no_space), (Some(2 << 30), false), "{before:?}");
+        let nobody = Servers { urls: vec!["http://127.0.0.1:1".to_owned()], ..Servers::default() };
+        let refused = statuses(&nobody).await.unwrap_err().to_string();
+        assert!(refused.starts_with("etcd http://127.0.0.1:1 does not answer: "), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn kine_has_no_quota_or_no_status() {
+        let run = Run::new().unwrap();
+        let kine = Kine::over_sqlite(&run).unwrap();
+        let servers = Servers { urls: vec![kine.url()], ..Servers::default() };
+        if let Ok(all) = statuses(&servers).await {
+            assert!(all.iter().all(|one| one.quota.is_none() && !one.has_no_space), "{all:?}");
+        }
+    }
+
+    #[test]
+    fn an_alarm_is_one_of_the_errors() {
+        let errors = vec!["memberID:1 alarm:NOSPACE ".to_owned()];
+        assert!(read("a", &StatusResponse { errors, ..StatusResponse::default() }).has_no_space);
+        let errors = vec!["etcdserver: no leader".to_owned()];
+        assert!(!read("a", &StatusResponse { errors, ..StatusResponse::default() }).has_no_space);
+    }
+}
