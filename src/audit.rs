@@ -67,7 +67,7 @@ pub enum Event<'a> {
         /// The commitment of the new root key, which is public.
         root_id: String,
     },
-    /// Keys and root keys are about to be sealed into a backup.
+    /// Keys and root keys were sealed into a backup, which is not written anywhere yet.
     Backup {
         /// The keyring, at the generation that the backup contains.
         #[serde(flatten)]

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::failure::{Exit, Failure, unreadable};
 use crate::{
     durable::read_input,
-    escrow::{BACKUP_MAX, Backup, Identities},
+    escrow::{BACKUP_MAX, Backup, Identities, OpenBackupError},
     keyring::Keyring,
 };
 
@@ -32,10 +32,17 @@ pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let exit = if error.kind() == io::ErrorKind::FileTooLarge { Exit::Damaged } else { Exit::Usage };
         Failure::new(exit, &format!("reading {}: {error}", file.display()), unreadable(file, &error))
     };
-    read_input(file, BACKUP_MAX).map_err(failed)
+    let bytes = read_input(file, BACKUP_MAX).map_err(failed)?;
+    // Before anybody is asked for an identity.
+    Backup::check_form(&bytes).map_err(|error| about(file, error))?;
+    Ok(bytes)
+}
+
+fn about(file: &Path, error: OpenBackupError) -> Failure {
+    Failure::from(error).about(&format!("backup {}", file.display()))
 }
 
 /// Opens the backup that was read from `file`.
 pub(super) fn open(file: &Path, bytes: &[u8], identities: &Identities) -> Result<Backup, Failure> {
-    Backup::open(bytes, identities).map_err(|error| Failure::from(error).about(&format!("backup {}", file.display())))
+    Backup::open(bytes, identities).map_err(|error| about(file, error))
 }

@@ -308,8 +308,8 @@ fn start(state_dir: &Path) -> String {
     format!("claviger serve --state-dir {}", quoted(state_dir))
 }
 
-/// Returns the command that replaces the plugin which serves from `state_dir` by one that reads the directory again: by
-/// the unit, which serves from the usual directory, or by hand. With a take-over, calls are always answered.
+/// Returns the command that restarts the plugin of `state_dir`. The usual directory has a unit; for any other one, the
+/// plugin is started by hand. With a take-over, calls are always answered.
 pub(super) fn restart(state_dir: &Path) -> &'static str {
     if state_dir == Path::new(DEFAULT_STATE_DIR) {
         "systemctl restart claviger    # or, without the unit: claviger serve --take-over"

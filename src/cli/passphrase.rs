@@ -17,7 +17,10 @@ use crate::{
     root::{Kind, Means, Passphrase, PassphraseError, Passphrases},
 };
 
-use super::failure::{self, Exit, Failure};
+use super::{
+    failure::{self, Exit, Failure},
+    given::quoted,
+};
 
 /// The greatest number of bytes that are read, which is more than any passphrase has.
 const LIMIT: usize = 2 * Passphrase::MAX;
@@ -152,9 +155,17 @@ fn unreadable(name: &str, error: &io::Error) -> Failure {
 
 fn unreadable_file(path: &Path, error: &io::Error) -> Failure {
     let failure = unreadable(&path.display().to_string(), error);
-    let hint = failure::unreadable(path, error).filter(|_| path != Path::new("-"));
+    let others_read = path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & OTHERS != 0);
+    let hint = match failure::unreadable(path, error) {
+        _ if path == Path::new("-") => None,
+        None if others_read => Some(format!("chmod 0600 {}", quoted(path))),
+        hint => hint,
+    };
     failure.with_any_hint(hint).without("passphrase-file")
 }
+
+/// The permissions of group and others.
+const OTHERS: u32 = 0o077;
 
 fn read(path: &Path) -> io::Result<Passphrase> {
     Passphrase::new(&read_bytes(path)?).map_err(to_io)
@@ -166,8 +177,8 @@ fn read_bytes(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     }
     let file = open_input(path)?;
     let metadata = file.metadata()?;
-    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
-        return Err(io::Error::other("others may read it: chmod 0600"));
+    if metadata.is_file() && metadata.permissions().mode() & OTHERS != 0 {
+        return Err(io::Error::other("others may read it, expected mode 0600"));
     }
     read_limited(file)
 }

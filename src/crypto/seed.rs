@@ -22,7 +22,7 @@ impl Seed {
     /// Takes `bytes`, without a copy. Wipes them if they are refused.
     ///
     /// # Errors
-    /// When they are not 1 to 512.
+    /// When there are not 1 to 512 bytes.
     pub fn new(bytes: Vec<u8>) -> Result<Self, SeedSize> {
         let bytes = Zeroizing::new(bytes);
         if (1..=SEED_MAX).contains(&bytes.len()) { Ok(Self(bytes)) } else { Err(SeedSize) }

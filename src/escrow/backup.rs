@@ -122,12 +122,22 @@ impl Backup {
         Digest::of(&self.record)
     }
 
+    /// Makes sure that `bytes` begin as a backup or a bare record does, which needs no identity.
+    ///
+    /// # Errors
+    /// When they are something else.
+    pub fn check_form(bytes: &[u8]) -> Result<(), OpenBackupError> {
+        let is_known = bytes.starts_with(RECORD_START) || bytes.starts_with(AGE_START);
+        if is_known { Ok(()) } else { Err(OpenBackupError::Foreign) }
+    }
+
     /// Opens a backup, or a bare record that has a recovery blob for one of `identities`.
     ///
     /// # Errors
     /// When it is neither, no identity opens it, or its contents are wrong.
     pub fn open(bytes: &[u8], identities: &Identities) -> Result<Self, OpenBackupError> {
-        if bytes.starts_with(b"claviger/keyring/") { of_record(bytes, identities) } else { of_age(bytes, identities) }
+        Self::check_form(bytes)?;
+        if bytes.starts_with(RECORD_START) { of_record(bytes, identities) } else { of_age(bytes, identities) }
     }
 
     /// Reads the tar in the age file of a backup.
@@ -180,10 +190,13 @@ pub fn plaintext(
     tar([manifest.as_bytes(), record, keys.as_bytes()], now).map_err(Into::into)
 }
 
+/// How a bare record begins.
+const RECORD_START: &[u8] = b"claviger/keyring/";
+
+/// How an age file begins.
+const AGE_START: &[u8] = b"age-encryption.org/";
+
 fn of_age(bytes: &[u8], identities: &Identities) -> Result<Backup, OpenBackupError> {
-    if !bytes.starts_with(b"age-encryption.org/") {
-        return Err(OpenBackupError::Foreign);
-    }
     let tar = identities.open(bytes, BACKUP_MAX).map_err(|error| match error {
         Unopened::NoIdentity => OpenBackupError::NoIdentity,
         Unopened::Damaged => OpenBackupError::Damaged,

@@ -2,8 +2,8 @@
 //! before the next one is written, and none of them may exist.
 //!
 //! A crash before the record is written leaves a root file or key files without a keyring. This is an unfinished
-//! set-up, and nothing depends on it yet. The next attempt moves these files together into a new directory and begins
-//! again. It overwrites nothing.
+//! set-up, and nothing depends on it yet. A restore, or an init with `--restart`, moves these files together into
+//! a new directory and begins again. It overwrites nothing.
 
 use std::path::PathBuf;
 

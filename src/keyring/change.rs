@@ -152,7 +152,7 @@ impl Keyring {
     /// Makes `key_id` primary, and the primary key before it decrypt-only.
     ///
     /// # Errors
-    /// When `key_id` is not pending, or is compromised.
+    /// When `key_id` is not pending or is compromised, or the generation is the last one.
     pub fn promote(&self, key_id: KeyId, record: Digest, now: Time) -> Result<Self, ChangePrimaryError> {
         let before = self.primary().id();
         let mut next = self.with(key_id, Verb::Promote, record)?;
@@ -173,7 +173,7 @@ impl Keyring {
     /// Makes `key_id` primary, and marks every other key up to the number `newest` as compromised.
     ///
     /// # Errors
-    /// When `key_id` is not pending, or is compromised.
+    /// When `key_id` is not pending or is compromised, or the generation is the last one.
     pub fn supersede(&self, key_id: KeyId, newest: u32, record: Digest, now: Time) -> Result<Self, ChangePrimaryError> {
         let mut next = self.promote(key_id, record, now)?;
         for key in next.keys_mut().filter(|key| key.seq <= newest && key.id() != key_id) {
@@ -238,7 +238,7 @@ impl Keyring {
     /// Wraps the same keys under another root key. `recoveries` are the recovery blobs of the new root key.
     ///
     /// # Errors
-    /// When the random source fails or no memory can be locked.
+    /// When the random source fails, no memory can be locked, or the generation is the last one.
     pub fn rekey(
         &self,
         rng: &mut impl rand::TryCryptoRng,

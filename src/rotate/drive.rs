@@ -29,7 +29,7 @@ pub trait Hands {
     /// Looks at the keyring, the plan on the disk, and the nodes.
     ///
     /// # Errors
-    /// When the keyring does not open.
+    /// When the keyring does not open, the configuration cannot be read, or another command has replaced the plan.
     fn look(&mut self) -> Result<(ClusterNow, Option<RotationPlan>), Self::Error>;
 
     /// Does one step. What it learns goes into `progress`.
@@ -41,7 +41,7 @@ pub trait Hands {
     /// Says what the rotation waits for, and waits for a while.
     ///
     /// # Errors
-    /// When nothing can be printed.
+    /// When a plugin does not do its part in time, or nothing can be printed.
     fn wait(&mut self, wait: &Wait) -> Result<Acted, Self::Error>;
 }
 

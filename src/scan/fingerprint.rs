@@ -1,8 +1,9 @@
 //! Fingerprints: 96 bits that stand for a key or a wrapped seed, so that a scan can remember millions of them.
 //!
 //! A fingerprint is the first 96 bits of SipHash-1-3 under a key that is drawn for each scan. Two of a million keys get
-//! the same fingerprint with a probability of 10^-17, and nobody who chooses keys can make that more likely. A set
-//! takes 13 bytes for each place of a table that is half to seven eighths full, whatever the keys' length.
+//! the same fingerprint with a probability of 10^-17, and nobody who chooses keys can make that more likely. The
+//! table of a set takes 13 bytes for each slot, and is half to seven eighths full. The length of the keys does not
+//! matter.
 
 use std::{
     collections::HashSet,

@@ -1,6 +1,7 @@
 //! Summarizes values: which group a value is in, and what else its bytes show.
 //!
-//! This is the hot path of a scan. Nothing is allocated for a value whose frame or group was among the last ones.
+//! This is the hot path of a scan. A value with the same frame or group as a recent value needs no
+//! allocation.
 
 use std::{collections::VecDeque, sync::Arc};
 

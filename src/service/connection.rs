@@ -1,7 +1,7 @@
 //! The calls of one connection, and which key it wraps under.
 //!
 //! Invariant: a call tries exactly one key. Encrypt wraps under the key that the last Status of this connection
-//! announced, because an API server throws a seed away if the two differ. Decrypt unwraps with the key that the request
+//! announced, for [`GRACE`] after another key was promoted, because an API server throws a seed away if the two differ. Decrypt unwraps with the key that the request
 //! names. Source: KEP-3299, "Status Key ID"; `kmsv2/envelope.go` in k8s.io/apiserver.
 
 use std::{
@@ -142,8 +142,8 @@ impl Connection {
         Ok(seed)
     }
 
-    /// Returns the announced key if it is primary. Also returns it for [`GRACE`] after another key became primary, if
-    /// it still unwraps. Otherwise returns the primary key.
+    /// Returns the primary key. For [`GRACE`] after a promotion, returns the key that was announced to this connection,
+    /// if it still unwraps.
     fn key_to_wrap(&self, served: &ServedKeys, now: Instant) -> Arc<ServingKey> {
         let primary = served.primary();
         let announced = self.adoption.announced.load();

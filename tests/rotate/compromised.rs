@@ -60,7 +60,7 @@ fn a_compromise_takes_over_a_rotation_that_cannot_end_and_does_not_end_before_no
     assert!(!taken_over.stdout.contains("goes on"), "{taken_over}");
     assert_eq!(compromised(&rig.sandbox), [true, true, false]);
     let shown = rig.sandbox.run("status --state-dir [DIR]/state --socket [DIR]/run/kms.sock");
-    has_all(&shown, &["! others may know k1-", "and can put values under it into etcd"]);
+    has_all(&shown, &["! others may know k1-", "can put values into etcd"]);
     let left = "--without-backup --api-servers 1 --leave /registry/secrets/default/old-0003";
     let needed = rotate(&mut rig, left, 1);
     has_all(&needed, &["error: 1 object that --leave names needs a compromised key"]);
@@ -88,7 +88,7 @@ fn a_compromise_ends_after_half_an_hour_if_an_api_server_does_not_settle_and_goe
         &[
             "error: no compromised key is disabled yet: after 30 min, ",
             &format!("process {pid} of user "),
-            " heard of k2-",
+            " learned k2-",
             "hint:  see how each API server is: claviger status",
             "then go on: claviger rotate",
         ],

@@ -149,7 +149,7 @@ impl Explain for AddSlotError {
             Self::Root(error) => error.explain(),
             Self::Slot(_, error) => error.explain(),
             Self::KeyFile(DurableError::Exists(_)) => refused(IN_THE_WAY),
-            Self::KeyFile(DurableError::Missing(dir)) => with(Exit::Damaged, &make_directory(dir)),
+            Self::KeyFile(DurableError::Missing(dir)) => refused(&make_directory(dir)),
             Self::KeyFile(error) => error.explain(),
             Self::Commit(error) => error.explain(),
         }

@@ -36,6 +36,9 @@ impl Explain for ConfigError {
             Self::Untrusted { path, reason } => Some(untrusted(path, reason)),
             Self::Relative { path, key, value } => Some(format!("{key} = \"{}\"", absolute(path, value).display())),
             Self::Value { key, value, kind, .. } => Some(example(key, value, *kind)),
+            Self::NoList { key, value, .. } if *key == "allow-uid" => {
+                Some(format!("{key} = [{}]", value.replace(['"', '\''], "")))
+            }
             Self::NoList { key, value, .. } => Some(format!("{key} = [{}]", several(value))),
             Self::Syntax { .. } => Some("docs/configuration.md describes every key".to_owned()),
             Self::UnusedFile { .. } => Some(

@@ -100,7 +100,7 @@ impl Explain for RestoreError {
     fn explain(&self) -> Explanation {
         match self {
             Self::SetUp(SetUpError::Exists(_)) => refused(
-                "to merge into the keyring that is there, leave --slot-file away; to restore beside it, give another \
+                "to merge into the keyring that is there, omit --slot-file; to restore beside it, give another \
                      --state-dir",
             ),
             Self::Unproven => refused(PROOF),

@@ -62,7 +62,7 @@ pub(super) fn refused(given: &Given, LastSeen { failures, census }: LastSeen<'_>
         ),
         Refused::InNeed(objects) => (
             Exit::Found,
-            format!("{} a compromised key, so it is not disabled", left_in_need(*objects)),
+            format!("the compromised keys are not disabled: {} one of them", left_in_need(*objects)),
             format!("see which: {}; rewrite or delete them, and go on: {again}", command("claviger scan --list")),
         ),
         Refused::Hold(hold) => return held(failures, *hold, &again),
@@ -72,8 +72,8 @@ pub(super) fn refused(given: &Given, LastSeen { failures, census }: LastSeen<'_>
 
 fn left_in_need(objects: u64) -> String {
     match objects {
-        1 => "1 object that --leave names needs".to_owned(),
-        _ => format!("{} that --leave names need", counted(objects, "object")),
+        1 => "1 object that --leave names still needs".to_owned(),
+        _ => format!("{} that --leave names still need", counted(objects, "object")),
     }
 }
 

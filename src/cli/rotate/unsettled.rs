@@ -37,7 +37,7 @@ fn described(connection: &ConnectionReport) -> String {
     };
     let key = connection.key_id.as_deref().unwrap_or("no key");
     let ago = Duration::from_secs(connection.status_s.unwrap_or(0));
-    format!("{who} heard of {key} {} ago", span(ago))
+    format!("{who} learned {key} from its last Status, {} ago", span(ago))
 }
 
 #[cfg(test)]
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(
             failure.message(),
             "no compromised key is disabled yet: after 30 min, 2 connected API servers may still be writing under another key for \
-             180 s more: a process of user 0 in another namespace heard of k1-aa 45 s ago; process 4242 of user 0 heard of no key 45 s ago"
+             180 s more: a process of user 0 in another namespace learned k1-aa from its last Status, 45 s ago; process 4242 of user 0 learned no key from its last Status, 45 s ago"
         );
     }
 }

@@ -135,7 +135,7 @@ fn exposed(opened: &Opened) -> Option<String> {
     let exposed: Vec<String> = exposed.map(|key_id| key_id.to_string()).collect();
     let first = exposed.first()?;
     Some(format!(
-        "others may know {}, and can put values under it into etcd, because it still decrypts: after a rotation, disable it: \
+        "others may know {}. Anyone who knows a key that still decrypts can put values into etcd. After a rotation, disable it: \
          claviger key disable {first}",
         all_of(&exposed)
     ))

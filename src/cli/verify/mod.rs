@@ -1,4 +1,4 @@
-//! `claviger verify`
+//! `claviger verify`: scans every etcd, and proves that every value is under the primary key, or says what is left.
 //!
 //! ```text
 //! run -> input, earlier, verified, files, text, json;   files -> html;   text, html, json, verified -> words -> verified

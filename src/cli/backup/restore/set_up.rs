@@ -77,8 +77,9 @@ pub(super) fn run(
         let message = format!("{} has no keyring to merge into", config.state_dir.display());
         return Err(Failure::new(Exit::Usage, &message, "omit --accept, --keep-destroyed and --lost".to_owned()));
     }
+    let bytes = read(file)?;
     let identities = args.identity.read(Purpose::Open)?;
-    let backup = open(file, &read(file)?, &identities)?;
+    let backup = open(file, &bytes, &identities)?;
     let search = look_for_plugin(&backup.keyring, config, global)?;
     let (needed, snapshot) = needed()?.map_or((None, None), |needs| (Some(needs.keys), needs.snapshot));
     let compared = BackupEvidence {
