@@ -33,8 +33,9 @@ pub const BACKUPS_MAX: usize = 256;
 const PATH_MAX: usize = 1024;
 const KIND: &str = "ledger";
 
-/// The ledger: the backups that count, and the snapshots and revisions of etcd that still need keys. Backups and
-/// snapshots are in the order in which they were last proven or read.
+/// The ledger: the backups that count, the snapshots of etcd with the keys that they need, and for each disabled key
+/// the revision of each etcd at which no value needed it. Backups and snapshots are in the order in which they were
+/// last proven or read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger {
     uuid: Uuid,

@@ -162,9 +162,9 @@ pub struct ReadableValue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReportOutcome {
-    /// All is as it should be.
+    /// Every value is as configured.
     Clean,
-    /// All live objects are as they should be, but the file has older values that can be read.
+    /// All live objects are as configured, but the file has older values that can be read and should be encrypted.
     OlderValues,
     /// Some live object has a finding, or new Secrets are written in plaintext.
     LeftOver,

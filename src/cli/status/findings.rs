@@ -1,4 +1,4 @@
-//! The findings of `claviger status`: everything that is not as it should be, each with its hint.
+//! The findings of `claviger status`: each fault that needs attention, with its hint.
 
 use std::{os::unix::fs::MetadataExt, path::Path};
 
