@@ -18,30 +18,30 @@ pub struct OpenConnection;
 
 #[allow(clippy::unused_self, reason = "as the metrics that count")]
 impl Metrics {
-    /// Counts a call that begins.
+    /// Counts nothing. With metrics, counts a call that begins.
     pub fn call(&self, _: Method) -> Call {
         Call
     }
 
-    /// Counts a connection that is served.
+    /// Counts nothing. With metrics, counts a connection that is served.
     pub fn accepted(&self) -> OpenConnection {
         OpenConnection
     }
 
-    /// Counts a peer that may not call.
+    /// Counts nothing. With metrics, counts a peer that may not call.
     pub fn peer_refused(&self) {}
 
-    /// Counts a connection that was closed because all places were taken.
+    /// Counts nothing. With metrics, counts a connection that was closed because all places were taken.
     pub fn refused_for_room(&self) {}
 
-    /// Counts a connection that could not be accepted.
+    /// Counts nothing. With metrics, counts a connection that could not be accepted.
     pub fn accept_failed(&self) {}
 
-    /// Notes the outcome of a self-test of wrapping and unwrapping.
+    /// Notes nothing. With metrics, notes the outcome of a self-test of wrapping and unwrapping.
     pub fn self_test(&self, _: bool) {}
 }
 
 impl Call {
-    /// Counts a call that was answered.
+    /// Counts nothing. With metrics, counts a call that was answered.
     pub fn answered(self, _: Code) {}
 }
