@@ -51,6 +51,8 @@ pub(super) fn lasting_token(exec: &ExecConfig) -> Result<Option<SecretString>, C
     Ok(token.filter(|_| lasts).map(SecretString::from))
 }
 
+/// Returns the command that `exec` of a kubeconfig describes, with its environment. Returns `None` if it names no
+/// command.
 fn command(exec: &ExecConfig) -> Option<Command> {
     let mut command = Command::new(exec.command.as_ref()?);
     command.args(exec.args.iter().flatten());

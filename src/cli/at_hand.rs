@@ -123,6 +123,8 @@ impl GivenBackups {
         Ok(AtHand { held, site })
     }
 
+    /// Decides whether the keyring in the state directory is opened, too. Warns if a flag names a directory without a
+    /// keyring.
     fn wants_state_dir(&self, config: &Config, global: &Global) -> Result<bool, Failure> {
         if self.files.is_empty() {
             return Ok(true);

@@ -188,6 +188,8 @@ pub(super) fn warn_of_timeout(global: &Global) {
     warn(message, hint, global);
 }
 
+/// Reads the flags of kube-apiserver from a process, from a manifest, or else from the file `usual`. Returns `None` if
+/// no place is known, or if the addresses of etcd are given.
 fn found_flags(cluster: &Cluster, usual: Option<&Path>) -> Result<Option<FoundFlags>, Failure> {
     match cluster.process {
         Some(ApiServerProcess::Pid(pid)) => {
@@ -207,6 +209,7 @@ fn found_flags(cluster: &Cluster, usual: Option<&Path>) -> Result<Option<FoundFl
     path.map(flags_in).transpose()
 }
 
+/// Reads the flags of kube-apiserver from a file of any known kind.
 fn flags_in(path: &Path) -> Result<FoundFlags, Failure> {
     let text = read_text(path, apiserver::FLAGS_MAX)?;
     let read = |path: &Path| Ok(read_decoded(path, apiserver::FLAGS_MAX)?.to_string());
@@ -225,6 +228,7 @@ fn hint(error: &FlagsError) -> Option<&'static str> {
     }
 }
 
+/// Returns the failure of reading the flags of a process.
 fn no_process(error: &FlagsError) -> Failure {
     let hint = match error {
         FlagsError::SeveralProcesses(_) => "name one: --apiserver-process PID",

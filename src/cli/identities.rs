@@ -88,6 +88,7 @@ pub(super) fn identities(files: &[PathBuf], purpose: Purpose) -> Result<Identiti
     Ok(Identities::parse(&text)?)
 }
 
+/// Reads the text of an identity or of shares from `file`, or else from the terminal.
 fn read_identities(file: Option<&Path>, purpose: Purpose) -> Result<Zeroizing<String>, Failure> {
     let failed = |name: &str, error: io::Error| {
         let what = format!("reading the recovery identity from {name}");

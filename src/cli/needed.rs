@@ -183,6 +183,7 @@ pub(super) fn snapshot_prefix(config: &Config) -> Result<String, Failure> {
     Ok(Declared::read_for_snapshot(&config.cluster)?.prefix)
 }
 
+/// Reads all places for the keys that their values need, and shows how far it is.
 fn read(
     places: &[ScanPlace],
     declared: &Declared,

@@ -140,6 +140,7 @@ fn restrict_files(config: &Config) -> Result<Option<Restricted>, FilesError> {
     if config.without.contains(&Layer::Landlock) { Ok(None) } else { hardening::restrict(&needs(config)).map(Some) }
 }
 
+/// Returns the files, directories and ports that a daemon with this configuration needs.
 fn needs(config: &Config) -> Needs {
     let mut needs = Needs::default();
     needs.change.insert(config.state_dir.clone());

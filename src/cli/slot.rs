@@ -197,6 +197,7 @@ fn list(settings: crate::config::Settings, global: &Global) -> Result<Exit, Fail
     Ok(Exit::Done)
 }
 
+/// Makes a slot of the kind `kind`, and adds it to the root file.
 fn add(kind: AddKind, global: &Global) -> Result<Exit, Failure> {
     let (slot, sealer): (NewSlot, Box<dyn Sealer>) = match kind {
         AddKind::File { slot_file, slot } => {
@@ -227,6 +228,7 @@ fn add(kind: AddKind, global: &Global) -> Result<Exit, Failure> {
     Ok(output::end_change(printed, global))
 }
 
+/// Reads a credential from `file`, or else from the directory in which systemd puts it.
 fn read_credential(name: &str, file: Option<&Path>) -> Result<CredentialSlot, Failure> {
     let path = match file {
         Some(path) if path == Path::new("-") => PathBuf::from("/dev/stdin"),

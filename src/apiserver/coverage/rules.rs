@@ -62,6 +62,7 @@ pub fn check(entries: &[ConfigEntry], kms_v1: KmsV1) -> Result<(), CoverageError
     Ok(())
 }
 
+/// Checks the resource list of an entry. `at` is the place of the list in the file.
 fn check_resources(at: &str, resources: &[String]) -> Result<(), CoverageError> {
     if resources.is_empty() {
         return Err(CoverageError::rule(at, BrokenRule::Empty));
@@ -90,6 +91,7 @@ fn check_resources(at: &str, resources: &[String]) -> Result<(), CoverageError> 
     Ok(())
 }
 
+/// Checks the name of one resource in a list.
 fn check_name(text: &str) -> Result<(), ResourceNameError> {
     let GroupResource { resource, group } = GroupResource::parse(text);
     if text.to_lowercase() != text {
@@ -114,6 +116,7 @@ struct KmsRules<'a> {
     names: BTreeSet<&'a str>,
 }
 
+/// Checks one provider of an entry. `at` is its place in the file.
 fn check_provider<'a>(at: &str, provider: &'a ProviderEntry, rules: &mut KmsRules<'a>) -> Result<(), CoverageError> {
     match provider.kinds() {
         0 => return Err(CoverageError::rule(at, BrokenRule::NoProvider)),
@@ -129,6 +132,7 @@ fn check_provider<'a>(at: &str, provider: &'a ProviderEntry, rules: &mut KmsRule
     }
 }
 
+/// Checks the keys of a local provider. `lengths` are the allowed lengths of a secret in bytes.
 fn check_keys(at: &str, keys: &KeyList, lengths: &'static [usize]) -> Result<(), CoverageError> {
     let keys = keys.keys.as_deref().unwrap_or_default();
     if keys.is_empty() {
@@ -147,6 +151,7 @@ fn check_keys(at: &str, keys: &KeyList, lengths: &'static [usize]) -> Result<(),
     Ok(())
 }
 
+/// Checks a KMS provider.
 fn check_kms<'a>(at: &str, kms: &'a KmsEntry, rules: &mut KmsRules<'a>) -> Result<(), CoverageError> {
     let is_v1 = kms.api_version() == "v1";
     let wrong = |rule| Err(CoverageError::rule(at, rule));

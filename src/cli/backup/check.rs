@@ -81,6 +81,7 @@ pub(super) fn run(file: &Path, identity: &IdentityArgs, settings: Settings, glob
     Ok(Exit::Done)
 }
 
+/// Compares the backup with the keyring of `site`, lists it in the ledger, and prints the report.
 fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result<Exit, Failure> {
     refuse_inside(file, &site.config.state_dir)?;
     let (opened, under) = (site.open()?, backup.keyring.root_id());

@@ -296,6 +296,7 @@ impl<'a> Run<'a> {
         self.interrupt.is_some() && self.now() < self.began.after(PATIENCE.max(needed))
     }
 
+    /// Prints what the command waits for, at most once a minute for the same reason, and waits for a while.
     fn wait(&mut self, unsettled: &Unsettled) -> Result<(), Failure> {
         let Some(interrupt) = &self.interrupt else { return Ok(()) };
         if !self.has_warned && matches!(unsettled, Unsettled::NotServed(_)) {

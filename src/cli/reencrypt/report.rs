@@ -183,6 +183,7 @@ fn resources(mut before: BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> 
     before.into_iter().map(|(resource, before)| StaleResource { now: now(&resource), resource, before }).collect()
 }
 
+/// Decides how the re-encryption ended, from the last scan and the last sweep. Also returns the reason of a failure.
 fn end(
     census: &Census,
     outcome: Option<&SweepOutcome>,

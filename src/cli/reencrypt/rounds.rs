@@ -76,6 +76,7 @@ impl Sweeping<'_> {
         has_ended_early || did_nothing || census.count() <= outcome.failures.count() || self.interrupt.is_stopped()
     }
 
+    /// Sweeps once, and shows how far it is.
     fn sweep(&self, census: &Census) -> Result<SweepOutcome, Failure> {
         let summarizer = Summarizer::seeded(Names::new(&self.input.prefix))?;
         let places: Vec<Servers> = self.input.places.iter().filter_map(live).collect();

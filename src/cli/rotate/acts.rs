@@ -38,6 +38,7 @@ use super::{
 };
 
 impl RotateHands<'_> {
+    /// Scans every etcd, and notes the counts in `progress`.
     pub(super) fn scan(&mut self, is_settled: bool, progress: &mut RotationProgress) -> Result<(), Failure> {
         let at = self.now();
         let census = self.take_census()?;
@@ -61,6 +62,7 @@ impl RotateHands<'_> {
         Census::take(&input, &self.left(&input.prefix), self.global)
     }
 
+    /// Counts the API servers that use the etcd, unless the operator has given their number.
     pub(super) fn count(&mut self, progress: &mut RotationProgress) -> Result<(), Failure> {
         let count = if let Some(count) = self.wishes.api_servers {
             count
@@ -75,6 +77,7 @@ impl RotateHands<'_> {
         Ok(())
     }
 
+    /// Begins a plan: checks that the rotation can be proven, and writes the plan.
     pub(super) fn begin(&mut self, aim: Aim) -> Result<(), Failure> {
         self.check_provable()?;
         // If others may know the keys, the new key is wanted even if nothing can be written yet.
@@ -195,6 +198,7 @@ impl RotateHands<'_> {
         self.tell(&RotateEvent::Published { key_id: key.to_string() })
     }
 
+    /// Sweeps and scans until nothing more can be rewritten, and notes the counts of the last scan in `progress`.
     pub(super) fn rewrite(&mut self, progress: &mut RotationProgress) -> Result<(), Failure> {
         let Some(census) = self.census.take() else { return Ok(()) };
         let at = self.now();

@@ -243,6 +243,7 @@ impl<'a> RotateHands<'a> {
         self.tell(&began(plan, false))
     }
 
+    /// Asks the plugin of this node for its report, and to open a canary under `key`.
     fn node(&mut self, key: KeyId) -> Result<NodeNow, Failure> {
         let Some(kek) = self.opened.keyring.keys().find(|one| one.id() == key).map(Key::kek) else {
             return Ok(silent_node());

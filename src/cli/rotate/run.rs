@@ -153,6 +153,7 @@ fn check_served(hands: &RotateHands<'_>, global: &Global) -> Result<(), Failure>
     if lacking.is_empty() || hands.wishes.is_compromise { Ok(()) } else { Err(stops::lacking(&global.given, &lacking)) }
 }
 
+/// Prints the report of a finished rotation.
 fn show(hands: &RotateHands<'_>, verified: &Verified) -> Result<(), OutputError> {
     let Some(plan) = &hands.plan else { return Ok(()) };
     let key_id = plan.key.map_or_else(String::new, |key| key.to_string());
@@ -205,6 +206,7 @@ fn preview(hands: &mut RotateHands<'_>) -> Result<Exit, Failure> {
     }
 }
 
+/// Prints what a rotation would do. Fails with the reason if it would stop at once.
 fn show_preview(
     hands: &RotateHands<'_>,
     world: &ClusterNow,
@@ -278,6 +280,7 @@ fn under_primary(hands: &RotateHands<'_>) -> u64 {
     encrypted + hands.census.as_ref().map_or(0, crate::cli::reencrypt::Census::plaintext)
 }
 
+/// Returns the preview for people: a line for each step.
 fn preview_lines(report: &PlanReport, plan: Option<&RotationPlan>, hands: &RotateHands<'_>) -> String {
     let begin = match report.stop {
         None => "A rotation would now:",

@@ -107,6 +107,7 @@ pub(super) fn examples(failures: Option<&FailureList>) -> Option<String> {
     (!named.is_empty()).then(|| named.join("; "))
 }
 
+/// Returns the failure of a rotation that cannot finish, because objects were not re-encrypted or cannot be read.
 fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
     let Hold { stale, unchangeable } = hold;
     let examples = examples(failures).map_or_else(String::new, |examples| format!(": {examples}"));

@@ -49,6 +49,8 @@ struct Unannounced {
     hint: String,
 }
 
+/// Compares the primary key of the scan with the key that the plugin announces. Returns `None` if they are the same, or
+/// if one of them is not known.
 fn unannounced(config: &Config, keys: &ScanKeys) -> Result<Option<Unannounced>, Failure> {
     let Some(primary) = keys.primary else { return Ok(None) };
     let Some((other, answer)) = other_announced(config, primary)? else { return Ok(None) };

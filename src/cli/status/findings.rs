@@ -42,6 +42,8 @@ pub(super) fn findings(
     findings
 }
 
+/// Returns the findings about the keyring on the disk: its mark, a rotation that is due, compromised keys, and its
+/// backups.
 fn keyring_findings(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, config: &Config) -> Vec<String> {
     let report = answer.as_ref().ok().and_then(|answer| answer.report.as_ref());
     let next = || next_start(opened, answer, config);

@@ -118,6 +118,7 @@ fn look_for_plugin(keyring: &Keyring, config: &Config, global: &Global) -> Resul
     Ok(search)
 }
 
+/// Restores the backup to `state_dir`, and prints the report.
 fn restore(
     plan: RestoreRequest,
     state_dir: &Path,
