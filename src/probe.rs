@@ -103,6 +103,7 @@ pub async fn probe_with(
     tokio::time::timeout(timeout, ask(address, owner, canary)).await.unwrap_or(Err(ProbeError::Timeout(timeout)))
 }
 
+/// Calls Status as a probe. Refuses an answer from a user who is neither root, nor this user, nor `owner`.
 async fn ask(address: &Address, owner: Option<u32>, canary: Option<(&str, &[u8])>) -> Result<ProbeAnswer, ProbeError> {
     // Connects by itself and lends tonic the stream, because tonic has one status for every failure to connect.
     let stream = match address {

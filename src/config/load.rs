@@ -71,6 +71,7 @@ impl Config {
         Self::of(parse(text, Path::new("config.toml"))?, Settings::default())
     }
 
+    /// Makes the configuration of the settings in the file and of the flags. A flag overrides the file.
     fn of(file: Settings, flags: Settings) -> Result<Self, ConfigError> {
         let state_dir = flags.state_dir.or(file.state_dir).unwrap_or_else(|| DEFAULT_STATE_DIR.into());
         if state_dir.as_os_str().is_empty() {
@@ -112,6 +113,7 @@ impl Config {
     }
 }
 
+/// Reads the settings of `file`, or of the default file. Without `file`, a missing default file gives no settings.
 fn read_file(file: Option<&Path>) -> Result<Settings, ConfigError> {
     let path = file.unwrap_or(Path::new(DEFAULT_FILE));
     let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };

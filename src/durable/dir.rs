@@ -107,6 +107,7 @@ impl Dir {
         self.uid
     }
 
+    /// Opens a directory, and checks its owner and the directories above it, but not its mode.
     fn open_unchecked(path: &Path, access: OFlags) -> Result<Self> {
         let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
@@ -205,6 +206,7 @@ impl Dir {
         Ok(fd)
     }
 
+    /// Opens a regular file in this directory, and follows no link.
     pub(super) fn open_regular(&self, name: &str, access: OFlags) -> Result<(OwnedFd, Stat)> {
         let path = self.path_of(name);
         // Opens without blocking, so that a FIFO in the place of the file does not hang this process.

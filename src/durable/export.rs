@@ -62,6 +62,7 @@ pub(super) fn name_of(path: &Path) -> Result<&str> {
     name.to_str().ok_or_else(|| wrong("not UTF-8", "a name in UTF-8"))
 }
 
+/// Writes a temporary file beside `path`, gives it its name by `publish`, and syncs the directory.
 fn write(path: &Path, mode: u32, bytes: &[u8], publish: impl FnOnce(&OwnedFd, &str, &str) -> Result<()>) -> Result<()> {
     let name = name_of(path)?;
     let parent = parent_of(path);
@@ -82,6 +83,7 @@ fn write(path: &Path, mode: u32, bytes: &[u8], publish: impl FnOnce(&OwnedFd, &s
     fs::fsync(&dir).map_err(io_error("syncing", &parent))
 }
 
+/// Writes the temporary file `name`, syncs it, and compares the bytes that it reads back.
 fn fill(dir: &OwnedFd, name: &str, path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     survive(path)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

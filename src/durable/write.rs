@@ -51,6 +51,7 @@ impl Dir {
         self.write(name, bytes, Target::Any)
     }
 
+    /// Writes a temporary file, renames it to `name`, and syncs the directory.
     fn write(&self, name: &str, bytes: &[u8], target: Target) -> Result<()> {
         // Errors name this file and not the temporary one, which is removed.
         let path = self.path_of(name);

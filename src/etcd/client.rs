@@ -152,6 +152,7 @@ impl Client {
         EtcdError::Slow { url: self.endpoints[self.current].0.clone(), sent, seconds: waited.as_secs() }
     }
 
+    /// Asks the current endpoint for one page, and checks that it belongs to the same cluster as before.
     async fn ask(&mut self, query: &Query) -> Result<Page, EtcdError> {
         let (url, target) = &self.endpoints[self.current];
         let unreachable =

@@ -228,6 +228,7 @@ fn weighed(
 }
 
 impl Local {
+    /// Reads the files of the state directory. A damaged or missing one becomes a doubt.
     fn read(state: StateFiles<'_>, roots: &Roots) -> Result<Self, OpenError> {
         let mut doubts = Vec::new();
         let marked = state.mark()?;

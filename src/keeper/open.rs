@@ -228,6 +228,7 @@ pub(super) fn open_with(
     open_once(state, means, known, expect)
 }
 
+/// Reads the files once, and opens the keyring if they match each other.
 fn open_once(
     state: StateFiles<'_>,
     means: &Means,

@@ -215,6 +215,7 @@ impl Publisher {
         Ok(Dir::open(&self.state_dir, Privacy::Private).map_err(OpenError::StateDir)?)
     }
 
+    /// Opens the keyring and publishes its keys. Returns `None` if the record is the one that was published last.
     fn open_and_publish(&mut self) -> Result<Option<Unsealed>, ServeError> {
         let dir = self.open_dir()?;
         let served = Served { root: self.root.as_ref(), under: self.under.as_ref(), last: self.last.as_ref() };

@@ -135,6 +135,7 @@ pub fn add_slot(dir: &Dir, means: &Means, name: &str, sealer: &dyn Sealer) -> Re
     add(state, &begin(state, means)?, name, sealer)
 }
 
+/// Seals the root key in a new slot, and commits the new root file.
 fn add(state: StateFiles<'_>, opened: &Opened, name: &str, sealer: &dyn Sealer) -> Result<SlotsChanged, AddSlotError> {
     let Opened { root_file, current, keyring, .. } = opened;
     let slot = Slot::seal(&mut SysRng, name, sealer, RootIn { uuid: keyring.uuid(), root: current })

@@ -97,6 +97,7 @@ pub fn encode(keyring: &Keyring, root: &RootKey) -> Result<Vec<u8>, SecretError>
     Ok(writer.finish(&root.mac(keyring.uuid, MacLabel::Keyring)?))
 }
 
+/// Writes the lines of a key or tomb.
 fn encode_entry(writer: &mut LineWriter, entry: &Entry) {
     match entry {
         Entry::Key(key) => {

@@ -159,6 +159,7 @@ impl ModelCluster {
         Ticks(STEP * u32::from(self.now))
     }
 
+    /// Returns what the planner sees of this state of the model.
     fn world(&self, nodes: usize, is_compromise: bool) -> ClusterNow {
         let newest = self.records.len() - 1;
         let is_superseded = is_compromise && primary(self.keys()) > 1;

@@ -150,6 +150,7 @@ pub(super) fn retire_by(rules: Rules, world: &ClusterNow, progress: &RetireProgr
 /// The result of a gate. A closed gate returns the step that leads to its opening.
 type RetireGate<T = ()> = Result<T, RetireStep>;
 
+/// Passes the gates one after the other, and returns the step of the first closed one.
 fn decide(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> RetireGate {
     let settled =
         if progress.has_no_api_servers { disconnected(world) } else { settled(rules, world).map_err(RetireStep::Wait) };

@@ -233,6 +233,7 @@ impl RetireCluster {
         Ticks(STEP * u32::from(self.now))
     }
 
+    /// Returns what the planner sees of this state of the model.
     fn world(&self) -> ClusterNow {
         let newest = self.newest;
         let state = |seq, state| KeyNow { id: key(seq), state, is_backed_up: true, is_compromised: false };
@@ -280,6 +281,7 @@ impl RetireCluster {
         self.progress.clone().map(|progress| RetireProgress { history, ..progress })
     }
 
+    /// Carries out a step of the planner.
     fn act(&mut self, step: &RetireStep) {
         let (at, count) = (self.ticks(), self.pairs.len() as u64);
         let objects = u64::from(self.value == Some(1));
@@ -305,6 +307,7 @@ impl RetireCluster {
         self.pairs.iter().all(|pair| pair.is_frozen || pair.write.is_none())
     }
 
+    /// Returns the events that can happen to a pair in this state.
     fn pair_events(&self, number: usize, may_crash: bool) -> Vec<RetireEvent> {
         let pair = &self.pairs[number];
         let mut events = Vec::new();

@@ -163,6 +163,7 @@ fn older_values(before: &VerifyReport, now: &VerifyReport) -> Option<Voided> {
     Some(Voided::OlderValues { resource: unseen.resource.clone(), revision: unseen.first, before: etcd.revision })
 }
 
+/// Returns why the keyring of a report voids it: the keyring now is older, was restored since, or is a fork.
 fn keyring_voids(before: &KeyringNow, now: &KeyringNow, past: &Past) -> Option<Voided> {
     let generation = before.generation;
     if generation > now.generation {

@@ -128,6 +128,7 @@ fn add(group: &mut VerifiedGroup, other: &VerifiedGroup) {
     group.found.dedup();
 }
 
+/// Returns the group of a report for a row of the scan.
 fn group(row: &GroupRow) -> VerifiedGroup {
     let mut found = row.found.clone();
     found.sort_unstable();

@@ -81,6 +81,7 @@ impl VerifyReport {
         if bytes.len() > REPORT_MAX { Err(WriteReportError::TooLong { found: bytes.len() }) } else { Ok(bytes) }
     }
 
+    /// Returns the bytes of the report, whatever their length.
     fn unbounded(&self, root: &RootKey) -> Result<Vec<u8>, SecretError> {
         let KeyringNow { uuid, root_id, generation, record, restored, primary, commitment } = &self.keyring;
         let mut writer = LineWriter::new(KIND);

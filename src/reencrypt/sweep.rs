@@ -86,6 +86,7 @@ struct Sweeper<A> {
 }
 
 impl<A: ObjectApi> Sweeper<A> {
+    /// Handles events until the sweep ends, and then waits for the answers to all requests.
     async fn run(
         mut self,
         mut batches: mpsc::Receiver<StaleBatch>,

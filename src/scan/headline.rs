@@ -55,6 +55,7 @@ impl ScanReport {
         }
     }
 
+    /// Returns the sentence about Secrets, or about the prefix if it has no object.
     fn in_etcd(&self) -> String {
         let ReadableCount { objects, readable, .. } = self.secrets;
         let missing = if self.is_incomplete() { ", as far as it can be read" } else { "" };

@@ -116,6 +116,7 @@ impl KnownKeys {
         Self { provider: format!("kms:v2:{name}"), uses, is_whole: false }
     }
 
+    /// Judges the key of a value. Returns `None` if nothing is wrong with it.
     fn judge(&self, provider: &str, key: WrappingKey<'_>) -> Option<FindingKind> {
         let key_use = match key {
             WrappingKey::Claviger(commitment) => self.uses.get(&commitment.first_half()),

@@ -156,6 +156,7 @@ fn slashes(key: &[u8]) -> impl Iterator<Item = usize> + '_ {
     key.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at)
 }
 
+/// Returns the prefix that a key shows, with the evidence for it.
 fn shown_by(key: &[u8]) -> Option<ShownPrefix> {
     let key = key[..key.len().min(LENGTH_MAX)].utf8_chunks().next()?.valid();
     if !key.starts_with('/') {

@@ -372,6 +372,7 @@ fn readable<'r>(rows: impl Iterator<Item = &'r GroupRow>) -> ReadableCount {
     })
 }
 
+/// Returns the row of the report for the counts of a group.
 fn row(count: GroupCount, has_history: bool) -> GroupRow {
     let is_readable = count.verdict.is_readable();
     let encodings = ENCODINGS.into_iter().zip(count.encodings).filter(|(_, objects)| *objects > 0);
@@ -394,6 +395,7 @@ fn row(count: GroupCount, has_history: bool) -> GroupRow {
     }
 }
 
+/// Returns the finding of the report about an object.
 fn object_finding(kind: FindingKind, found: ObjectFinding) -> Finding {
     Finding {
         kind,
@@ -407,6 +409,7 @@ fn object_finding(kind: FindingKind, found: ObjectFinding) -> Finding {
     }
 }
 
+/// Returns the finding about a damaged page, with the revisions that may be missing.
 fn page_finding(damage: &PageDamage) -> Finding {
     let lost = damage.bounds.as_ref().map(|bounds| match revisions(bounds) {
         (None, None) => "; any revision may be missing".to_owned(),

@@ -102,6 +102,7 @@ struct StoredKeyValue<'a> {
 }
 
 impl<'a> StoredKeyValue<'a> {
+    /// Parses etcd's message. Returns `None` if etcd would not have written it.
     fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut message = Self::default();
         let mut last = 0;

@@ -176,6 +176,7 @@ impl<'a> Tally<'a> {
         Counts { by_group, findings, readable_older, has_merged_groups: groups.is_over_full() }
     }
 
+    /// Counts a live object. Most objects need only this.
     fn count_object(&mut self, object: &Object<'_>) {
         let Object { key, mod_revision, summary, .. } = *object;
         let is_listed = self.lister.is_some();

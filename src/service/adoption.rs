@@ -146,6 +146,7 @@ impl Adoption {
         self.announce_at(&key.id, self.since.elapsed());
     }
 
+    /// Notes that Status announces a key at the moment `now` of the connection.
     fn announce_at(&self, key_id: &Arc<str>, now: Duration) {
         let before = self.announced.swap(Some(Arc::new(Arc::clone(key_id))));
         let is_same = before.is_some_and(|before| *before == *key_id);

@@ -109,6 +109,7 @@ impl<'a> TreeReader<'a> {
         })
     }
 
+    /// Reads a branch, and returns its children with their bounds.
     fn children(&mut self, tree: &Subtree) -> Result<Vec<Subtree>, Box<PageDamage>> {
         let (count, bytes, _turn) = self.page(tree, PageKind::Branch)?;
         let children = children(bytes, count, &tree.bounds)

@@ -52,6 +52,7 @@ pub struct LockedValues {
 }
 
 impl ValueLock {
+    /// Decides which key opens the values of a group.
     fn of(group: &Group) -> Self {
         if group.provider == IDENTITY {
             return Self::Plaintext;

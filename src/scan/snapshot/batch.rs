@@ -82,6 +82,7 @@ impl Collector {
         mem::replace(&mut self.batch, next)
     }
 
+    /// Adds the change in an element. A key outside of the prefix is only noted.
     fn add(&mut self, element: &Element<'_>) -> Result<(), PageError> {
         let index = element.index;
         if element.is_bucket {

@@ -86,6 +86,7 @@ fn read_proven(
     read(database, summarizer, (&mut Newest::thorough(), sink), progress)
 }
 
+/// Reads the database once, and passes each object to `sink`. `newest` decides which change of a key is the newest.
 fn read<S: Sink>(
     database: &Database,
     summarizer: &Summarizer,

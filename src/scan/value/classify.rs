@@ -79,6 +79,7 @@ fn plaintext(bytes: &[u8]) -> Value<'_> {
     Value { provider: IDENTITY, key_id: None, seed: None, commitment: None, encoding, damage }
 }
 
+/// Classifies an encrypted value. `rest` is the value after `k8s:enc:`.
 fn encrypted(rest: &[u8]) -> Value<'_> {
     let (provider, body) = split_name(rest);
     let encoding = Encoding::Encrypted;
