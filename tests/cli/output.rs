@@ -6,7 +6,7 @@ use age::{secrecy::ExposeSecret, x25519::Identity};
 
 use super::sandbox::{Answer, Sandbox, snapshot};
 
-/// Makes a recovery identity, keeps it in the file `name`, as age-keygen does, and returns its recipient.
+/// Makes a recovery identity, writes it to the file `name` as age-keygen does, and returns its recipient.
 pub(crate) fn identity(sandbox: &Sandbox, name: &str) -> String {
     let identity = Identity::generate();
     let recipient = identity.to_public().to_string();
@@ -16,7 +16,8 @@ pub(crate) fn identity(sandbox: &Sandbox, name: &str) -> String {
     recipient
 }
 
-/// Runs `line` with and without `--output json`, the latter first; both end with `exit`, and the JSON names `format`.
+/// Runs `line` with and without `--output json`. Returns the text first, then the JSON. Both end with `exit`, and the
+/// JSON names `format`.
 fn both(sandbox: &Sandbox, exit: i32, line: &str, format: &str) -> [Answer; 2] {
     let answers = [sandbox.run(line), sandbox.run(&format!("{line} --output json"))];
     for answer in &answers {
@@ -166,7 +167,7 @@ fn the_encryption_configuration_names_socket_provider_and_resources() {
     sandbox.run(&format!("{verb} {flags}")).ends_with(0).matches("output/encryption-configuration-flags");
     let json = sandbox.run(&format!("{verb} {flags} --output json"));
     json.ends_with(0).matches("output/encryption-configuration-json");
-    // A document of Kubernetes: the API server refuses fields that it does not know, so it carries no `format` of ours.
+    // A Kubernetes document has no field `format`, because the API server refuses fields that it does not know.
     assert_eq!(json.json()["apiVersion"], "apiserver.config.k8s.io/v1");
     let yaml = sandbox.run(&format!("{verb} {flags} --quiet"));
     assert_eq!(serde_saphyr::from_str::<serde_json::Value>(&yaml.stdout).unwrap(), json.json());

@@ -1,4 +1,4 @@
-//! Documents for Kubernetes, in YAML or JSON.
+//! Prints documents for Kubernetes, as YAML or as JSON.
 
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ pub(super) fn yaml(document: &impl Serialize) -> Result<String, Failure> {
     serde_saphyr::to_string(document).map_err(|error| Failure::new(Exit::Usage, &error, None))
 }
 
-/// Prints the document as JSON, which is YAML, too.
+/// Returns the document as JSON, which is valid YAML.
 #[cfg(not(feature = "scan"))]
 pub(super) fn yaml(document: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(document).map_err(|error| Failure::new(Exit::Usage, &error, None))
