@@ -1,27 +1,27 @@
-//! What may refuse to let the API server write an object again: webhooks and policies of admission.
+//! The webhooks and policies of admission that may refuse to let the API server write an object again.
 //!
 //! An empty patch is an update, so the API server asks every webhook and policy whose rules match an update of the
-//! resource, although the patch changes nothing. Selectors and conditions are not looked at: they depend on the object.
-//! Sources: `k8s.io/api`, `admissionregistration/v1`; `k8s.io/apiserver`, `pkg/admission/plugin/webhook/predicates`.
+//! resource, although the patch changes nothing. Selectors and conditions are ignored, because they depend on the
+//! object. Sources: `k8s.io/api`, `admissionregistration/v1`; `k8s.io/apiserver`, `pkg/admission/plugin/webhook/predicates`.
 
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-/// Something that the API server asks before it writes an object, and that fails closed.
+/// A webhook or policy that the API server asks before it writes an object, and that fails closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
-    /// The kind of its configuration.
+    /// The kind of the configuration object.
     pub kind: &'static str,
-    /// The name of its configuration.
+    /// The name of the configuration object.
     pub name: String,
-    /// Its own name, if the configuration has several.
+    /// The name of the webhook in its configuration. `None` for a policy.
     pub webhook: Option<String>,
     rules: Vec<AdmissionRule>,
 }
 
 impl Admission {
-    /// Whether its rules match an update of a resource. `group` is empty for the core group.
+    /// Whether the rules match an update of a resource. `group` is empty for the core group.
     pub fn is_asked_about(&self, group: &str, resource: &str) -> bool {
         self.rules.iter().any(|rule| rule.matches(group, resource))
     }
@@ -44,7 +44,7 @@ impl AdmissionRule {
     }
 }
 
-/// The words of `failurePolicy`. Without one, the API server takes `Fail`.
+/// The value of `failurePolicy` that lets a write pass if the webhook fails. The default is `Fail`.
 const IGNORE: &str = "Ignore";
 
 #[derive(Deserialize)]
@@ -82,7 +82,7 @@ struct Webhook {
 }
 
 impl AdmissionList<WebhookConfiguration> {
-    /// Returns the webhooks that fail closed. `kind` is that of the configurations.
+    /// Returns the webhooks that fail closed. `kind` is the kind of the configuration objects.
     pub(super) fn failing_closed(self, kind: &'static str) -> impl Iterator<Item = Admission> {
         self.items.into_iter().flat_map(move |WebhookConfiguration { metadata, webhooks }| {
             let closed = webhooks.into_iter().filter(|webhook| webhook.failure_policy.as_deref() != Some(IGNORE));
@@ -96,7 +96,7 @@ impl AdmissionList<WebhookConfiguration> {
     }
 }
 
-/// A policy in CEL.
+/// A `ValidatingAdmissionPolicy`, whose conditions are in CEL.
 #[derive(Deserialize)]
 pub(super) struct ValidatingPolicy {
     metadata: NamedMeta,

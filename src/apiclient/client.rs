@@ -28,7 +28,7 @@ use super::{
 
 /// The media type that asks for the metadata of the object only.
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-/// The path of the configuration of admission in the API.
+/// The path of the API group that configures admission.
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON: &str = "application/json";
@@ -207,7 +207,8 @@ impl ApiClient {
         Ok(found)
     }
 
-    /// Returns a list of the configuration of admission. An API server that does not serve it has none of it.
+    /// Returns a list of configuration objects of admission. The list is empty if the API server does not serve their
+    /// kind.
     async fn admission<T: DeserializeOwned>(&self, plural: &str) -> Result<AdmissionList<T>, ApiError> {
         Ok(self.get(&format!("{ADMISSION}/{plural}")).await?.unwrap_or_default())
     }

@@ -4,10 +4,10 @@
 //! keyring, or the salt of a slot. Source: RFC 5869, RFC 2104; `docs/hierarchy.md` shows which key is derived from
 //! which.
 //!
-//! The text of a label is part of the byte formats: it never changes. A label has one use, with two exceptions: that of a
-//! slot is also in associated data, and that of a canary, of associated data, also in the message that the canary's
-//! answer authenticates. Commitments, MACs and keys have labels of different types, so the compiler
-//! refuses, for example, to derive a wrapping key as public bytes.
+//! The text of a label is part of the byte formats: it never changes. A label has one use, with two exceptions. The
+//! label of a slot derives a key and is in associated data. The label of a canary is in associated data and in the
+//! message of the HMAC that answers the canary. Commitments, MACs and keys have labels of different types, so the
+//! compiler refuses, for example, to derive a wrapping key as public bytes.
 
 use ring::{hkdf, hmac};
 

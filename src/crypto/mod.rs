@@ -1,9 +1,9 @@
 //! Bytes to bytes: no I/O, no clock, no async, no serialisation framework.
 //!
 //! `docs/hierarchy.md` has the hierarchy of keys and every label, `docs/formats.md` the shapes. Only [`aead`] names the
-//! crate of the AEAD, and only `foreign` those of the ciphers of other providers. Invariant: the bytes of our
-//! keys are in a [`Secret`](crate::memory::Secret) or on their way into one. Seeds, and the keys of other providers, are
-//! wiped after use. Nothing here prints any of them.
+//! crate of the AEAD, and only `foreign` those of the ciphers of other providers. Invariant: the bytes of claviger's
+//! keys are in a [`Secret`](crate::memory::Secret) or on their way into one. Seeds, and the keys of other providers,
+//! are wiped after use. Nothing here prints any of them.
 
 pub mod aead;
 pub mod canary;

@@ -190,8 +190,8 @@ pub fn commitment_in(wrapped: &[u8]) -> Option<Commitment> {
     parts.commitment().ok().map(|commitment| Commitment(*commitment))
 }
 
-/// Returns why claviger cannot read `wrapped`, if it begins as a wrapped seed of claviger's does, but has another form.
-/// A newer version of claviger may have written it.
+/// Returns why this version cannot read `wrapped`, if `wrapped` begins with the magic bytes of a wrapped seed and has
+/// another form. A newer version of claviger may have written it.
 pub fn unknown_form(wrapped: &[u8]) -> Option<UnwrapError> {
     match *wrapped.strip_prefix(&MAGIC)? {
         [version, ..] if version != VERSION => Some(UnwrapError::Version(version)),

@@ -1,6 +1,6 @@
-//! What each member of etcd says about its database: how large it is, how large it may become, and which alarms are on.
+//! Asks each member of etcd about its database: its size, its quota, and whether the alarm NOSPACE is on.
 //!
-//! Source: etcd's `rpc.proto`, `Maintenance.Status`. kine answers it in part, or not at all.
+//! Source: etcd's `rpc.proto`, `Maintenance.Status`. kine answers this call in part, or not at all.
 
 use std::time::Duration;
 
@@ -12,28 +12,28 @@ use super::{
 };
 use crate::telemetry::causes;
 
-/// How long one answer may take.
+/// The time limit for one answer.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How etcd names the alarm that it raises when its database has become as large as it may.
+/// The name of the alarm that etcd raises when its database has reached its quota.
 const NO_SPACE: &str = "NOSPACE";
 
 /// The database of one member.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EtcdStatus {
-    /// The endpoint.
+    /// The address of the endpoint.
     pub url: String,
-    /// How many bytes its file has.
+    /// The length of the database file in bytes.
     pub size: u64,
-    /// How many of them are in use. The others are free for new values.
+    /// The number of bytes of the file that are in use. The others are free for new values.
     pub in_use: u64,
-    /// How many bytes the file may have; `None` if the member does not say: etcd before 3.6, and kine.
+    /// The greatest length of the file in bytes. `None` if the member does not tell: etcd before 3.6, and kine.
     pub quota: Option<u64>,
-    /// Whether the database has become too large, so that the member refuses to write.
+    /// Whether the database has reached its quota, so that the member refuses every write.
     pub has_no_space: bool,
 }
 
-/// Asks every endpoint.
+/// Asks every endpoint for its status.
 ///
 /// # Errors
 /// When a certificate cannot be used, or one of the endpoints does not answer or refuses.
@@ -46,7 +46,7 @@ pub async fn statuses(servers: &Servers) -> Result<Vec<EtcdStatus>, StatusError>
     Ok(all)
 }
 
-/// Why the members of etcd did not say how large their databases are.
+/// Why the status of a member of etcd is not known.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StatusError {

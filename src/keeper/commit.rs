@@ -137,7 +137,7 @@ pub(super) enum PrevCopy {
     After,
 }
 
-/// Whether a record may use the bytes of [`RESERVE`].
+/// Whether a change may use the bytes of [`RESERVE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
     /// The record may not use the reserve, because the change can make the record longer.

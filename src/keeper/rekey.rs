@@ -91,7 +91,8 @@ pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, RekeyError> {
     if resumed && opened.is_record_current() {
         return Ok(Rekeyed { keyring: opened.keyring, resumed });
     }
-    // All that the end needs is made before the root file changes, so that only a write can leave the rekey unfinished.
+    // Everything that the rekey writes later is made before the root file changes. So only a failed write can leave the
+    // rekey unfinished.
     let next = resealed(&opened, begun.as_ref().map_or(&opened.current, |begun| &begun.root))?;
     let opened = match begun {
         Some(begun) => begun.write(state, means, &before)?.with_ledger_of(opened),

@@ -61,10 +61,10 @@ pub enum GiveUpPlanError {
     /// The plan cannot be read, or was refused.
     #[error(transparent)]
     Load(#[from] LoadPlanError),
-    /// There is no plan, or it has come to its end.
+    /// There is no plan, or its rotation is finished.
     #[error("no rotation is unfinished, so there is none to give up")]
     Finished,
-    /// Values may be under the key of the plan already.
+    /// The key of the plan is primary, so values may be under it.
     #[error("{0} is primary already, so its rotation is not given up")]
     Promoted(KeyId),
     /// The file of the plan cannot be written.
@@ -75,16 +75,17 @@ pub enum GiveUpPlanError {
     Memory(#[from] SecretError),
 }
 
-/// Ends the plan of the rotation in `dir`, whose key is not primary yet. Returns the plan before that, and the primary
-/// key.
+/// Ends the plan of an unfinished rotation in `dir` whose key is not primary yet. Returns the ended plan, and the
+/// primary key.
 ///
 /// # Errors
-/// When no plan is unfinished, its key is primary, the keyring does not open, or the file cannot be read or written.
+/// When no rotation is unfinished, the key of the plan is primary, the keyring does not open, or the file of the plan
+/// cannot be read or written.
 pub fn give_up_plan(dir: &Dir, means: &Means) -> Result<(RotationPlan, KeyId), GiveUpPlanError> {
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
     let plan = match load_plan(dir, &opened) {
-        // A rekey has voided it.
+        // A rekey has voided the plan.
         Err(LoadPlanError::Refused(ReadPlanError::OtherRootKey)) => None,
         plan => plan?,
     };

@@ -101,7 +101,7 @@ pub enum LedgerError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerFull {
-    /// Backups and snapshots take up the ledger.
+    /// Backups and snapshots fill the ledger.
     #[error("the ledger is full: it lists {} and {}", counted(*backups, "backup"), counted(*snapshots, "snapshot"))]
     Listed {
         /// The number of backups that the ledger lists.
@@ -109,10 +109,10 @@ pub enum LedgerFull {
         /// The number of snapshots that the ledger lists.
         snapshots: usize,
     },
-    /// Notes about keys that nothing needs take up the ledger.
+    /// Entries of unused keys fill the ledger.
     #[error("the ledger is full: it has no room for {} about disabled keys", counted(*.0, "note"))]
     Noted(usize),
-    /// The name of an etcd is too long for a note.
+    /// The name of an etcd is too long for an entry.
     #[error("the name of an etcd is too long for the ledger")]
     LongName,
 }

@@ -1,5 +1,5 @@
 //! Decides the next step before a key is given up. `key disable` and `key destroy` have the same gates in the same
-//! order; those of the ledger and of the compaction are open for `key disable`.
+//! order. For `key disable`, the gates of the ledger and of the compaction are always open.
 //!
 //! Pure. Invariant: [`RetireStep::Retire`] is returned only if a scan has found no value under the key and no API
 //! server can write one any more. Source: `docs/hierarchy.md`, "The life of a key".

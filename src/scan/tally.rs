@@ -34,7 +34,7 @@ pub struct GroupCount {
     pub verdict: Verdict,
     /// The number of live objects.
     pub objects: u64,
-    /// How many bytes the values of live objects have.
+    /// The sum of the lengths of the values of live objects, in bytes.
     pub bytes: u64,
     /// The number of older values that are still in the database.
     pub older_values: u64,

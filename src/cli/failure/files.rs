@@ -15,7 +15,7 @@ use crate::{
     text::TextError,
 };
 
-/// The hint for a step that the kernel refuses only if a limit is reached.
+/// The hint for a step that the kernel refuses only when a limit is reached.
 pub(super) const LIMITS: &str = "look for a limit that is reached: `ulimit -n` shows how many files a process may open";
 
 pub(super) const RESTORE: &str = "put it back from your copy of the state directory, or from a backup: claviger backup restore FILE; never \

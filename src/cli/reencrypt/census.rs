@@ -53,7 +53,7 @@ impl Obstacles {
     }
 }
 
-/// How many values there are, and how many bytes they have.
+/// The number of values, and the sum of their lengths in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::cli) struct ValueSum {
     pub(in crate::cli) objects: u64,

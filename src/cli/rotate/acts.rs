@@ -80,7 +80,7 @@ impl RotateHands<'_> {
     /// Begins a plan: checks that the rotation can be proven, and writes the plan.
     pub(super) fn begin(&mut self, aim: Aim) -> Result<(), Failure> {
         self.check_provable()?;
-        // If others may know the keys, the new key is wanted even if nothing can be written yet.
+        // If others may know the keys, a new key is needed even if etcd refuses every write.
         if aim != Aim::Compromise {
             self.check_room()?;
         }

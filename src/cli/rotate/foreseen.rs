@@ -1,5 +1,4 @@
-//! Obstacles that may stop a rotation later, as far as they can be seen before: webhooks that may refuse a write, and
-//! the room in etcd.
+//! Finds obstacles that may stop a rotation later: webhooks that may refuse a write, and too little room in etcd.
 
 use std::collections::BTreeMap;
 
@@ -20,29 +19,29 @@ use super::{
     hands::RotateHands,
 };
 
-/// Bytes of etcd's database that each value takes besides its own.
+/// The number of bytes that each value takes in etcd's database besides its own.
 const BESIDE_VALUE: u64 = 256;
 
 /// The obstacles that may stop a rotation later. As JSON it is a public interface.
 #[derive(Debug, Serialize)]
 pub(super) struct Foreseen {
-    /// The webhooks and policies that may refuse a write; `None` if that is not known.
+    /// The webhooks and policies that may refuse a write. `None` if the API server did not tell.
     may_refuse: Option<Vec<MayRefuse>>,
-    /// The members of etcd; `None` if they did not say.
+    /// The databases of the members of etcd. `None` if a member did not tell.
     etcd: Option<Vec<EtcdRoom>>,
-    /// About how many bytes the rewritten values add to the database until etcd compacts it.
+    /// The approximate number of bytes that the rewritten values add to the database until etcd compacts it.
     added_bytes: u64,
-    /// The questions that have no answer, each with the reason.
+    /// The facts that are not known, each with the reason.
     not_known: Vec<String>,
 }
 
-/// A webhook or a policy.
+/// A webhook or policy that may refuse a write.
 #[derive(Debug, Serialize)]
 struct MayRefuse {
     kind: &'static str,
     name: String,
     webhook: Option<String>,
-    /// The resources that would be rewritten and that it is asked about.
+    /// The resources that would be rewritten and whose writes the webhook or policy may refuse.
     resources: Vec<String>,
 }
 
@@ -53,13 +52,13 @@ struct EtcdRoom {
     bytes: u64,
     bytes_in_use: u64,
     quota_bytes: Option<u64>,
-    /// Whether it refuses every write.
+    /// Whether the member refuses every write.
     no_space: bool,
 }
 
 impl Foreseen {
-    /// Asks the API server and etcd. `is_before` says whether the promotion is still to come, after which every value
-    /// has to be rewritten.
+    /// Asks the API server and etcd. `is_before` tells whether the key is not promoted yet. After the promotion, every
+    /// value has to be rewritten.
     pub(super) fn look(hands: &RotateHands<'_>, is_before: bool) -> Self {
         let rewritten = hands.census.as_ref().map(|census| rewritten(census, is_before)).unwrap_or_default();
         let mut not_known = Vec::new();
@@ -106,7 +105,7 @@ impl EtcdRoom {
         }
     }
 
-    /// Returns how large the file may become: new values fill what is free first.
+    /// Returns the size that the file may reach. New values fill the free pages first.
     fn grown(&self, added: u64) -> u64 {
         self.bytes.max(self.bytes_in_use.saturating_add(added))
     }
@@ -130,16 +129,17 @@ fn may_refuse_of(found: &[Admission], rewritten: &BTreeMap<String, ValueSum>) ->
     found.iter().map(asked).filter(|one| !one.resources.is_empty()).collect()
 }
 
-/// Returns a number of bytes as people say it, rounded up.
+/// Returns a number of bytes in MiB, rounded up.
 fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", crate::scan::count::Count(bytes.div_ceil(1 << 20)))
 }
 
 impl RotateHands<'_> {
-    /// Refuses to begin if etcd refuses every write. If etcd does not say, the first write will tell.
+    /// Refuses to begin a rotation if etcd refuses every write. If etcd does not tell, the rotation begins, and its first
+    /// write may fail.
     ///
     /// # Errors
-    /// When the database of a member has become as large as it may.
+    /// When the database of a member has reached its quota.
     pub(super) fn check_room(&self) -> Result<(), Failure> {
         let full = self.etcd_statuses().ok().into_iter().flatten().find(|status| status.has_no_space);
         full.map_or(Ok(()), |status| Err(no_space(&status.url)))

@@ -19,11 +19,11 @@ use super::words::short;
 #[derive(Serialize)]
 struct GivenUpReport {
     format: &'static str,
-    /// Identifies the rotation.
+    /// The id of the rotation.
     rotation: String,
-    /// The key that it has made, which stays as it is.
+    /// The key that the rotation has made. Its state does not change.
     key_id: Option<String>,
-    /// The primary key, which stays primary.
+    /// The primary key. It stays primary.
     primary: String,
 }
 
@@ -40,7 +40,7 @@ pub(super) fn give_up(site: &Site, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Says what was given up. `pending` is the key of the plan, if it is pending.
+/// Prints the rotation that was given up. `pending` is the key of the plan, if the key is pending.
 fn show(plan: &RotationPlan, pending: Option<KeyId>, primary: KeyId, global: &Global) -> Result<(), OutputError> {
     if global.output == Format::Json {
         return output::json(&GivenUpReport {
