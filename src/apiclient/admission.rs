@@ -2,7 +2,9 @@
 //!
 //! An empty patch is an update, so the API server asks every webhook and policy whose rules match an update of the
 //! resource, although the patch changes nothing. Selectors and conditions are ignored, because they depend on the
-//! object. Sources: `k8s.io/api`, `admissionregistration/v1`; `k8s.io/apiserver`, `pkg/admission/plugin/webhook/predicates`.
+//! object.
+//!
+//! Sources: `k8s.io/api`, `admissionregistration/v1`; `k8s.io/apiserver`, `pkg/admission/plugin/webhook/predicates`.
 
 use std::collections::BTreeSet;
 

@@ -135,8 +135,8 @@ fn mebibytes(bytes: u64) -> String {
 }
 
 impl RotateHands<'_> {
-    /// Refuses to begin a rotation if etcd refuses every write. If etcd does not tell, the rotation begins, and its first
-    /// write may fail.
+    /// Refuses to begin a rotation if etcd refuses every write. If etcd does not tell, the rotation begins, and its
+    /// first write may fail.
     ///
     /// # Errors
     /// When the database of a member has reached its quota.
