@@ -9,11 +9,12 @@ use std::{
     os::unix::{fs::FileTypeExt, fs::PermissionsExt, net::UnixStream},
     path::Path,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::harness::wait::wait_until;
 use crate::{
     cli::{
         kms::Kms,
@@ -94,14 +95,6 @@ fn shows(scrape: &str, line: &str) {
 
 /// Waits until `done` returns true. The counters may change a moment after a client has its answer.
 #[track_caller]
-fn wait_until(mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < LIMIT, "waited in vain");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Returns the sockets of a process that listen, as `tcp` or as a path.
 fn listening(process: u32) -> Vec<String> {
     let descriptors = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
@@ -172,9 +165,9 @@ fn calls_and_connections_are_counted() {
     ] {
         shows(&shown, line);
     }
-    wait_until(|| scrape(&address).contains("\nclaviger_connections 1\n"));
+    wait_until("one connection is counted", || scrape(&address).contains("\nclaviger_connections 1\n"));
     drop(kms);
-    wait_until(|| scrape(&address).contains("\nclaviger_connections 0\n"));
+    wait_until("no connection is counted", || scrape(&address).contains("\nclaviger_connections 0\n"));
 }
 
 #[test]

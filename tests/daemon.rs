@@ -14,6 +14,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
+use crate::harness::wait::wait_until;
 use crate::harness::{commands::output, plugin::Plugin, processes::Run};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
@@ -95,16 +96,8 @@ fn logging_to(plugin: &Plugin, socket: &str, stderr: Stdio) -> Child {
     let mut command = plugin.command(&["serve", "--log-level", "debug"]);
     command.args(["--socket", socket]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
     let child = command.spawn().unwrap();
-    wait_until(|| status(plugin, socket).0 == 0);
+    wait_until("the plugin is well", || status(plugin, socket).0 == 0);
     child
-}
-
-fn wait_until(mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < LIMIT, "waited in vain");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Sends SIGTERM and returns the exit code. A daemon that does not end is killed, and fails the test.
@@ -181,7 +174,7 @@ fn what_is_expected_is_what_is_served() {
     let mut command = ours.command(&["serve", "--expect", report["keyring"]["expect"].as_str().unwrap()]);
     command.args(["--socket", &socket]).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
-    wait_until(|| status(&ours, &socket).1.contains("sealed"));
+    wait_until("it is sealed", || status(&ours, &socket).1.contains("sealed"));
     for name in ["root", "slot-file.key", "keyring"] {
         fs::copy(theirs.state_dir().join(name), ours.state_dir().join(name)).unwrap();
     }
@@ -244,7 +237,7 @@ fn a_socket_that_systemd_holds_outlives_the_plugin() {
         command.args(["-c", script, BINARY]).arg(plugin.state_dir());
         command.stdin(OwnedFd::from(held.try_clone().unwrap())).stderr(Stdio::null());
         let child = command.spawn().unwrap();
-        wait_until(|| status(&plugin, &socket).0 == 0);
+        wait_until("the plugin is well", || status(&plugin, &socket).0 == 0);
         assert_eq!(terminate(child), Some(0));
         assert!(fs::symlink_metadata(&socket).is_ok(), "the socket is systemd's to remove");
     }
@@ -264,7 +257,7 @@ fn a_removed_socket_is_made_again() {
     let (mut plugin, socket) = plugin(&run);
     plugin.serve(&socket[..]).unwrap();
     fs::remove_file(&socket).unwrap();
-    wait_until(|| status(&plugin, &socket).0 == 0);
+    wait_until("the plugin is well", || status(&plugin, &socket).0 == 0);
     let log = plugin.process().unwrap().log();
     assert!(messages(&log).contains(&"socket was removed, made again".to_owned()), "{log}");
     plugin.terminate().unwrap();
@@ -279,10 +272,10 @@ fn the_next_plugin_takes_over_and_the_first_one_ends_in_peace() {
     for _ in 0..3 {
         plugin.take_over().unwrap();
         // The daemon has to notice that the other one has ended.
-        wait_until(|| status(&plugin, &socket).0 == 0);
+        wait_until("the plugin is well", || status(&plugin, &socket).0 == 0);
     }
     // The lock went over with the socket, so a daemon that does not take over is refused.
-    wait_until(|| {
+    wait_until("a second one is refused", || {
         let mut command = plugin.command(&["serve"]);
         command.args(["--socket", &socket]);
         let refused = output(command, &[], LIMIT).unwrap();
@@ -319,7 +312,7 @@ fn a_successor_serves_at_once_and_says_that_it_is_not_alone_until_the_first_one_
         let answer = output(command, &[], LIMIT).unwrap();
         serde_json::from_slice::<serde_json::Value>(&answer.stdout).unwrap_or_default()["plugin"]["alone"].clone()
     };
-    wait_until(|| alone() == false);
+    wait_until("there are two plugins", || alone() == false);
     // The state stays the same, and calls are answered.
     thread::sleep(Duration::from_secs(1));
     let (code, text) = status(&plugin, &socket);
@@ -338,10 +331,10 @@ fn a_successor_serves_at_once_and_says_that_it_is_not_alone_until_the_first_one_
         scope.spawn(|| assert_another_is_refused(&run, &plugin));
         thread::sleep(Duration::from_secs(2));
         kill_process(first, Signal::CONT).unwrap();
-        wait_until(|| alone() == true);
+        wait_until("there is one plugin", || alone() == true);
     });
     assert_eq!(status(&plugin, &socket).0, 0);
-    wait_until(|| {
+    wait_until("the lock is taken over", || {
         messages(&second.log()).ends_with(&[
             "another plugin serves from this state directory, waiting until it ends".to_owned(),
             "state directory locked".to_owned(),
@@ -359,7 +352,7 @@ fn the_lock_goes_from_one_successor_to_the_next() {
     for _ in 0..2 {
         plugin.take_over().unwrap();
     }
-    wait_until(|| status(&plugin, &socket).0 == 0);
+    wait_until("the plugin is well", || status(&plugin, &socket).0 == 0);
     assert_another_is_refused(&run, &plugin);
     plugin.terminate().unwrap();
     // The lock is free again when the last daemon ends.
@@ -377,7 +370,7 @@ fn sigkill_leaves_no_lock_behind() {
         command.args(["--socket", &socket]);
         // The daemon before may still run, because nobody has waited for its end.
         let process = run.start(&format!("daemon-{n}"), command).unwrap();
-        wait_until(|| status(&plugin, &socket).0 == 0);
+        wait_until("the plugin is well", || status(&plugin, &socket).0 == 0);
         kill_process(Pid::from_raw(process.id().cast_signed()).unwrap(), Signal::KILL).unwrap();
         killed.push(process);
     }
@@ -408,7 +401,7 @@ fn sighup_looks_at_the_keyring_again_and_takes_no_worse_one() {
     plugin.serve(&socket[..]).unwrap();
     let pid = Pid::from_raw(plugin.process().unwrap().id().cast_signed()).unwrap();
     let log = run.log_of("claviger");
-    let log_says = |text: &str| wait_until(|| fs::read_to_string(&log).unwrap().contains(text));
+    let log_says = |text: &str| wait_until(text, || fs::read_to_string(&log).unwrap().contains(text));
     let hangup = || kill_process(pid, Signal::HUP).unwrap();
 
     hangup();
@@ -424,7 +417,7 @@ fn sighup_looks_at_the_keyring_again_and_takes_no_worse_one() {
     ));
     fs::write(&keyring, &record).unwrap();
     // The plugin is degraded until it has looked again.
-    wait_until(|| status(&plugin, &socket).0 == 0);
+    wait_until("the plugin is well", || status(&plugin, &socket).0 == 0);
 
     let other = Plugin::init(&run, BINARY, "other").unwrap();
     for name in ["root", "slot-file.key", "keyring", "mark"] {
@@ -454,5 +447,7 @@ fn each_unsealing_is_on_the_audit_record_and_a_record_that_is_full_stops_nothing
     fs::create_dir(&path).unwrap();
     plugin.serve(&socket[..]).unwrap();
     let process = plugin.process().unwrap();
-    wait_until(|| messages(&process.log()).contains(&"unsealed without a line in the audit log".to_owned()));
+    wait_until("it is unsealed", || {
+        messages(&process.log()).contains(&"unsealed without a line in the audit log".to_owned())
+    });
 }

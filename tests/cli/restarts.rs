@@ -5,9 +5,10 @@ use std::fs;
 
 use super::{
     backup::{OURS, STATE, with_recovery},
-    sandbox::{Answer, Sandbox, snapshot, wait_until},
+    sandbox::{Answer, Sandbox, snapshot},
     status::{STATUS, backed_up, finding, plugin, serve},
 };
+use crate::harness::wait::wait_until;
 
 /// Checks that no hint tells the operator to restart the plugin.
 #[track_caller]
@@ -42,7 +43,7 @@ fn no_restart_is_named_while_only_the_plugin_has_a_key() {
         if !has_mark {
             fs::remove_file(sandbox.path("state/mark")).unwrap();
         }
-        wait_until(|| plugin(&sandbox)["degraded"].is_string());
+        wait_until("the plugin is degraded", || plugin(&sandbox)["degraded"].is_string());
         let status = sandbox.run(STATUS);
         forbids(status.ends_with(1));
         let later = "do that after the other findings are solved, and not before";
@@ -63,7 +64,7 @@ fn no_restart_is_named_if_the_directory_that_took_the_place_lacks_a_key() {
         for file in lost {
             fs::remove_file(sandbox.path("state").join(file)).unwrap();
         }
-        wait_until(|| plugin(&sandbox)["degraded"].is_string());
+        wait_until("the plugin is degraded", || plugin(&sandbox)["degraded"].is_string());
         let status = sandbox.run(STATUS);
         forbids(status.ends_with(1));
         // No listed backup has the key.
@@ -71,7 +72,7 @@ fn no_restart_is_named_if_the_directory_that_took_the_place_lacks_a_key() {
         // The right directory is back, and nothing is wrong with it.
         fs::rename(sandbox.path("state"), sandbox.path("older")).unwrap();
         fs::rename(sandbox.path("away"), sandbox.path("state")).unwrap();
-        wait_until(|| plugin(&sandbox)["degraded"].is_null());
+        wait_until("the plugin is not degraded", || plugin(&sandbox)["degraded"].is_null());
         assert!(!sandbox.run(STATUS).stdout.contains("restart"));
     }
 }
@@ -84,7 +85,7 @@ fn a_plugin_of_another_keyring_is_not_restarted_for_the_sake_of_a_mark() {
     sandbox.init("other");
     fs::rename(sandbox.path("other"), sandbox.path("state")).unwrap();
     fs::remove_file(sandbox.path("state/mark")).unwrap();
-    wait_until(|| plugin(&sandbox)["degraded"].is_string());
+    wait_until("the plugin is degraded", || plugin(&sandbox)["degraded"].is_string());
     let status = sandbox.run(STATUS);
     finding(&status, "do not stop or restart the plugin; move [DIR]/state away");
     finding(&status, "this node has no mark");
@@ -121,7 +122,7 @@ fn a_damaged_mark_has_one_answer_in_every_command_and_that_works() {
     }
     fs::rename(sandbox.path("state/mark"), sandbox.path("state/mark.damaged")).unwrap();
     // The plugin shows what this node has seen.
-    wait_until(|| plugin(&sandbox)["degraded"].is_null());
+    wait_until("the plugin is not degraded", || plugin(&sandbox)["degraded"].is_null());
     let witnessed = sandbox.run(STATUS);
     finding(&witnessed, "the plugin serves this generation of the keyring, so this node has seen no newer one");
     let add = sandbox.refused(3, &format!("key add {STATE}"));
@@ -147,7 +148,7 @@ fn the_listed_backup_with_the_key_that_only_the_plugin_has_is_named() {
     let _daemon = serve(&sandbox);
     fs::rename(sandbox.path("state"), sandbox.path("away")).unwrap();
     fs::rename(sandbox.path("older"), sandbox.path("state")).unwrap();
-    wait_until(|| plugin(&sandbox)["degraded"].is_string());
+    wait_until("the plugin is degraded", || plugin(&sandbox)["degraded"].is_string());
     let status = sandbox.run(STATUS);
     forbids(status.ends_with(1));
     finding(&status, "merge the listed backup that has it: claviger backup restore ");

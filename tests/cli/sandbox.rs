@@ -179,16 +179,6 @@ impl Sandbox {
     }
 }
 
-/// Waits until `done` returns true. A plugin may take about a second.
-#[track_caller]
-pub(crate) fn wait_until(mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// A command that has not run yet.
 pub(crate) struct Call<'a> {
     sandbox: &'a Sandbox,

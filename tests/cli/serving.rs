@@ -11,8 +11,9 @@ use std::{
 
 use super::{
     disk::Disk,
-    sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot, wait_until},
+    sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot},
 };
+use crate::harness::wait::wait_until;
 
 const FIRST: &str = "--state-dir [DIR]/state --socket [DIR]/run/kms.sock";
 const SECOND: &str = "serve --state-dir [DIR]/state --socket [DIR]/run/other.sock --log-level error";
@@ -163,7 +164,7 @@ fn a_directory_that_was_taken_from_the_plugins_user_is_given_back_by_the_command
     let given_back = format!("chown -R {NOBODY} [DIR]/state; it takes the keyring up by itself then");
     let says = |answer: &Answer, text: &str| assert!(answer.stdout.contains(text), "{text}: {answer}");
     let status = || sandbox.run(&format!("status {FIRST}"));
-    wait_until(|| status().stdout.contains("the plugin is degraded"));
+    wait_until("the plugin is degraded", || status().stdout.contains("the plugin is degraded"));
     let taken = status();
     taken.ends_with(1);
     says(
@@ -175,5 +176,5 @@ fn a_directory_that_was_taken_from_the_plugins_user_is_given_back_by_the_command
     says(&taken, &given_back);
     assert!(!taken.stdout.contains("do not restart"), "systemd gives the directory back: {taken}");
     paste(&format!("chown -R {NOBODY} {}", state.display()));
-    wait_until(|| !status().stdout.contains("the plugin is degraded"));
+    wait_until("the plugin is not degraded", || !status().stdout.contains("the plugin is degraded"));
 }

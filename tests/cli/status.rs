@@ -14,8 +14,9 @@ use super::{
     backup::{OURS, STATE, names, with_recovery},
     kms::Kms,
     output::identity,
-    sandbox::{Answer, CLAVIGER, Daemon, Sandbox, snapshot, wait_until},
+    sandbox::{Answer, CLAVIGER, Daemon, Sandbox, snapshot},
 };
+use crate::harness::wait::wait_until;
 
 pub(super) const SOCKET: &str = "--socket [DIR]/run/kms.sock";
 pub(super) const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
@@ -55,7 +56,7 @@ fn a_plugin_whose_directory_was_deleted_is_kept_and_a_backup_takes_its_place() {
     let mut daemon = serve(&sandbox);
     let (key_id, wrapped) = Kms::connect(&sandbox.path("run/kms.sock")).encrypt(&[7; 32]);
     fs::remove_dir_all(sandbox.path("state")).unwrap();
-    wait_until(|| plugin(&sandbox)["degraded"].is_string());
+    wait_until("the plugin is degraded", || plugin(&sandbox)["degraded"].is_string());
     let lost = sandbox.run(STATUS);
     let json = sandbox.run(&format!("{STATUS} --output json"));
     assert_eq!((lost.code, json.code), (3, 3));
@@ -97,7 +98,7 @@ fn damaged_files_under_a_plugin_are_told_apart_from_the_plugin() {
     // The plugin follows a keyring that was merged into its directory.
     let merge = || sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} {STATE} --accept"));
     merge().ends_with(0);
-    wait_until(|| plugin(&sandbox)["degraded"].is_null());
+    wait_until("the plugin is not degraded", || plugin(&sandbox)["degraded"].is_null());
     snapshot("status/damaged", &[&damaged, &restored, &compared]);
     // One slot does not open, and one only needs a passphrase.
     fs::write(sandbox.path("phrase"), "correct horse").unwrap();
@@ -111,7 +112,7 @@ fn damaged_files_under_a_plugin_are_told_apart_from_the_plugin() {
     assert!(closed.stderr.contains("--passphrase-file FILE"), "{closed}");
     let opened = || sandbox.run(&format!("{STATUS} --passphrase-file [DIR]/phrase"));
     let is_content = |answer: &Answer| answer.code == 1 && !answer.stdout.contains("! the plugin");
-    wait_until(|| is_content(&opened()));
+    wait_until("the status is content", || is_content(&opened()));
     assert!(opened().stdout.contains("passphrase (passphrase, opens)"), "{}", opened());
 }
 
@@ -138,7 +139,7 @@ fn an_older_backup_that_is_restored_in_place_is_taken_up_by_a_restart_if_it_has_
         for file in lost {
             _ = fs::remove_file(sandbox.path("state").join(file));
         }
-        wait_until(|| plugin(&sandbox)["degraded"].is_string());
+        wait_until("the plugin is degraded", || plugin(&sandbox)["degraded"].is_string());
         let before = sandbox.run(STATUS);
         finding(
             &before,
@@ -148,7 +149,9 @@ fn an_older_backup_that_is_restored_in_place_is_taken_up_by_a_restart_if_it_has_
         sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} {STATE} {SOCKET} {restore}")).ends_with(0);
         let generation = |sandbox: &Sandbox| plugin(sandbox)["generation"].as_u64();
         let degraded = || plugin(&sandbox)["degraded"].as_str().unwrap_or_default().to_owned();
-        wait_until(|| degraded().contains("the keyring was rolled back: it has generation 4, this node has seen 5"));
+        wait_until("the plugin says why", || {
+            degraded().contains("the keyring was rolled back: it has generation 4, this node has seen 5")
+        });
         let status = sandbox.run(STATUS);
         finding(
             &status,
@@ -180,7 +183,7 @@ fn an_older_backup_without_a_key_that_is_served_forbids_a_restart() {
     }
     sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} {STATE} --accept")).ends_with(0);
     let is_refused = || plugin(&sandbox)["degraded"].as_str().is_some_and(|reason| reason.contains("the keyring"));
-    wait_until(is_refused);
+    wait_until("it is refused", is_refused);
     let status = sandbox.run(STATUS);
     finding(&status, "the keyring here does not follow from that one");
     finding(
@@ -193,7 +196,7 @@ fn an_older_backup_without_a_key_that_is_served_forbids_a_restart() {
     let is_well = || plugin(&sandbox)["degraded"].is_null();
     let says =
         || sandbox.run(STATUS).stdout.contains("the keyring here has every key that it serves: a restart takes it up");
-    wait_until(|| is_well() || says());
+    wait_until("the plugin says so", || is_well() || says());
 }
 
 /// An older copy of all files was put back. Nothing was restored or merged.
@@ -210,15 +213,15 @@ fn an_older_copy_in_the_same_directory_is_answered_with_the_newest_copy() {
         }
     };
     put("older");
-    wait_until(|| plugin(&sandbox)["degraded"].is_string());
+    wait_until("the plugin is degraded", || plugin(&sandbox)["degraded"].is_string());
     let status = sandbox.run(STATUS);
     finding(&status, "put the newest copies of the files back into [DIR]/state, which the plugin takes up by itself");
     finding(&status, "if there are none, a restart takes it up: claviger serve --state-dir [DIR]/state");
     // Both hints are right.
     put("newest");
-    wait_until(|| plugin(&sandbox)["degraded"].is_null());
+    wait_until("the plugin is not degraded", || plugin(&sandbox)["degraded"].is_null());
     put("older");
-    wait_until(|| plugin(&sandbox)["degraded"].is_string());
+    wait_until("the plugin is degraded", || plugin(&sandbox)["degraded"].is_string());
     daemon.terminate();
     let _daemon = serve(&sandbox);
     assert!(!sandbox.run(STATUS).stdout.contains("! the plugin"));
@@ -248,7 +251,9 @@ fn a_lost_root_file_is_answered_with_a_restore_beside_it_and_that_works() {
         restore(&sandbox, &expect, STATE).ends_with(0);
         sandbox.run(&format!("backup restore [DIR]/aside/keyring {OURS} {STATE} --accept"));
         let ready = "the keyring here has every key that it serves: a restart takes it up";
-        wait_until(|| plugin(&sandbox)["degraded"].is_null() || sandbox.run(STATUS).stdout.contains(ready));
+        wait_until("the plugin is not degraded", || {
+            plugin(&sandbox)["degraded"].is_null() || sandbox.run(STATUS).stdout.contains(ready)
+        });
         daemon.terminate();
         let _daemon = serve(&sandbox);
         let kms = Kms::connect(&sandbox.path("run/kms.sock"));
@@ -266,7 +271,7 @@ fn a_root_file_that_was_put_back_is_whole_again_at_once() {
     // The plugin opens the keyring again, because the file was written again.
     let keyring = fs::read(sandbox.path("state/keyring")).unwrap();
     fs::write(sandbox.path("state/keyring"), keyring).unwrap();
-    wait_until(|| plugin(&sandbox)["degraded"].is_string());
+    wait_until("the plugin is degraded", || plugin(&sandbox)["degraded"].is_string());
     fs::rename(&aside, &root).unwrap();
     let status = sandbox.run(STATUS);
     assert!(!status.stdout.contains("! the plugin"), "{status}");
@@ -310,7 +315,7 @@ fn a_directory_that_was_replaced_is_taken_up_by_a_restart() {
     fs::rename(sandbox.path("state"), sandbox.path("before")).unwrap();
     sandbox.copy("before", "state");
     let replaced = "another directory took the place of the state directory [DIR]/state";
-    wait_until(|| plugin(&sandbox)["degraded"] == replaced);
+    wait_until("the plugin says why", || plugin(&sandbox)["degraded"] == replaced);
     let status = sandbox.run(STATUS);
     status.ends_with(1).matches("status/replaced");
     assert!(!status.stdout.contains("Permission denied"), "{status}");
@@ -424,7 +429,7 @@ fn a_key_that_stored_values_need_and_the_keyring_lacks_is_named() {
 
     // The backup with the key brings it back, and the finding is gone.
     sandbox.run(&format!("backup restore [DIR]/newer.age {OURS} {STATE} --accept")).ends_with(0);
-    wait_until(|| kms.decrypt(&key_id, &wrapped).is_ok());
+    wait_until("it decrypts", || kms.decrypt(&key_id, &wrapped).is_ok());
     let after = sandbox.run(&format!("{STATUS} --output json")).json();
     assert_eq!(after["plugin"]["missing"], serde_json::json!([]));
     finding(&sandbox.run(STATUS), "restored or merged: rotate to a new key: `claviger rotate");
@@ -469,7 +474,7 @@ fn a_primary_key_without_a_backup_is_a_finding_unless_there_shall_be_none() {
     let (sandbox, _) = backed_up();
     let _daemon = serve(&sandbox);
     sandbox.run(&format!("key add {STATE}")).ends_with(0);
-    wait_until(|| plugin(&sandbox)["generation"] == 4);
+    wait_until("the generation is served", || plugin(&sandbox)["generation"] == 4);
     let pending = sandbox.run(STATUS);
     assert!(pending.code == 0 && pending.stdout.contains("; not backed up: k3-"), "{pending}");
     sandbox.run(&format!("key promote k3 --without-backup {STATE}")).ends_with(0);

@@ -2,10 +2,10 @@
 //! does not do.
 
 use super::{
-    front::wait_until,
     meddled::{ANNOTATIONS, MEDDLED, UNWELL, kind},
     meddler::{DELAY, Faults, Method},
 };
+use crate::harness::wait::wait_until;
 use crate::oracle::EncryptedObject;
 
 /// Asserts that the API server refuses the provider `name`: its health check contains `text`, and nothing is written.

@@ -6,11 +6,12 @@ use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
 use super::{
     config::{CONFIG_MAPS, Kind, Provider, SECRETS, write},
-    front::{Front, wait_until},
+    front::Front,
     kms::key_id,
     meddled::serving,
     meddler::{Faults, Meddler, Method},
 };
+use crate::harness::wait::wait_until;
 use crate::{
     harness::{api_server::ApiServer, etcd::Etcd, plugin::Plugin, processes::Run},
     oracle::EncryptedObject,

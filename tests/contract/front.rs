@@ -1,12 +1,10 @@
 //! Asks an API server as a client does. Every answer has its status code, also a refusal. No program is started for a
 //! request.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use super::http::{Answer, request};
+use crate::harness::wait::wait_until;
 use crate::harness::{
     api_server::ApiServer,
     binaries::{Program, Version},
@@ -16,8 +14,6 @@ use crate::harness::{
 
 /// The time limit for what an API server does by itself within a minute: a probe, a reload.
 pub(crate) const SOON: Duration = Duration::from_secs(100);
-
-const POLL: Duration = Duration::from_millis(200);
 
 /// `kubectl proxy` before an API server. It outlives restarts of the API server, and is killed when dropped.
 pub(crate) struct Front {
@@ -85,14 +81,5 @@ impl Front {
             last.body.contains(text)
         });
         last.body
-    }
-}
-
-/// Waits until `done` returns true, or panics.
-pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < SOON, "waited in vain until {what}");
-        thread::sleep(POLL);
     }
 }

@@ -2,11 +2,11 @@
 //! the texts that its clients see.
 
 use super::{
-    front::wait_until,
     meddled::{EARLY, MEDDLED, UNWELL, kind, serving},
     meddler::{Faults, Method},
     seal::Seed,
 };
+use crate::harness::wait::wait_until;
 
 #[test]
 fn healthz_other_than_ok_later_stops_neither_writes_nor_reads() {

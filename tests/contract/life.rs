@@ -14,10 +14,10 @@ use std::{
 
 use super::{
     config::SECRETS,
-    front::wait_until,
     rig::{Ground, Rig},
     seal::Seed,
 };
+use crate::harness::wait::wait_until;
 use crate::oracle::EncryptedObject;
 
 /// The variable with the number of promotions. A nightly run sets a larger number.

@@ -7,11 +7,11 @@ use std::{
 
 use super::{
     config::SECRETS,
-    front::wait_until,
     meddled::UNWELL,
     meddler::{Faults, Meddler, Method},
     rig::{Ground, Rig},
 };
+use crate::harness::wait::wait_until;
 
 /// Starts a plugin, a proxy that can disturb its answers, and an API server. Creates one object.
 fn meddled() -> (Rig, Meddler) {

@@ -8,9 +8,9 @@ use std::{
 
 use super::{
     config::{CONFIG_MAPS, Kind, Provider, SECRETS, write},
-    front::wait_until,
     rig::{Ground, Rig},
 };
+use crate::harness::wait::wait_until;
 
 /// The pause between two rounds of the writer.
 const PAUSE: Duration = Duration::from_millis(150);

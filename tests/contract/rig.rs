@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use super::{
     BINARY,
     config::{Provider, SECRETS, write},
-    front::{Front, wait_until},
+    front::Front,
     http::Answer,
 };
+use crate::harness::wait::wait_until;
 use crate::harness::{api_server::ApiServer, etcd::Etcd, plugin::Plugin, processes::Run};
 
 pub(super) struct Rig {

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
-    front::wait_until,
     kms::key_id,
     meddled::{MEDDLED, Meddled, STALE},
     meddler::Method,
 };
+use crate::harness::wait::wait_until;
 use crate::oracle::EncryptedObject;
 
 const MERGE: &str = "merge-patch+json";

@@ -9,11 +9,12 @@ use std::{
 
 use super::{
     config::{Provider, SECRETS, write, write_text},
-    front::{Front, wait_until},
+    front::Front,
     meddled::serving,
     rig::{Ground, Rig},
     seal::Seed,
 };
+use crate::harness::wait::wait_until;
 use crate::harness::{api_server::ApiServer, binaries::Version, etcd::Etcd, processes::Run};
 
 /// An etcd for API servers that end before they use it.

@@ -35,6 +35,7 @@ pub(crate) mod postgres;
 pub(crate) mod processes;
 pub(crate) mod progress;
 mod spawn;
+pub(crate) mod wait;
 
 use std::{ffi::OsStr, process::ExitCode};
 

@@ -10,7 +10,8 @@ use std::{env, fs, path::Path};
 
 use rustix::process::Pid;
 
-use rig::{Rig, wait_until};
+use crate::harness::wait::wait_until;
+use rig::Rig;
 
 /// The values of the Secrets. None of them may be readable in etcd.
 const VALUES: [&str; 4] = ["s-pod-from-file", "s-pod-alice", "s-pod-pa$$w0rd", "s-pod-from-yaml"];

@@ -5,12 +5,12 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::harness::wait::wait_until;
 use crate::harness::{
     api_server::{ApiServer, Options},
     etcd::Etcd,
@@ -151,13 +151,5 @@ impl Rig {
 
     fn socket(&self) -> PathBuf {
         self.run.path("socket/kms.sock")
-    }
-}
-
-pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}: not after {} s", PATIENCE.as_secs());
-        thread::sleep(Duration::from_millis(100));
     }
 }

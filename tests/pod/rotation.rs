@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use super::{
-    POD, assert_pod_read_the_secrets, create_pod, create_secrets,
-    rig::{Rig, wait_until},
-};
+use super::{POD, assert_pod_read_the_secrets, create_pod, create_secrets, rig::Rig};
+use crate::harness::wait::wait_until;
 
 /// The number of Secrets that no Pod uses and that the sweep writes.
 const OTHERS: usize = 40;

@@ -10,8 +10,9 @@ use super::{
     objects::{ALL, define_widgets},
     scanned::{Scan, put, stored},
 };
+use crate::harness::wait::wait_until;
 use crate::{
-    contract::front::{Front, wait_until},
+    contract::front::Front,
     harness::{
         api_server::{ApiServer, Options},
         etcd::Etcd,

@@ -1,6 +1,7 @@
 //! Objects that tests write: one of each kind, in the namespace `default`.
 
-use crate::contract::front::{Front, wait_until};
+use crate::contract::front::Front;
+use crate::harness::wait::wait_until;
 
 const MERGE: &str = "merge-patch+json";
 
