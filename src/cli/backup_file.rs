@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use zeroize::Zeroizing;
 
-use super::failure::{Exit, Failure, unreadable};
+use super::failure::{Failure, reading, unreadable};
 use crate::{
     durable::read_input,
     escrow::{BACKUP_MAX, Backup, Identities, OpenBackupError},
@@ -29,8 +29,7 @@ pub(super) fn whole(file: &Path) -> String {
 /// Reads the file of a backup or of a keyring.
 pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |error: io::Error| {
-        let exit = if error.kind() == io::ErrorKind::FileTooLarge { Exit::Damaged } else { Exit::Usage };
-        Failure::new(exit, &format!("reading {}: {error}", file.display()), unreadable(file, &error))
+        Failure::new(reading(&error), &format!("reading {}: {error}", file.display()), unreadable(file, &error))
     };
     let bytes = read_input(file, BACKUP_MAX).map_err(failed)?;
     // Before anybody is asked for an identity.

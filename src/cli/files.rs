@@ -8,20 +8,14 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::failure::{Exit, Failure, unreadable};
+use super::failure::{Exit, Failure, reading, unreadable};
 use crate::durable::read_input;
 
 /// Reads a text file of at most `limit` bytes: UTF-8, or UTF-16 with a byte order mark, as YAML allows. The text is
 /// wiped after use, because an EncryptionConfiguration may contain keys.
 pub(super) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, Failure> {
     let failed = |error: io::Error| {
-        let exit = match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput => Exit::Usage,
-            io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidData => Exit::Damaged,
-            io::ErrorKind::PermissionDenied => Exit::Refused,
-            _ => Exit::Disk,
-        };
-        Failure::new(exit, &format!("reading {}: {error}", path.display()), unreadable(path, &error))
+        Failure::new(reading(&error), &format!("reading {}: {error}", path.display()), unreadable(path, &error))
     };
     read_decoded(path, limit).map_err(failed)
 }

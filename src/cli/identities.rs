@@ -9,7 +9,7 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::{
-    failure::{Exit, Failure, unreadable},
+    failure::{Exit, Failure, reading_settings, unreadable},
     given::quoted,
 };
 #[cfg(feature = "shares")]
@@ -97,7 +97,7 @@ fn read_identities(file: Option<&Path>, purpose: Purpose) -> Result<Zeroizing<St
             return Failure::new(Exit::Usage, &format!("{what}: it is not UTF-8"), hint);
         }
         let hint = file.and_then(|file| unreadable(file, &error));
-        Failure::new(Exit::Usage, &format!("{what}: {error}"), hint)
+        Failure::new(reading_settings(&error), &format!("{what}: {error}"), hint)
     };
     match file {
         Some(path) if path == Path::new("-") => {

@@ -140,7 +140,7 @@ fn what_is_not_the_keyring_that_is_wanted_is_not_restored() {
         refused(3, "backup", "new", &format!("--expect {same_generation}")),
         refused(4, "others", "new", &format!("--expect {right}")),
         refused(7, "cut", "new", &format!("--expect {right}")),
-        refused(2, "foreign", "new", &format!("--expect {right}")),
+        refused(7, "foreign", "new", &format!("--expect {right}")),
         refused(2, "absent", "new", &format!("--expect {right}")),
         refused(3, "backup", "another", &format!("--expect {right} --slot-file [DIR]/new.key")),
         sandbox.refused(4, &format!("backup check [DIR]/backup.age {OURS} --state-dir [DIR]/another")),

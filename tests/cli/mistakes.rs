@@ -16,6 +16,33 @@ fn has(answer: &Answer, text: &str) {
 }
 
 #[test]
+fn a_file_that_cannot_be_used_has_the_same_exit_code_in_every_command() {
+    let sandbox = super::backup::with_recovery();
+    sandbox.make_dir("directory", 0o700);
+    fs::write(sandbox.path("text"), "not what it should be\n").unwrap();
+    fs::write(sandbox.path("large"), vec![b' '; 5 << 20]).unwrap();
+    let (state, etcd) = ("--state-dir [DIR]/state", "--etcd-servers https://127.0.0.1:1");
+    // What a command examines, and what says what to do.
+    let (examined, settings) = (7, 2);
+    for (line, wrong) in [
+        ("scan --snapshot FILE".to_owned(), examined),
+        ("scan --snapshot [DIR]/text --encryption-config FILE".to_owned(), examined),
+        ("scan --snapshot [DIR]/text --keyring FILE".to_owned(), examined),
+        ("scan --apiserver-manifest FILE".to_owned(), examined),
+        (format!("backup check FILE --recovery-identity [DIR]/ours.txt {state}"), examined),
+        (format!("backup check [DIR]/text --recovery-identity FILE {state}"), settings),
+        (format!("recovery test --recovery-identity FILE {state}"), settings),
+        (format!("scan {etcd} --etcd-cafile FILE"), settings),
+        ("status --config FILE".to_owned(), settings),
+    ] {
+        for (name, exit) in [("absent", 2), ("directory", 2), ("text", wrong), ("large", wrong)] {
+            let answer = sandbox.run(&line.replace("FILE", &format!("[DIR]/{name}")));
+            assert_eq!(answer.code, exit, "{answer}");
+        }
+    }
+}
+
+#[test]
 fn a_key_that_no_plugin_takes_up_is_said_to_be_so() {
     let (sandbox, _) = backed_up();
     let nobody = sandbox.run(&format!("key add {STATE} --socket [DIR]/run/kmz.sock"));

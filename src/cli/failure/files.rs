@@ -52,6 +52,29 @@ pub(in crate::cli) fn unreadable(path: &Path, error: &io::Error) -> Option<Strin
     }
 }
 
+/// Returns the exit code if a file that the command line names cannot be read.
+pub(in crate::cli) fn reading(error: &io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Exit::Refused,
+        io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidData => Exit::Damaged,
+        io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::InvalidFilename
+        | io::ErrorKind::InvalidInput => Exit::Usage,
+        _ => Exit::Disk,
+    }
+}
+
+/// Returns the same for a file that says what the command should do or what it may do: a configuration, credentials. A
+/// wrong one is wrong usage, and not damage.
+pub(in crate::cli) fn reading_settings(error: &io::Error) -> Exit {
+    match reading(error) {
+        Exit::Damaged => Exit::Usage,
+        exit => exit,
+    }
+}
+
 /// Returns the words for the absolute form of a relative path that was not found.
 fn looked_for(path: &Path) -> String {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

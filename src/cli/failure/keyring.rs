@@ -370,7 +370,9 @@ impl Explain for SealBackupError {
 impl Explain for OpenBackupError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Foreign => with(Exit::Usage, "give a file that `backup create` wrote, or a copy of a file `keyring`"),
+            Self::Foreign => {
+                with(Exit::Damaged, "give a file that `backup create` wrote, or a copy of a file `keyring`")
+            }
             Self::NoIdentity => with(Exit::WrongKey, "give the identity of one of its recipients"),
             Self::NoRecovery => with(Exit::WrongKey, "use a backup, or the identity of one of its recipients"),
             Self::Damaged | Self::Contents(_) => with(Exit::Damaged, "use another backup"),

@@ -18,7 +18,7 @@ mod set_up;
 pub(super) use self::scan::NO_REPORT;
 pub(super) use self::{
     exit::{Exit, Explain, Explanation},
-    files::unreadable,
+    files::{reading, reading_settings, unreadable},
     keyring::{damaged_mark, is_mark_damaged},
     keys::miscounted,
     operations::{ID_DIGITS, ledger_hint, no_backup_counts},

@@ -1,13 +1,13 @@
 //! Hints for an etcd or a snapshot that cannot be scanned.
 
-use std::{io, path::Path};
+use std::path::Path;
 
 #[cfg(feature = "reencrypt")]
 use super::serving::untrusted;
 use super::{
     super::given::quoted,
     exit::{Exit, Explain, Explanation, refused, with},
-    files::{LIMITS, unreadable},
+    files::{LIMITS, reading, reading_settings, unreadable},
 };
 #[cfg(feature = "reencrypt")]
 use crate::apiclient::AccessError;
@@ -95,10 +95,7 @@ fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
             with(Exit::Usage, &format!("unpack it first: {} {}", packing.unpack(), quoted(file)))
         }
         SnapshotError::Kind => with(Exit::Usage, "give a file that `etcdctl snapshot save` wrote"),
-        SnapshotError::Open(error) if error.kind() == io::ErrorKind::NotFound => {
-            Explanation { exit: Exit::Usage, hint: unreadable(file, error) }
-        }
-        SnapshotError::Open(error) => Explanation { exit: Exit::Disk, hint: unreadable(file, error) },
+        SnapshotError::Open(error) => Explanation { exit: reading(error), hint: unreadable(file, error) },
         SnapshotError::Bolt(_) => with(
             Exit::Damaged,
             "if this is a file of etcd, it is damaged; take another snapshot: etcdctl snapshot save FILE",
@@ -131,7 +128,9 @@ impl Explain for ServersError {
                 Exit::Usage,
                 "give the socket a name that its certificate can be for: --etcd-servers unixs:///run/kine.sock",
             ),
-            Self::File { path, source } => Explanation { exit: Exit::Disk, hint: unreadable(path, source) },
+            Self::File { path, source } => {
+                Explanation { exit: reading_settings(source), hint: unreadable(path, source) }
+            }
             Self::Endpoint { url } | Self::Url { url, .. } => with(Exit::Usage, &address(url)),
             Self::HalfIdentity => with(Exit::Usage, "give both: --etcd-certfile FILE --etcd-keyfile FILE"),
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{
     super::{given::quoted, socket},
     exit::{Exit, Explain, Explanation, refused, with},
-    files::{LIMITS, unreadable},
+    files::{LIMITS, reading_settings, unreadable},
     keyring::{RIGHT_PAIR, SHARED},
 };
 use crate::{
@@ -32,7 +32,9 @@ impl Explain for ConfigError {
             Self::NoMetrics(_) => {
                 Some("remove `metrics-listen`, or build claviger with its feature `metrics`".to_owned())
             }
-            Self::Read { path, source } => unreadable(path, source),
+            Self::Read { path, source } => {
+                return Explanation { exit: reading_settings(source), hint: unreadable(path, source) };
+            }
             Self::Untrusted { path, reason } => Some(untrusted(path, reason)),
             Self::Relative { path, key, value } => Some(format!("{key} = \"{}\"", absolute(path, value).display())),
             Self::Value { key, value, kind, .. } => Some(example(key, value, *kind)),
