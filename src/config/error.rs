@@ -20,7 +20,7 @@ pub enum ConfigError {
         /// The reason that the system gives.
         source: io::Error,
     },
-    /// The file is not TOML, or has an unknown key.
+    /// The file is not TOML.
     #[error("configuration {}{}: {reason}", path.display(), line.map_or_else(String::new, |line| format!(", line {line}")))]
     Syntax {
         /// The path of the file.
@@ -29,6 +29,16 @@ pub enum ConfigError {
         line: Option<usize>,
         /// The message of the TOML parser.
         reason: String,
+    },
+    /// The file has a key that no setting has.
+    #[error("configuration {}, line {line}: {key:?} is no setting", path.display())]
+    UnknownKey {
+        /// Which file.
+        path: PathBuf,
+        /// Where, counted from one.
+        line: usize,
+        /// The key.
+        key: String,
     },
     /// A setting has a value of another kind.
     #[error("configuration {}, line {line}: {key} = {value}: expected {}", path.display(), kind.expected())]

@@ -37,6 +37,28 @@ fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
 }
 
+/// Returns the setting whose name is nearest to `key`, if one is near.
+pub fn nearest(key: &str) -> Option<&'static str> {
+    let key = key.to_lowercase().replace('_', "-");
+    let names = KINDS.into_iter().map(|(name, _)| (distance(&key, name), name));
+    let (distance, name) = names.min()?;
+    (distance <= 1 + name.len() / 4).then_some(name)
+}
+
+/// Returns how many letters have to be inserted, removed or replaced to make one word of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut before = std::mem::replace(&mut row[0], index + 1);
+        for (column, also) in other.chars().enumerate() {
+            let replaced = before + usize::from(letter != also);
+            before = row[column + 1];
+            row[column + 1] = replaced.min(before + 1).min(row[column] + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
 /// Every setting, with the kind of its value.
 pub const KINDS: [(&str, ValueKind); 17] = [
     ("state-dir", ValueKind::Text(DEFAULT_STATE_DIR)),
@@ -57,3 +79,24 @@ pub const KINDS: [(&str, ValueKind); 17] = [
     ("apiserver-manifest", ValueKind::Text("/etc/kubernetes/manifests/kube-apiserver.yaml")),
     ("encryption-config", ValueKind::Text("/etc/kubernetes/claviger/encryption-configuration.yaml")),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_setting_is_found_and_another_word_is_none() {
+        for (key, name) in [
+            ("sokcet", "socket"),
+            ("state_dir", "state-dir"),
+            ("StateDir", "state-dir"),
+            ("etcd-server", "etcd-servers"),
+            ("loglevel", "log-level"),
+        ] {
+            assert_eq!(nearest(key), Some(name), "{key}");
+        }
+        for key in ["", "log", "timeout", "\u{1f511}"] {
+            assert_eq!(nearest(key), None, "{key}");
+        }
+    }
+}

@@ -11,11 +11,9 @@ mod load;
 mod metrics;
 mod settings;
 
-#[cfg(test)]
-pub use self::kinds::KINDS;
 pub use self::{
     error::ConfigError,
-    kinds::{DEFAULT_SOCKET, DEFAULT_STATE_DIR, ValueKind},
+    kinds::{DEFAULT_SOCKET, DEFAULT_STATE_DIR, KINDS, ValueKind, nearest},
     metrics::MetricsAddress,
     settings::{ApiServerProcess, Backups, Cluster, Config, Settings},
 };

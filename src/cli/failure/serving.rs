@@ -9,7 +9,7 @@ use super::{
     keyring::{RIGHT_PAIR, SHARED},
 };
 use crate::{
-    config::{ConfigError, ValueKind},
+    config::{ConfigError, KINDS, ValueKind, nearest},
     daemon::DaemonError,
     durable::{DurableError, Untrusted},
     keeper::ServeError,
@@ -42,7 +42,10 @@ impl Explain for ConfigError {
                 Some(format!("{key} = [{}]", value.replace(['"', '\''], "")))
             }
             Self::NoList { key, value, .. } => Some(format!("{key} = [{}]", several(value))),
-            Self::Syntax { .. } => Some("docs/configuration.md describes every key".to_owned()),
+            Self::UnknownKey { key, .. } => Some(known_keys(key)),
+            Self::Syntax { .. } => Some(
+                "each line gives a setting its value, and no setting comes twice, as in: log-level = \"info\"".to_owned(),
+            ),
             Self::UnusedFile { .. } => Some(
                 "say where etcd is, too: --etcd-servers URL; or omit the file, if the flags of kube-apiserver are read, which name \
                  files of their own"
@@ -54,6 +57,12 @@ impl Explain for ConfigError {
         };
         Explanation { exit: Exit::Usage, hint }
     }
+}
+
+/// Names the setting that was probably meant, and all that there are.
+fn known_keys(key: &str) -> String {
+    let meant = nearest(key).map_or_else(String::new, |name| format!("did you mean {name}? "));
+    format!("{meant}the settings are: {}", KINDS.map(|(name, _)| name).join(", "))
 }
 
 /// Returns the hint for a file that others could change.
