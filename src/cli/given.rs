@@ -53,6 +53,9 @@ const FILES: [&str; 10] = [
     "kubeconfig",
 ];
 
+/// The flags that name a file or a directory. A hint repeats the absolute path, so that it can be pasted elsewhere.
+const PATHS: [&str; 6] = ["state-dir", "snapshot", "prometheus", "backup-dir", "html", "to"];
+
 /// The names that etcdctl has for the flags that name an etcd.
 const ETCDCTL: [(&str, &str); 4] =
     [("etcd-servers", "endpoints"), ("etcd-cafile", "cacert"), ("etcd-certfile", "cert"), ("etcd-keyfile", "key")];
@@ -82,10 +85,20 @@ struct Flag {
     name: &'static str,
     /// The value, quoted for a shell. `None` if the flag takes no value.
     value: Option<String>,
+    /// The value as it was given, and as messages have it.
+    given: Option<String>,
     /// Whether only the same command repeats this flag.
     by_itself: bool,
     /// The flag that implies this one. A command that takes that flag does not need this one.
     implied_by: Option<&'static str>,
+}
+
+impl Flag {
+    /// Returns a flag with a value that every command repeats.
+    fn of(name: &'static str, given: String) -> Self {
+        let value = Some(quoted(absolute(name, &given)));
+        Self { name, value, given: Some(given), by_itself: false, implied_by: None }
+    }
 }
 
 impl Given {
@@ -118,9 +131,7 @@ impl Given {
     /// Returns the flags by which another command reaches the keyring and the plugin of this configuration, from any
     /// directory. A default needs no flag.
     pub(super) fn reaching(&self, config: &Config) -> Self {
-        let flag = |name: &'static str, value: String, default: &str| {
-            (value != default).then(|| Flag { name, value: Some(quoted(value)), by_itself: false, implied_by: None })
-        };
+        let flag = |name: &'static str, value: String, default: &str| (value != default).then(|| Flag::of(name, value));
         let state_dir = flag("state-dir", config.state_dir.display().to_string(), DEFAULT_STATE_DIR);
         let socket = flag("socket", config.socket.to_string(), DEFAULT_SOCKET);
         let flags = state_dir.into_iter().chain(socket).collect();
@@ -130,10 +141,8 @@ impl Given {
     /// Returns the same flags without `failed`, and without the files that `message` names, because these are the
     /// reason of the failure.
     pub(super) fn without(&self, message: &str, failed: Option<&str>) -> Self {
-        let is_named = |flag: &Flag| {
-            FILES.contains(&flag.name)
-                && flag.value.as_ref().is_some_and(|value| names(message, value.trim_matches('\'')))
-        };
+        let is_named =
+            |flag: &Flag| FILES.contains(&flag.name) && flag.given.as_ref().is_some_and(|given| names(message, given));
         let flags = self.flags.iter().filter(|flag| Some(flag.name) != failed && !is_named(flag));
         Self { flags: flags.cloned().collect(), ..self.clone() }
     }
@@ -254,14 +263,24 @@ fn flags(names: &[&'static str], by_itself: bool, command: &Command, matches: &A
             continue;
         }
         if !arg.get_action().takes_values() {
-            flags.push(Flag { name, value: None, by_itself, implied_by: None });
+            flags.push(Flag { name, value: None, given: None, by_itself, implied_by: None });
             continue;
         }
         let values = matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy());
         let values = values.filter(|value| can_be_read_again(value));
-        flags.extend(values.map(|value| Flag { name, value: Some(quoted(&*value)), by_itself, implied_by: None }));
+        flags.extend(values.map(|value| Flag { by_itself, ..Flag::of(name, value.into_owned()) }));
     }
     flags
+}
+
+/// Returns the value of a flag in a form that means the same in any directory.
+fn absolute(name: &str, given: &str) -> String {
+    let is_socket = name == "socket" && given.contains('/') && !given.starts_with('@') && !given.contains(':');
+    if !is_socket && !PATHS.contains(&name) && !FILES.contains(&name) {
+        return given.to_owned();
+    }
+    let path = std::path::absolute(given).map(|path| path.components().collect::<std::path::PathBuf>());
+    path.map_or_else(|_| given.to_owned(), |path| path.display().to_string())
 }
 
 /// Returns the argument of `command` that is given as `--name`.
@@ -278,7 +297,8 @@ fn state_dir_of_keyring(command: &Command, matches: &ArgMatches) -> Option<Flag>
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     // A copy of the keyring has no root file beside it.
     let is_elsewhere = dir != Path::new(DEFAULT_STATE_DIR) && dir.join("root").is_file();
-    is_elsewhere.then(|| Flag { name: "state-dir", value: Some(quoted(dir)), by_itself: false, implied_by: Some(name) })
+    let flag = || Flag { implied_by: Some(name), ..Flag::of("state-dir", dir.display().to_string()) };
+    is_elsewhere.then(flag)
 }
 
 /// Whether a message names this file, and not another file whose path contains the same text.
@@ -342,7 +362,28 @@ mod tests {
 
     fn repeated(line: &str, text: &str) -> String {
         let matches = claviger().try_get_matches_from(line.split(' ')).unwrap();
-        Given::new(claviger, &matches).repeat_in(text).into_owned()
+        from_here(Given::new(claviger, &matches).repeat_in(text))
+    }
+
+    /// Returns a text in which the paths of the current directory are relative.
+    fn from_here(text: impl AsRef<str>) -> String {
+        text.as_ref().replace(&format!("{}/", std::env::current_dir().unwrap().display()), "")
+    }
+
+    #[test]
+    fn a_path_is_repeated_so_that_it_can_be_pasted_in_any_directory() {
+        let line = "claviger status --state-dir ./st/ --config ../c.toml --socket run/s";
+        let matches = claviger().try_get_matches_from(line.split(' ')).unwrap();
+        let here = std::env::current_dir().unwrap();
+        let expected =
+            format!("claviger status --config {0}/../c.toml --state-dir {0}/st --socket {0}/run/s", here.display());
+        assert_eq!(Given::new(claviger, &matches).repeat_in("claviger status"), expected);
+        for socket in ["@name", "unix:///run/s", "/run/s", "s"] {
+            let line = ["claviger", "status", "--socket", socket];
+            let matches = claviger().try_get_matches_from(line).unwrap();
+            let again = Given::new(claviger, &matches).repeat_in("claviger status").into_owned();
+            assert_eq!(again, format!("claviger status --socket {socket}"));
+        }
     }
 
     #[test]
@@ -410,7 +451,7 @@ mod tests {
     fn where_a_plugin_listens_is_asked_for_if_no_flag_could_say_it() {
         let asked = |line: &str| {
             let matches = claviger().try_get_matches_from(line.split(' ')).unwrap();
-            Given::new(claviger, &matches).plugin_command("claviger status")
+            from_here(Given::new(claviger, &matches).plugin_command("claviger status"))
         };
         for (line, expected) in [
             ("claviger key list --state-dir st", "claviger status --state-dir st --socket SOCKET"),
@@ -448,7 +489,7 @@ mod tests {
     #[test]
     fn a_command_that_suggests_itself_repeats_more() {
         let given = |line: &[&str]| Given::new(claviger, &claviger().try_get_matches_from(line).unwrap());
-        let prefix = |line: &[&str]| given(line).command("claviger scan --etcd-prefix /registry");
+        let prefix = |line: &[&str]| from_here(given(line).command("claviger scan --etcd-prefix /registry"));
         let expected = "claviger scan --snapshot 'a b' --etcd-prefix /registry";
         for line in [
             &["claviger", "scan", "--snapshot", "a b"][..],
@@ -461,10 +502,10 @@ mod tests {
         let live =
             given(&["claviger", "scan", "--etcd-servers", "http://a", "--keyring", "k", "--all", "--config", "c"]);
         assert_eq!(
-            live.command("claviger scan --snapshot FILE"),
+            from_here(live.command("claviger scan --snapshot FILE")),
             "claviger scan --config c --keyring k --all --snapshot FILE"
         );
-        assert_eq!(live.repeat_in("claviger key list"), "claviger key list --config c");
+        assert_eq!(from_here(live.repeat_in("claviger key list")), "claviger key list --config c");
         let hostile = "claviger scan --etcd-prefix '/claviger status'";
         assert_eq!(live.command(hostile).matches("--config").count(), 1);
         assert_eq!(Given::default().command("claviger scan"), "claviger scan");
@@ -484,7 +525,7 @@ mod tests {
     fn what_failed_is_not_repeated() {
         let line = "claviger check b.age --recovery-identity bad.txt --state-dir st --config c.toml";
         let given = Given::new(claviger, &claviger().try_get_matches_from(line.split(' ')).unwrap());
-        let repeated = |message, failed| given.without(message, failed).repeat_in("claviger check FILE").into_owned();
+        let repeated = |message, failed| from_here(given.without(message, failed).repeat_in("claviger check FILE"));
         let all = "claviger check --config c.toml --state-dir st --recovery-identity bad.txt FILE";
         for message in ["no identity opens it", "reading not-bad.txt: denied", "reading st/bad.txt: denied"] {
             assert_eq!(repeated(message, None), all, "{message}");

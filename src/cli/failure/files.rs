@@ -103,7 +103,8 @@ fn not_found(path: &Path) -> String {
 /// not mounted, creating it would put the file on the wrong disk.
 fn no_directory(path: &Path) -> String {
     let looked = looked_for(path);
-    format!("{looked}if it is on another disk, mount that disk; if not, make it: mkdir -p {}", quoted(path))
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    format!("{looked}if it is on another disk, mount that disk; if not, make it: mkdir -p {}", quoted(whole))
 }
 
 /// The hint if the kernel gives no random bytes.
@@ -279,7 +280,7 @@ mod tests {
         let ways = "if it is on another disk, mount that disk; if not, make it: mkdir -p ";
         assert_eq!(hint("/media/usb"), format!("{ways}/media/usb"));
         let here = std::env::current_dir().unwrap();
-        let looked = format!("it was looked for at {}/media/usb; {ways}media/usb", here.display());
+        let looked = format!("it was looked for at {0}/media/usb; {ways}{0}/media/usb", here.display());
         assert_eq!(hint("media/usb"), looked);
     }
 
