@@ -23,6 +23,7 @@ use super::{
     live::PluginSearch,
     output::{self, OutputError},
     probe::find_plugin,
+    site::check_apart,
 };
 
 /// Set up a state directory: make a root key, a slot that seals it, and a keyring with one key
@@ -110,6 +111,9 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
         restart: args.restart,
         now: Time::new(jiff::Timestamp::now()),
     };
+    if !is_set_up(&state_dir) {
+        check_apart(&state_dir)?;
+    }
     let dir = Dir::open_or_create(&state_dir).map_err(SetUpError::File)?;
     let made = keeper::init(&dir, &plan)?;
     // A command that refuses prints no warning.

@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
-use super::{arguments::Global, failure::Failure, passphrase};
+use super::{
+    arguments::Global,
+    failure::{Exit, Failure},
+    given::quoted,
+    passphrase,
+};
 use crate::{
     config::{Config, Settings},
     durable::{Dir, DurableError, Privacy},
@@ -43,6 +48,25 @@ impl Site {
     pub(super) fn open(&self) -> Result<Opened, Failure> {
         Ok(keeper::open(&self.dir, &self.means)?)
     }
+}
+
+/// Refuses to make a state directory inside of another one. What is done to that one, such as a copy, would be done to
+/// both.
+///
+/// # Errors
+/// When a directory above has a keyring.
+pub(super) fn check_apart(state_dir: &Path) -> Result<(), Failure> {
+    let real = state_dir.canonicalize();
+    let mut below = real.as_deref().unwrap_or(state_dir).ancestors().skip(1);
+    let Some(above) = below.find_map(|above| above.canonicalize().ok()) else { return Ok(()) };
+    // A directory that claviger would not open is no state directory.
+    let Some(other) = above.ancestors().find(|dir| holds_keyring(dir).unwrap_or(false)) else { return Ok(()) };
+    let message = format!("{} is inside of the state directory {}", state_dir.display(), other.display());
+    let hint = format!(
+        "give a directory outside of it: --state-dir DIR; to see the keyring that is there: claviger status --state-dir {}",
+        quoted(other)
+    );
+    Err(Failure::new(Exit::Refused, &message, hint).without("state-dir"))
 }
 
 /// Whether the directory contains a keyring.

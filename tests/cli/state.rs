@@ -195,6 +195,49 @@ fn a_directory_below_one_that_others_write_to() {
 }
 
 #[test]
+fn a_directory_of_another_user_below_one_that_all_share_is_refused_with_the_reason() {
+    if !root_for("a directory of another user's") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.make_dir("shared", 0o1777);
+    sandbox.init("shared/state");
+    sandbox.run("key list --state-dir [DIR]/shared/state").ends_with(0);
+    for entry in fs::read_dir(sandbox.path("shared/state")).unwrap() {
+        chown(entry.unwrap().path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    chown(sandbox.path("shared/state"), Some(NOBODY), Some(NOBODY)).unwrap();
+    let refused = sandbox.refused(3, "key list --state-dir [DIR]/shared/state");
+    let said = "error: [DIR]/shared is writable by others (mode 1777), and is above [DIR]/shared/state\nhint:  [DIR]/shared/state belongs \
+                to uid 65534, and this command runs as uid 0: in [DIR]/shared, where anybody can make a directory, each user uses only \
+                directories of their own: run it as uid 65534; or use a directory that nobody but root and its owner can replace, as in \
+                /var/lib\n";
+    assert_eq!(refused.complaint(), said);
+}
+
+#[test]
+fn a_state_directory_inside_of_another_one_is_refused() {
+    let sandbox = super::backup::with_recovery();
+    sandbox.run("backup create [DIR]/b.age --state-dir [DIR]/state").ends_with(0);
+    symlink(sandbox.path("state"), sandbox.path("link")).unwrap();
+    for below in ["state/x", "state/x/y", "link/x"] {
+        let said = format!(
+            "error: [DIR]/{below} is inside of the state directory [DIR]/state\nhint:  give a directory outside of it: --state-dir DIR; \
+             to see the keyring that is there: claviger status --socket [DIR]/run/kms.sock --state-dir [DIR]/state\n"
+        );
+        for line in ["init --without-recovery", "backup restore --recovery-identity [DIR]/ours.txt [DIR]/b.age"] {
+            let line = format!("{line} --state-dir [DIR]/{below} --socket [DIR]/run/kms.sock");
+            assert_eq!(sandbox.refused(3, &line).complaint(), said, "{line}");
+        }
+    }
+    // The directory above has no keyring, or this one has.
+    sandbox.make_dir("plain", 0o700);
+    sandbox.init("plain/state");
+    let again = sandbox.refused(3, "init --without-recovery --state-dir [DIR]/plain/state");
+    assert!(again.stderr.contains("already holds a keyring"), "{again}");
+}
+
+#[test]
 fn a_directory_of_another_user() {
     if !root_for("a directory of another user's") {
         return;

@@ -16,6 +16,7 @@ use super::{
             live::{LivePlugin, PluginSearch, ServesFrom, restart},
             output::{self, OutputError},
             probe::find_plugin,
+            site::check_apart,
             tables::{all_of, counted},
         },
         file::{beside, refuse_inside},
@@ -126,6 +127,7 @@ fn restore(
     compared: &BackupEvidence,
     global: &Global,
 ) -> Result<Exit, Failure> {
+    check_apart(state_dir)?;
     // The proof is checked before a directory is made.
     plan.check()?;
     let dir = Dir::open_or_create(state_dir).map_err(SetUpError::File)?;
