@@ -143,7 +143,10 @@ impl Explain for DurableError {
                 refused(&format!("use a directory of uid {expected}'s, or run it as uid {found}"))
             }
             // Many programs need a shared directory, such as /tmp, as it is. So the hint does not change it.
-            Self::Ancestor { path, mode, .. } if mode & 0o1000 != 0 => refused(&safer(path)),
+            Self::Ancestor { path, mode, below } if mode & 0o1000 != 0 => {
+                let owner = below.metadata().ok().map(|found| found.uid());
+                refused(&shared(path, below, owner, rustix::process::geteuid().as_raw()))
+            }
             Self::Ancestor { path, .. } => refused(&format!(
                 "if only its owner should write there: chmod go-w {}; otherwise {}",
                 quoted(path),
@@ -179,6 +182,18 @@ fn is_only_directory_foreign(path: &Path, uid: u32) -> bool {
     let owners = path.parent().and_then(|dir| dir.read_dir().ok()).into_iter().flatten();
     let owners: Vec<Option<u32>> = owners.map(|entry| entry.ok()?.metadata().ok().map(|found| found.uid())).collect();
     owners.len() > 1 && owners.iter().all(|owner| *owner == Some(uid))
+}
+
+/// Returns the hint about `below`, a directory of `owner`'s in the shared directory `above`, which uid `us` does not
+/// use.
+fn shared(above: &Path, below: &Path, owner: Option<u32>, us: u32) -> String {
+    let safer = safer(above);
+    let Some(owner) = owner.filter(|owner| *owner != us) else { return safer };
+    let (below, above) = (below.display(), above.display());
+    format!(
+        "{below} belongs to uid {owner}, and this command runs as uid {us}: in {above}, where anybody can make a directory, each user \
+         uses only directories of their own: run it as uid {owner}; or {safer}"
+    )
 }
 
 /// Returns the hint that suggests another directory than one below `above`, which others can replace.
@@ -298,6 +313,10 @@ mod tests {
         let shared = DurableError::Ancestor { path: "/tmp".into(), mode: 0o1777, below: "/tmp/claviger".into() };
         let expected = format!("use a directory {elsewhere}");
         assert_eq!(shared.explain().hint.unwrap(), expected, "no command changes the mode of /tmp");
+        let mixed = super::shared(Path::new("/tmp"), Path::new("/tmp/st"), Some(7), 0);
+        let cause = "/tmp/st belongs to uid 7, and this command runs as uid 0: in /tmp, where anybody can make a directory, each user uses \
+                     only directories of their own: run it as uid 7; or ";
+        assert_eq!(mixed, format!("{cause}{expected}"));
         let error = DurableError::AncestorOwner { path: "/".into(), found: 7, below: "/var/lib/claviger".into() };
         assert_eq!(error.explain().hint.unwrap(), "use a directory that nobody but root and its owner can replace");
     }
