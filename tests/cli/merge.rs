@@ -193,6 +193,35 @@ fn an_older_backup_brings_back_what_was_destroyed_unless_its_key_is_named() {
 }
 
 #[test]
+fn a_key_that_only_one_keyring_has_disabled_is_enabled_and_the_merge_says_why() {
+    let sandbox = with_recovery();
+    let first = keys(&sandbox, "state")["keys"][0]["key_id"].as_str().unwrap().to_owned();
+    sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
+    sandbox.run(&format!("key disable {first} --risk-unreadable-secrets {STATE}")).ends_with(0);
+    sandbox.copy("state", "twin");
+    rotate(&sandbox, "twin", "k3");
+    sandbox.run(&format!("key destroy {first} --risk-losing-secrets --state-dir [DIR]/twin")).ends_with(0);
+    backup(&sandbox, "twin", "twin");
+    // Nobody has promoted this one.
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let pending = keys(&sandbox, "state")["keys"][2]["key_id"].as_str().unwrap().to_owned();
+    let [shown, done] = shown_then_done(&sandbox, "[DIR]/twin.age");
+    let why = format!(
+        "\n! {first} is disabled in one keyring, and becomes decrypt-only, because not every keyring that lists it says that it is \
+         disabled; if nothing needs it: claviger key disable {STATE} {first}\n"
+    );
+    assert!(shown.stdout.contains(&why) && done.stdout.contains(&why), "{shown}{done}");
+    let status = sandbox.run(&format!("status {STATE} --socket [DIR]/run/kms.sock"));
+    let never = format!(
+        "! no listed backup holds {pending}, which was never primary in this keyring: nothing is under it, unless it was promoted \
+         elsewhere; write one"
+    );
+    assert!(status.stdout.contains(&never), "{status}");
+    let lost = format!("! no listed backup holds {first}: if this disk is lost, so is every Secret under it;");
+    assert!(status.stdout.contains(&lost), "{status}");
+}
+
+#[test]
 fn a_key_that_was_seen_here_and_is_nowhere_stops_the_merge_until_it_is_named_or_found() {
     let sandbox = with_recovery();
     backup(&sandbox, "state", "older");

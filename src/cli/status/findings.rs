@@ -66,11 +66,11 @@ fn keyring_findings(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, c
     let rotation = opened.wants_rotation().then(|| rotation(opened, report, &config.state_dir));
     let exposed = exposed(opened);
     let ledger = match opened.newest_backup() {
-        Err(error) => Some(no_backup_counts(error, &opened.keyring.uuid().to_hex())),
-        Ok(_) if config.backups == Backups::None => None,
+        Err(error) => vec![no_backup_counts(error, &opened.keyring.uuid().to_hex())],
+        Ok(_) if config.backups == Backups::None => Vec::new(),
         Ok(_) => unbacked(opened),
     };
-    [mark, rotation, exposed, ledger].into_iter().flatten().collect()
+    [mark, rotation, exposed].into_iter().flatten().chain(ledger).collect()
 }
 
 /// Returns the command that makes a plugin read the keyring here. If a plugin may hold the last copy of a key in
@@ -147,21 +147,28 @@ fn serves_same(report: &SelfReport, opened: &Opened) -> bool {
     report.keyring.as_ref().is_some_and(|uuid| *uuid == opened.keyring.uuid().to_hex())
 }
 
-/// Returns the finding that names the keys in use that no listed backup holds.
-fn unbacked(opened: &Opened) -> Option<String> {
+/// Returns the findings that name the keys in use that no listed backup holds.
+fn unbacked(opened: &Opened) -> Vec<String> {
     let unbacked = opened.unbacked();
     let is_used = |key: &&Key| matches!(key.state(), State::Primary | State::DecryptOnly);
-    let used = opened.keyring.keys().filter(is_used).map(Key::id).filter(|key_id| unbacked.contains(key_id));
-    let used: Vec<String> = used.map(|key_id| key_id.to_string()).collect();
-    (!used.is_empty()).then(|| {
-        format!(
-            "no listed backup holds {}: if this disk is lost, so is every Secret under it; write one to another disk: {}; or open one \
-             that has it: claviger backup check FILE; if you keep no backups on purpose, say so once: `backups = \"none\"` in the configuration \
-             file",
-            all_of(&used),
-            create_command(&opened.keyring)
-        )
-    })
+    let used = opened.keyring.keys().filter(is_used).filter(|key| unbacked.contains(&key.id()));
+    // A key that a restore or a merge took over as pending may have been promoted elsewhere.
+    let (primary, never): (Vec<&Key>, Vec<&Key>) = used.partition(|key| key.promoted().is_some());
+    let why = |keys: Vec<&Key>, why: &str| {
+        let names: Vec<String> = keys.iter().map(|key| key.id().to_string()).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "no listed backup holds {}{why}; write one to another disk: {}; or open one that has it: claviger backup check FILE; if you \
+                 keep no backups on purpose, say so once: `backups = \"none\"` in the configuration file",
+                all_of(&names),
+                create_command(&opened.keyring)
+            )
+        })
+    };
+    let primary = why(primary, ": if this disk is lost, so is every Secret under it");
+    let never =
+        why(never, ", which was never primary in this keyring: nothing is under it, unless it was promoted elsewhere");
+    primary.into_iter().chain(never).collect()
 }
 
 /// Returns the findings about the plugin's answer, and about its difference from the keyring on the disk.

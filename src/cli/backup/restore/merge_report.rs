@@ -6,7 +6,11 @@ use serde::Serialize;
 
 use crate::{
     keeper::{self, Expect, MergePreview, NeededKey, Opened},
-    keyring::{key_id::KeyId, merge::MergeRow, state::Fate},
+    keyring::{
+        key_id::KeyId,
+        merge::MergeRow,
+        state::{Fate, State},
+    },
 };
 
 use super::super::super::{
@@ -155,13 +159,26 @@ pub(super) fn print_merge(
     if let Some(file) = report.fresh_backup.filter(|_| is_unbacked) {
         output::text_line(&global.given.repeat_in(&does_not_count(file)))?;
     }
-    for line in shown.rows.iter().filter_map(|row| about_destroyed(row, opened.is_some())) {
-        output::text_line(&global.given.repeat_in(&line))?;
+    for row in &shown.rows {
+        let lines = [about_destroyed(row, opened.is_some()), about_enabled(row)];
+        lines.iter().flatten().try_for_each(|line| output::text_line(&global.given.repeat_in(line)))?;
     }
     match report.expect {
         Some(_) => output::advice(&format!("\nnext:  {ROTATE}"), global),
         None => output::advice("\nnothing was changed yet; to merge, run the same command with --accept", global),
     }
+}
+
+/// Returns the reason why a key that one record has disabled does not stay disabled.
+fn about_enabled(MergeRow { key_id, before, after, .. }: &MergeRow) -> Option<String> {
+    let disabled = Fate::Becomes(State::Disabled);
+    let is_enabled = before.contains(&Some(disabled)) && *after != disabled && *after != Fate::Tomb;
+    is_enabled.then(|| {
+        format!(
+            "\n! {key_id} is disabled in one keyring, and becomes {after}, because not every keyring that lists it says that it is \
+             disabled; if nothing needs it: claviger key disable {key_id}"
+        )
+    })
 }
 
 /// Returns a line about a key that one record has and another one has destroyed.
