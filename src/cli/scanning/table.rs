@@ -28,6 +28,9 @@ const NARROWEST: usize = 60;
 /// The width below which a table has no column for seeds.
 const WITH_SEEDS: usize = 72;
 
+/// The line that a narrower terminal has instead of the column.
+const NO_SEEDS: &str = "without SEEDS, which needs 72 columns";
+
 /// Returns the width of the terminal in characters, or `None` if standard output is not a terminal.
 pub(in crate::cli) fn terminal_width() -> Option<usize> {
     let stdout = io::stdout();
@@ -49,6 +52,8 @@ pub(in crate::cli) fn table(report: &ScanReport, more: Option<&str>, width: Opti
     let mut lines = Vec::new();
     if !rows.is_empty() {
         lines.push(columns(&rows, report.source.kind == SourceKind::Snapshot, width));
+        let is_narrow = width.is_some_and(|width| width < WITH_SEEDS);
+        lines.extend((is_narrow && rows.iter().any(|row| row.seeds > 0)).then(|| NO_SEEDS.to_owned()));
     }
     if !hidden.is_empty() {
         let objects: u64 = hidden.iter().map(|row| row.objects).sum();
