@@ -15,6 +15,10 @@ impl Meter {
     #[allow(clippy::unused_self, reason = "as the meter that shows something")]
     pub(super) fn share(&mut self, _: u64, _: u64) {}
 
+    #[cfg(feature = "reencrypt")]
+    #[allow(clippy::unused_self, reason = "as the meter that shows something")]
+    pub(super) fn waits(&mut self) {}
+
     #[allow(clippy::unused_self, reason = "as the meter that shows something")]
     pub(super) fn of(&mut self, _: u64, _: u64) {}
 }

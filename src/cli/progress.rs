@@ -22,6 +22,8 @@ pub(super) struct Meter {
 
 struct MeterLines {
     begin: Instant,
+    /// How much was done then.
+    done: u64,
     next: Duration,
     show: ShowAmounts,
 }
@@ -53,7 +55,8 @@ impl Meter {
                 let _ = text.write_str(&rate(state.per_sec()));
             }));
         }
-        let lines = (is_shown && !is_terminal).then(|| MeterLines { begin: Instant::now(), next: LINES, show });
+        let lines =
+            (is_shown && !is_terminal).then(|| MeterLines { begin: Instant::now(), done: 0, next: LINES, show });
         Self { bar, lines }
     }
 
@@ -69,13 +72,23 @@ impl Meter {
         if done < self.bar.position() {
             self.bar.reset();
             if let Some(lines) = &mut self.lines {
-                (lines.begin, lines.next) = (Instant::now(), LINES);
+                lines.begin_at(0);
             }
         }
         self.bar.set_position(done);
         let length = self.bar.length().unwrap_or(0);
         if let Some(lines) = &mut self.lines {
             lines.at(done, length);
+        }
+    }
+
+    /// Notes that something else has to happen first. The time until then says nothing about the rest.
+    #[cfg(feature = "reencrypt")]
+    pub(super) fn waits(&mut self) {
+        self.bar.reset_eta();
+        let done = self.bar.position();
+        if let Some(lines) = &mut self.lines {
+            lines.begin_at(done);
         }
     }
 
@@ -108,14 +121,24 @@ impl Drop for Meter {
 }
 
 impl MeterLines {
+    /// Measures from now on, when `done` is done.
+    fn begin_at(&mut self, done: u64) {
+        (self.begin, self.done, self.next) = (Instant::now(), done, LINES);
+    }
+
+    /// Estimates how long the rest takes, if it goes on as it did since the measure began.
+    #[allow(clippy::cast_precision_loss, reason = "an estimate for people")]
+    fn left(&self, elapsed: Duration, done: u64, length: u64) -> Duration {
+        elapsed.mul_f64((length - done) as f64 / (done - self.done) as f64)
+    }
+
     fn at(&mut self, done: u64, length: u64) {
         let elapsed = self.begin.elapsed();
-        if elapsed < self.next || done == 0 || done >= length {
+        if elapsed < self.next || done <= self.done || done >= length {
             return;
         }
         self.next = elapsed + LINES;
-        #[allow(clippy::cast_precision_loss, reason = "an estimate for people")]
-        let left = elapsed.mul_f64((length - done) as f64 / done as f64);
+        let left = self.left(elapsed, done, length);
         let done = (self.show)(done, length);
         // If standard error is closed, nobody can read the line.
         let _ = writeln!(io::stderr(), "{done}, about {} left", HumanDuration(left));
@@ -131,6 +154,19 @@ mod tests {
         let shown = |meter: &Meter| (meter.lines.as_ref().unwrap().show)(1, 3);
         assert_eq!(shown(&Meter::objects(true)), "1 of 3 objects");
         assert_eq!(shown(&Meter::bytes(true, 3)), "1 B of 3 B");
+    }
+
+    #[test]
+    #[cfg(feature = "reencrypt")]
+    fn the_time_of_a_wait_does_not_count_for_the_rest() {
+        let mut meter = Meter::objects(true);
+        let minute = Duration::from_mins(1);
+        meter.of(1, 11);
+        meter.lines.as_mut().unwrap().begin -= minute;
+        meter.waits();
+        let lines = meter.lines.as_ref().unwrap();
+        assert!(lines.begin.elapsed() < minute && lines.next == LINES);
+        assert_eq!(lines.left(Duration::from_secs(10), 6, 11), Duration::from_secs(10), "five were written in 10 s");
     }
 
     #[test]

@@ -10,7 +10,13 @@
 //! object counts as written only if the API server answered with a new revision; until the API server has written one
 //! object, at most one is under way.
 
-use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -100,8 +106,10 @@ impl From<SweepFailure> for SweepEnd {
 pub struct SweepOutcome {
     /// The reason why the sweep ended.
     pub end: SweepEnd,
-    /// The number of objects that have a new revision.
+    /// The number of new revisions that the API server made.
     pub written: u64,
+    /// The fingerprints of the keys of these objects. Another sweep may write an object again.
+    pub rewritten: HashSet<u64>,
     /// The number of objects that the API server answered with, without writing them.
     pub unchanged: u64,
     /// The number of objects that do not exist any more.
@@ -118,14 +126,35 @@ pub struct SweepOutcome {
 
 impl SweepOutcome {
     fn new() -> Self {
-        let (end, failures) = (SweepEnd::Tried, FailureList::default());
-        Self { end, written: 0, unchanged: 0, gone: 0, conflicts: 0, busy: 0, failures, is_awaiting_adoption: false }
+        Self {
+            end: SweepEnd::Tried,
+            written: 0,
+            rewritten: HashSet::new(),
+            unchanged: 0,
+            gone: 0,
+            conflicts: 0,
+            busy: 0,
+            failures: FailureList::default(),
+            is_awaiting_adoption: false,
+        }
+    }
+
+    /// Returns how many objects have a new revision.
+    pub fn objects(&self) -> u64 {
+        u64::try_from(self.rewritten.len()).unwrap_or(u64::MAX)
     }
 
     /// Returns how many objects the sweep is done with, whatever their outcome.
     pub fn tried(&self) -> u64 {
         self.written + self.unchanged + self.gone + self.failures.count()
     }
+}
+
+/// Returns 64 bits that identify the key of an object well enough to count objects.
+fn fingerprint(key: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// An object, with the number of its attempts.
@@ -344,7 +373,7 @@ impl SweepState {
     ) -> Option<StaleObject> {
         match answer {
             ObjectAnswer::At(revision) if revision != attempt.object.mod_revision => {
-                self.note_written();
+                self.note_written(&attempt.object.key);
                 return Some(attempt.object);
             }
             ObjectAnswer::At(_) if !self.has_adopted => {
@@ -369,8 +398,9 @@ impl SweepState {
         None
     }
 
-    fn note_written(&mut self) {
+    fn note_written(&mut self, key: &[u8]) {
         self.outcome.written += 1;
+        self.outcome.rewritten.insert(fingerprint(key));
         self.outcome.is_awaiting_adoption = false;
         if !mem::replace(&mut self.has_adopted, true) {
             // The API server has adopted the key, so no object has to wait any more.

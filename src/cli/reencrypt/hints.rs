@@ -129,6 +129,7 @@ mod tests {
             revision: 9,
             sweeps,
             written: 60,
+            writes: 60,
             unchanged: 0,
             gone: 0,
             conflicts: 0,

@@ -82,7 +82,10 @@ pub(super) struct ReencryptReport {
     /// The revision of the last scan.
     pub(super) revision: u64,
     pub(super) sweeps: u32,
+    /// Objects that have a new revision.
     pub(super) written: u64,
+    /// How often an object got a new revision.
+    pub(super) writes: u64,
     pub(super) unchanged: u64,
     pub(super) gone: u64,
     pub(super) conflicts: u64,
@@ -118,7 +121,8 @@ impl ReencryptReport {
         let Rounds { census, outcome, sweeps } = rounds;
         let (end, reason) = end(&census, outcome.as_ref(), is_dry, target);
         let sum = |of: fn(&SweepOutcome) -> u64| outcome.as_ref().map_or(0, of);
-        let (written, unchanged, gone) = (sum(|one| one.written), sum(|one| one.unchanged), sum(|one| one.gone));
+        let (written, writes) = (sum(SweepOutcome::objects), sum(|one| one.written));
+        let (unchanged, gone) = (sum(|one| one.unchanged), sum(|one| one.gone));
         let (conflicts, busy) = (sum(|one| one.conflicts), sum(|one| one.busy));
         let failures = outcome.as_ref().map(|one| &one.failures);
         Self {
@@ -134,6 +138,7 @@ impl ReencryptReport {
             revision: census.report.source.revision,
             sweeps,
             written,
+            writes,
             unchanged,
             gone,
             conflicts,

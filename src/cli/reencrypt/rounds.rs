@@ -90,6 +90,9 @@ impl Sweeping<'_> {
         let mut bar = Meter::objects(self.global.is_for_people());
         let (total, mut has_told) = (census.count(), false);
         let mut progress = |outcome: &SweepOutcome| {
+            if outcome.is_awaiting_adoption {
+                bar.waits();
+            }
             if outcome.is_awaiting_adoption && !std::mem::replace(&mut has_told, true) {
                 output::aside(if census.plaintext() > 0 { UNREAD } else { WAITING }, self.global);
             }
@@ -118,11 +121,37 @@ fn live(place: &ScanPlace) -> Option<Servers> {
 /// again.
 fn with_sums(outcome: SweepOutcome, before: Option<SweepOutcome>) -> SweepOutcome {
     let Some(before) = before else { return outcome };
+    let mut rewritten = before.rewritten;
+    rewritten.extend(&outcome.rewritten);
     SweepOutcome {
         written: outcome.written + before.written,
+        rewritten,
         gone: outcome.gone + before.gone,
         conflicts: outcome.conflicts + before.conflicts,
         busy: outcome.busy + before.busy,
         ..outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reencrypt::FailureList;
+
+    #[test]
+    fn an_object_that_two_sweeps_wrote_is_one_object() {
+        let swept = |rewritten: &[u64]| SweepOutcome {
+            end: SweepEnd::Tried,
+            written: rewritten.len() as u64,
+            rewritten: rewritten.iter().copied().collect(),
+            unchanged: 0,
+            gone: 0,
+            conflicts: 0,
+            busy: 0,
+            failures: FailureList::default(),
+            is_awaiting_adoption: false,
+        };
+        let both = with_sums(swept(&[1, 2, 3]), Some(swept(&[1, 2])));
+        assert_eq!((both.objects(), both.written), (3, 5));
     }
 }

@@ -122,11 +122,13 @@ fn facts(report: &ReencryptReport) -> Vec<(&'static str, String)> {
 
 fn rate(report: &ReencryptReport) -> String {
     let sweeps = if report.sweeps == 1 { "1 sweep".to_owned() } else { format!("{} sweeps", report.sweeps) };
-    let speed = speed(report.written, report.seconds).map_or_else(String::new, |speed| format!("{speed}, "));
-    format!("{} in {:.1} s, {speed}{sweeps}", Count(report.written), report.seconds)
+    let writes =
+        if report.writes > report.written { format!(", {} writes", Count(report.writes)) } else { String::new() };
+    let speed = speed(report.writes, report.seconds).map_or_else(String::new, |speed| format!("{speed}, "));
+    format!("{} in {:.1} s, {speed}{sweeps}{writes}", Count(report.written), report.seconds)
 }
 
-/// Returns the number of objects per second, unless it is below one. The seconds include the time in which the command
+/// Returns the number of writes per second, unless it is below one. The seconds include the time in which the command
 /// waited for an API server.
 fn speed(written: u64, seconds: f64) -> Option<String> {
     #[allow(

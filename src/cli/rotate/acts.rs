@@ -17,7 +17,7 @@ use crate::{
     memory::fill_random,
     plan::{Action, Aim, ApiServers, BeganAt, Phase, PlanId, RotationPlan, RotationProgress, Scanned, Ticks},
     proof::VerifyOutcome,
-    reencrypt::SweepEnd,
+    reencrypt::{SweepEnd, SweepOutcome},
     rotate::Acted,
 };
 
@@ -214,7 +214,7 @@ impl RotateHands<'_> {
             global: self.global,
         };
         let Rounds { census, outcome, .. } = sweeping.run(census)?;
-        let written = outcome.as_ref().map_or(0, |outcome| outcome.written);
+        let written = outcome.as_ref().map_or(0, SweepOutcome::objects);
         self.tell(&RotateEvent::Rewritten { written, left: census.count() })?;
         progress.scanned = Some(scanned((at, self.primary()), &census, census.count()));
         self.census = Some(census);
