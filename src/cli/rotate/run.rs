@@ -66,7 +66,8 @@ struct PlanReport {
     stale: u64,
     /// About how many seconds the rewriting would take.
     rewrite_seconds: Option<u64>,
-    /// The seconds of the wait after the promotion, until no API server writes under the old key.
+    /// The seconds of the wait until no API server writes under the old key: after the promotion, or, if the key is
+    /// primary already, after the command is called again.
     quiet_seconds: u64,
     /// Whether the rotation would disable the older keys, because others may know them.
     compromise: bool,
@@ -316,8 +317,9 @@ fn preview_lines(report: &PlanReport, plan: Option<&RotationPlan>, hands: &Rotat
     lines.push(format!("  have the API server re-encrypt {}{takes}", counted(report.stale, "object")));
     lines.extend(report.foreseen.lines());
     lines.push(format!(
-        "  wait {} from the promotion on, until no API server writes under the old key",
-        span(std::time::Duration::from_secs(report.quiet_seconds))
+        "  wait {} from {}, until no API server writes under the old key",
+        span(std::time::Duration::from_secs(report.quiet_seconds)),
+        if report.is_before { "the promotion on" } else { "this call on, as each call begins the wait again" }
     ));
     if report.compromise {
         lines.push("  disable the keys before, which others may know, as soon as nothing needs them".to_owned());
