@@ -27,7 +27,7 @@ pub(super) use self::{
     announced::{check_announced, note_unannounced},
     declared::{ReadConfig, not_understood, nowhere, unconfigured},
     etcdctl::etcdctl,
-    findings::{OLDER, findings, meaning},
+    findings::{findings, meaning},
     hints::{HintContext, SNAPSHOT, hint_about, hints, is_recent},
     input::ScanInput,
     keys::{KeyFlags, ScanKeys, key_use, primary_key},
@@ -37,4 +37,4 @@ pub(super) use self::{
     table::{table, terminal_width},
 };
 #[cfg(feature = "html")]
-pub(super) use self::{document::document, picture::picture};
+pub(super) use self::{document::document, findings::OLDER, picture::picture};

@@ -27,8 +27,6 @@ pub(super) struct HintInput<'a> {
     pub(super) seen: SeenProviders,
     /// The file in which the report is kept.
     pub(super) kept: Option<&'a Path>,
-    /// Whether no API server can write under the previous key any more.
-    pub(super) has_waited: bool,
     pub(super) now: Time,
     /// The time limits of the API servers.
     pub(super) timeouts: Timeouts,
@@ -47,7 +45,7 @@ pub(super) fn hints(verified: &Verified, input: &HintInput<'_>) -> Vec<String> {
     }
     let of_shortfalls = report.shortfalls.iter().filter_map(|one| shortfall(*one, &report.provider, input));
     let last = if report.outcome() == VerifyOutcome::Clean { Some(clean(verified, input)) } else { None };
-    of_shortfalls.chain(of_scan).chain(last).chain(early(verified, input)).collect()
+    of_shortfalls.chain(of_scan).chain(last).chain(early(verified)).collect()
 }
 
 fn shortfall(shortfall: Shortfall, provider: &str, input: &HintInput<'_>) -> Option<String> {
@@ -94,15 +92,14 @@ fn clean(verified: &Verified, input: &HintInput<'_>) -> String {
 }
 
 /// Returns the warning that an API server may still write under the previous key.
-fn early(verified: &Verified, input: &HintInput<'_>) -> Option<String> {
-    let promoted = verified.promoted.filter(|_| !input.has_waited);
-    let promoted = promoted.filter(|time| scanning::is_recent(*time, input.now, input.timeouts))?;
+fn early(verified: &Verified) -> Option<String> {
+    let (promoted, quiet) = verified.promoted.zip(verified.quiet)?;
     (verified.report.outcome() == VerifyOutcome::Clean).then(|| {
         format!(
             "{} is primary since {promoted}, and an API server may write under the previous key for {} after the plugin \
              began to serve this one: verify again after that",
             verified.report.keyring.primary,
-            span(input.timeouts.quiet())
+            span(quiet)
         )
     })
 }

@@ -35,6 +35,7 @@ pub(super) struct VerifiedJson<'a> {
     report: ReportJson<'a>,
     since: Option<SinceJson>,
     notes: &'a [String],
+    quiet_seconds: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -138,6 +139,7 @@ pub(super) fn verified(verified: &Verified) -> VerifiedJson<'_> {
         report: ReportJson { sha256: verified.sha256().to_hex(), text: &verified.text },
         since: verified.since.as_ref().map(since),
         notes: &verified.notes,
+        quiet_seconds: verified.quiet.map(|quiet| quiet.as_secs()),
     }
 }
 

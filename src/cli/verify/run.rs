@@ -18,7 +18,7 @@ use super::{
         etcd::EtcdArgs,
         failure::{Exit, Failure},
         output::{self, OutputError},
-        scanning::{ScanExtras, SeenProviders, scan_places},
+        scanning::{ScanExtras, SeenProviders, is_recent, scan_places},
     },
     earlier::EarlierReport,
     files::KeptArgs,
@@ -149,8 +149,10 @@ fn verify(
     let timeouts = input.timeouts;
     notes.extend(since.as_ref().and_then(|since| since.earlier.note()));
     let (all, list) = (global.given.command("claviger scan --all"), global.given.command("claviger scan --list"));
-    let mut verified = Verified { scan, report, text, promoted, since, notes, all, list, hints: Vec::new() };
-    let context = HintInput { given: &global.given, etcd: input.etcd.as_ref(), seen, kept, has_waited, now, timeouts };
+    let is_early = |time: &Time| !has_waited && is_recent(*time, now, timeouts);
+    let quiet = promoted.filter(is_early).map(|_| timeouts.quiet());
+    let mut verified = Verified { scan, report, text, promoted, quiet, since, notes, all, list, hints: Vec::new() };
+    let context = HintInput { given: &global.given, etcd: input.etcd.as_ref(), seen, kept, now, timeouts };
     verified.hints = hints(&verified, &context);
     Ok(verified)
 }

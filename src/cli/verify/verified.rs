@@ -1,5 +1,7 @@
 //! A finished verification: the scan, the report, the comparison with an earlier report, and the hints.
 
+use std::time::Duration;
+
 use super::earlier::EarlierReport;
 use crate::{
     crypto::Digest,
@@ -20,6 +22,9 @@ pub(in crate::cli) struct Verified {
     pub(in crate::cli) text: String,
     /// The time when the primary key became primary, if it replaced another one.
     pub(in crate::cli) promoted: Option<Time>,
+    /// The time for which an API server may still write under the previous key after the plugin began to serve the
+    /// primary key, unless that time is over.
+    pub(in crate::cli) quiet: Option<Duration>,
     /// The earlier report, and the changes since then.
     pub(in crate::cli) since: Option<Since>,
     /// Notes for the operator.
