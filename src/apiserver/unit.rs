@@ -157,7 +157,8 @@ WorkingDirectory=/srv
     fn files(path: &Path) -> io::Result<String> {
         match path.to_str() {
             Some("/etc/kubernetes/apiserver") => Ok("# etcd\nETCD=\"http://a,http://b\"\n".to_owned()),
-            _ => Err(io::Error::other("No such file")),
+            Some("/locked") => Err(io::Error::new(io::ErrorKind::PermissionDenied, "Permission denied")),
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, "No such file")),
         }
     }
 
@@ -183,6 +184,10 @@ WorkingDirectory=/srv
         let texts: Vec<String> = doubts.iter().map(ToString::to_string).collect();
         let hidden = "the value of $ALL is not known, and it may contain further flags";
         assert_eq!(texts, ["/gone of the unit cannot be read: No such file", hidden]);
+        let unit = "[Service]\nEnvironmentFile=-/locked\nExecStart=/bin/kube-apiserver --etcd-servers=http://a\n";
+        let ReadFlags { doubts, .. } = read(unit, &files).unwrap();
+        let texts: Vec<String> = doubts.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["/locked of the unit cannot be read: Permission denied"], "systemd reads it");
         let other = read("[Service]\nExecStart=/usr/bin/k3s server\n", &files).unwrap_err();
         assert_eq!(other.to_string(), "no ExecStart= of this unit runs kube-apiserver");
     }
