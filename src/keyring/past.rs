@@ -2,8 +2,8 @@
 //!
 //! A node uses it to tell a successor of the marked record from a fork. Pure. Invariants: the list is sorted by
 //! generation, the newest first, then by digest, and nothing occurs twice. A change keeps the last [`KEPT`]
-//! generations, a merge the whole past of each fully trusted record. A list never has more than [`PAST_MAX`] records. Source:
-//! `docs/formats.md`, "record".
+//! generations, a merge the whole past of each fully trusted record. A list never has more than [`PAST_MAX`] records.
+//! Source: `docs/formats.md`, "record".
 
 use crate::crypto::Digest;
 

@@ -1,8 +1,8 @@
 //! Makes a keyring from a backup, for a directory that has no keyring.
 //!
 //! Pure. A backup does not say what happened after it was made. Therefore the restored keyring is a successor of the
-//! one in the backup: no key stays pending, and the newest key that may be needed becomes primary. Invariant: the primary
-//! key is always in a backup: it comes from this backup, or the caller backs the new key up first. Source:
+//! one in the backup: no key stays pending, and the newest key that may be needed becomes primary. Invariant: the
+//! primary key is always in a backup: it comes from this backup, or the caller backs the new key up first. Source:
 //! `docs/formats.md`, "Restoring".
 
 use crate::crypto::{Digest, root_key::RootKey};

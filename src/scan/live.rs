@@ -3,9 +3,9 @@
 //! All is read at one revision, as long as etcd has it: API servers compact every five minutes. If the revision is
 //! gone, the next page is read at the newest one, and the report names both. Each key is read once, so none is counted
 //! twice. A live etcd does not show older values. While the sink processes a page, the next one is already requested.
-//! After a scan at one revision, the number of keys must equal the count in the first page: if kine loses its
-//! database, it ends a broken answer as if it were complete. If the keys are not an API server's, the prefix is wrong, and a few more requests
-//! show which prefixes there are.
+//! After a scan at one revision, the number of keys must equal the count in the first page: if kine loses its database,
+//! it ends a broken answer as if it were complete. If the keys are not an API server's, the prefix is wrong, and a few
+//! more requests show which prefixes there are.
 
 use std::{ops::ControlFlow, sync::mpsc::sync_channel, thread};
 

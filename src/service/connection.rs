@@ -1,8 +1,9 @@
 //! The calls of one connection, and which key it wraps under.
 //!
 //! Invariant: a call tries exactly one key. Encrypt wraps under the key that the last Status of this connection
-//! announced, for [`GRACE`] after another key was promoted, because an API server throws a seed away if the two differ. Decrypt unwraps with the key that the request
-//! names. Source: KEP-3299, "Status Key ID"; `kmsv2/envelope.go` in k8s.io/apiserver.
+//! announced, for [`GRACE`] after another key was promoted, because an API server throws a seed away if the two differ.
+//! Decrypt unwraps with the key that the request names. Source: KEP-3299, "Status Key ID"; `kmsv2/envelope.go` in
+//! k8s.io/apiserver.
 
 use std::{
     sync::Arc,

@@ -1,7 +1,7 @@
 //! Metrics: counters of calls and connections, and the text that a scrape receives.
 //!
-//! All counters are made at the start, and none is looked up by its labels: a call reads the clock twice, and
-//! updates one counter and one histogram. The state of keyring and process is read at each scrape. Invariant: labels come from
+//! All counters are made at the start, and none is looked up by its labels: a call reads the clock twice, and updates
+//! one counter and one histogram. The state of keyring and process is read at each scrape. Invariant: labels come from
 //! fixed lists or are hashes of public names, so no peer can make a series, and nothing secret is shown. Source: the
 //! Prometheus text format, version 0.0.4; names and units follow Prometheus' own guide.
 
