@@ -39,7 +39,7 @@ pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
         Failure::new(reading(&error), &format!("reading {}: {error}", file.display()), unreadable(file, &error))
     };
     let bytes = read_input(file, BACKUP_MAX).map_err(failed)?;
-    // Before anybody is asked for an identity.
+    // Checks this before anybody is asked for an identity.
     Backup::check_form(&bytes).map_err(|error| about(file, error))?;
     Ok(bytes)
 }

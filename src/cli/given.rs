@@ -85,7 +85,7 @@ struct Flag {
     name: &'static str,
     /// The value, quoted for a shell. `None` if the flag takes no value.
     value: Option<String>,
-    /// The value as it was given, and as messages have it.
+    /// The value as the operator gave it. Messages contain it in this form.
     given: Option<String>,
     /// Whether only the same command repeats this flag.
     by_itself: bool,

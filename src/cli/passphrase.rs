@@ -164,7 +164,7 @@ fn unreadable_file(path: &Path, error: &io::Error) -> Failure {
     failure.with_any_hint(hint).without("passphrase-file")
 }
 
-/// The permissions of group and others.
+/// The mode bits of group and others.
 const OTHERS: u32 = 0o077;
 
 fn read(path: &Path) -> io::Result<Passphrase> {

@@ -22,7 +22,7 @@ pub(super) struct Meter {
 
 struct MeterLines {
     begin: Instant,
-    /// How much was done then.
+    /// The amount that was done at the time `begin`.
     done: u64,
     next: Duration,
     show: ShowAmounts,
@@ -82,7 +82,7 @@ impl Meter {
         }
     }
 
-    /// Notes that something else has to happen first. The time until then says nothing about the rest.
+    /// Notes that the work has not begun yet. The time until it begins does not count for the estimate.
     #[cfg(feature = "reencrypt")]
     pub(super) fn waits(&mut self) {
         self.bar.reset_eta();
@@ -121,12 +121,12 @@ impl Drop for Meter {
 }
 
 impl MeterLines {
-    /// Measures from now on, when `done` is done.
+    /// Begins to measure now. `done` is the amount that is done already.
     fn begin_at(&mut self, done: u64) {
         (self.begin, self.done, self.next) = (Instant::now(), done, LINES);
     }
 
-    /// Estimates how long the rest takes, if it goes on as it did since the measure began.
+    /// Estimates how long the rest takes, at the mean speed since the measurement began.
     #[allow(clippy::cast_precision_loss, reason = "an estimate for people")]
     fn left(&self, elapsed: Duration, done: u64, length: u64) -> Duration {
         elapsed.mul_f64((length - done) as f64 / (done - self.done) as f64)

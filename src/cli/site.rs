@@ -50,7 +50,7 @@ impl Site {
     }
 }
 
-/// Refuses to make a state directory inside of another one. What is done to that one, such as a copy, would be done to
+/// Refuses to make a state directory inside of another one. A copy of the outer directory, for example, would contain
 /// both.
 ///
 /// # Errors
@@ -59,7 +59,7 @@ pub(super) fn check_apart(state_dir: &Path) -> Result<(), Failure> {
     let real = state_dir.canonicalize();
     let mut below = real.as_deref().unwrap_or(state_dir).ancestors().skip(1);
     let Some(above) = below.find_map(|above| above.canonicalize().ok()) else { return Ok(()) };
-    // A directory that claviger would not open is no state directory.
+    // If claviger would not open a directory, it is no state directory.
     let Some(other) = above.ancestors().find(|dir| holds_keyring(dir).unwrap_or(false)) else { return Ok(()) };
     let message = format!("{} is inside of the state directory {}", state_dir.display(), other.display());
     let hint = format!(

@@ -30,14 +30,14 @@ pub enum ConfigError {
         /// The message of the TOML parser.
         reason: String,
     },
-    /// The file has a key that no setting has.
+    /// The file has a key that is not the name of a setting.
     #[error("configuration {}, line {line}: {key:?} is no setting", path.display())]
     UnknownKey {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Where, counted from one.
+        /// The number of the line, from one.
         line: usize,
-        /// The key.
+        /// The unknown key.
         key: String,
     },
     /// A setting has a value of another kind.

@@ -66,8 +66,8 @@ pub(in crate::cli) fn reading(error: &io::Error) -> Exit {
     }
 }
 
-/// Returns the same for a file that says what the command should do or what it may do: a configuration, credentials. A
-/// wrong one is wrong usage, and not damage.
+/// Returns the exit code if a file with settings or credentials cannot be read. If such a file is wrong, that is wrong
+/// usage, and not damage.
 pub(in crate::cli) fn reading_settings(error: &io::Error) -> Exit {
     match reading(error) {
         Exit::Damaged => Exit::Usage,

@@ -59,7 +59,7 @@ impl Explain for ConfigError {
     }
 }
 
-/// Names the setting that was probably meant, and all that there are.
+/// Returns the hint with the setting that was probably meant, and all settings.
 fn known_keys(key: &str) -> String {
     let meant = nearest(key).map_or_else(String::new, |name| format!("did you mean {name}? "));
     format!("{meant}the settings are: {}", KINDS.map(|(name, _)| name).join(", "))

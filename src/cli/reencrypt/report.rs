@@ -82,9 +82,9 @@ pub(super) struct ReencryptReport {
     /// The revision of the last scan.
     pub(super) revision: u64,
     pub(super) sweeps: u32,
-    /// Objects that have a new revision.
+    /// The number of objects that have a new revision.
     pub(super) written: u64,
-    /// How often an object got a new revision.
+    /// The number of new revisions. An object that two sweeps wrote has two.
     pub(super) writes: u64,
     pub(super) unchanged: u64,
     pub(super) gone: u64,

@@ -28,7 +28,7 @@ const NARROWEST: usize = 60;
 /// The width below which a table has no column for seeds.
 const WITH_SEEDS: usize = 72;
 
-/// The line that a narrower terminal has instead of the column.
+/// The line that a narrow terminal shows instead of the column.
 const NO_SEEDS: &str = "without SEEDS, which needs 72 columns";
 
 /// Returns the width of the terminal in characters, or `None` if standard output is not a terminal.
