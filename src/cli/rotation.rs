@@ -7,8 +7,8 @@ use crate::{
 };
 
 use super::{
-    Site,
-    failure::{Exit, Failure},
+    Global, Site,
+    failure::{Exit, Failure, warn},
 };
 
 /// The words in a hint before another way to continue.
@@ -44,6 +44,14 @@ pub(super) fn check_rekey(site: &Site, opened: &Opened) -> Result<(), Failure> {
     let message = format!("{}, and another root key would void its plan", described(&plan));
     let hint = format!("{FINISH}replace the root key all the same: claviger rekey --despite-rotation");
     Err(Failure::new(Exit::Refused, &message, hint))
+}
+
+/// Warns that a new key cannot be promoted while a rotation to another key is unfinished.
+pub(super) fn warn_of_rotation(site: &Site, opened: &Opened, global: &Global) {
+    // A plan that cannot be read stops the promotion, which says so.
+    let Ok(Some(plan)) = unfinished(site, opened) else { return };
+    let message = format!("{}, so the new key can be promoted only after it", described(&plan));
+    warn(&message, &format!("{FINISH}see how it stands: claviger status"), global);
 }
 
 /// Returns the plan of an unfinished rotation. A plan that a rekey has voided does not count.

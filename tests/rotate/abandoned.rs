@@ -12,7 +12,9 @@ fn a_rotation_is_given_up_until_its_key_is_primary() {
     has_all(&none, &["error: no rotation is unfinished, so there is none to give up"]);
     // It stops, because no backup holds its key.
     rotate(&mut rig, "--api-servers 1", 3);
-    rig.sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let added = rig.sandbox.run(&format!("key add {STATE}"));
+    added.ends_with(0);
+    has_all(&added, &["so the new key can be promoted only after it", "finish it: claviger rotate"]);
     let promote = format!("key promote k3 --without-backup {STATE}");
     let refused = rig.sandbox.refused(3, &promote);
     has_all(

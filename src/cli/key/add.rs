@@ -7,6 +7,7 @@ use crate::{
         given::quoted,
         live::{PluginSearch, ServesFrom},
         probe::find_plugin,
+        rotation::warn_of_rotation,
         tables::all_of,
     },
     config::{Backups, Config, Settings},
@@ -34,6 +35,7 @@ pub(super) fn add(keyring: KeyringArgs, Socket { socket }: Socket, global: &Glob
         _ => report_change(&changed, Some(ADDED), global),
     }
     warn_of_plugin(&search, &opened.keyring, &site.config, global);
+    warn_of_rotation(&site, &opened, global);
     if !missing.is_empty() {
         let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
         let message =
