@@ -264,7 +264,7 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten(no
     let line = format!("key destroy {k1} {STATE} {} --api-servers 0", node.etcd_flags());
     // The count of API servers takes up to 30 s.
     let untrue = node.sandbox.call(&line).by(Path::new(CLAVIGER), Duration::from_mins(2)).run();
-    assert!(untrue.stderr.contains("1 API server uses this etcd, but --api-servers 0 says that none runs"), "{untrue}");
+    assert!(untrue.stderr.contains("1 API server uses this etcd, but the operator says that none runs"), "{untrue}");
     node.done(&format!("key destroy {k1} {STATE} --risk-losing-secrets"));
     // A destroyed key opens nothing, so the snapshot keeps nothing.
     let left = check(node, "two.db", STATE);

@@ -14,7 +14,7 @@ use std::{
 use super::given::quoted;
 use crate::{
     config::DEFAULT_STATE_DIR,
-    durable::directory_at,
+    durable::{LifeLock, directory_at},
     keyring::{Keyring, key_id::KeyId},
     probe::ProbeError,
     service::SelfReport,
@@ -170,6 +170,14 @@ pub(super) enum LivePluginError {
         /// The uuid of the keyring here.
         ours: String,
     },
+    /// A plugin of another directory would be replaced, while another plugin serves from this one.
+    #[error("{serves}, and another plugin serves from {}", .state_dir.display())]
+    TakeOverBeside {
+        /// The plugin that would be replaced.
+        serves: Serves,
+        /// The directory from which the other one serves.
+        state_dir: PathBuf,
+    },
     /// Somebody listens at the socket and does not report which keyring it serves.
     #[error("a plugin may serve a keyring from memory at {socket}, and it does not say which: {error}")]
     Unanswered {
@@ -210,6 +218,19 @@ impl LivePlugin {
             return Ok(());
         }
         Err(LivePluginError::TakeOver { serves: self.serves(), ours: ours.to_owned() })
+    }
+
+    /// Checks that the take-over does not leave two plugins on `state_dir`: this one serves from it, or none does.
+    ///
+    /// # Errors
+    /// When this one serves from another directory, and another plugin from this one.
+    pub(super) fn check_alone(&self, state_dir: &Path) -> Result<(), LivePluginError> {
+        let is_elsewhere = matches!(ServesFrom::of(&self.report, state_dir), ServesFrom::Elsewhere(_));
+        // If the lock cannot be asked, the daemon reports why.
+        if is_elsewhere && LifeLock::is_held(state_dir).unwrap_or(false) {
+            return Err(LivePluginError::TakeOverBeside { serves: self.serves(), state_dir: state_dir.to_owned() });
+        }
+        Ok(())
     }
 
     /// Checks that a new keyring may be made in `state_dir`. Returns a warning, because the plugin serves from another

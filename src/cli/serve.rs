@@ -97,6 +97,8 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     let dir = Dir::open(&config.state_dir, Privacy::Private).ok();
     if args.take_over {
         check_taken_over(&config, dir.as_ref())?;
+        let search = find_plugin(&config)?;
+        search.plugin().map_or(Ok(()), |plugin| plugin.check_alone(&config.state_dir))?;
     }
     let means = passphrase::means_of_daemon(&config, dir.as_ref())?;
     // Restricts the files before the thread of the log starts: the rules hold for this thread and the threads that it

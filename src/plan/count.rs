@@ -29,10 +29,10 @@ pub enum CountDoubt {
         count: u64,
     },
     /// The operator says that no API server runs, and etcd shows some.
-    #[error("{} this etcd, but --api-servers 0 says that none runs", use_it(*.0))]
+    #[error("{} this etcd, but the operator says that none runs", use_it(*.0))]
     Counted(u64),
     /// The operator says that no API server runs, and some are connected.
-    #[error("{}, but --api-servers 0 says that none runs", are_connected(*.0))]
+    #[error("{}, but the operator says that none runs", are_connected(*.0))]
     Connected(u64),
 }
 
@@ -80,9 +80,9 @@ mod tests {
         let too_many = CountDoubt::TooManyConnected { connected: 2, count: 1 }.to_string();
         assert_eq!(too_many, "2 API servers are connected to the plugin, expected at most 1");
         let counted = [1, 2].map(|count| CountDoubt::Counted(count).to_string());
-        let untrue = "this etcd, but --api-servers 0 says that none runs";
+        let untrue = "this etcd, but the operator says that none runs";
         assert_eq!(counted, [format!("1 API server uses {untrue}"), format!("2 API servers use {untrue}")]);
-        let connected = "1 API server is connected to the plugin, but --api-servers 0 says that none runs";
+        let connected = "1 API server is connected to the plugin, but the operator says that none runs";
         assert_eq!(CountDoubt::Connected(1).to_string(), connected);
     }
 }

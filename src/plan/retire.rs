@@ -391,7 +391,7 @@ mod tests {
             node.connections.clear();
             node.serves.as_mut().unwrap().record = Digest([9; 32]);
         });
-        assert_eq!(step(&other, 0), RetireStep::Wait(Unsettled::NotServed(vec!["a".to_owned()])));
+        assert_eq!(step(&other, 0), RetireStep::Wait(Unsettled::ServesAnother(vec!["a".to_owned()])));
     }
 
     #[test]
@@ -399,6 +399,8 @@ mod tests {
         let text = |unsettled: Unsettled| unsettled.to_string();
         let names = || vec!["a".to_owned(), "b".to_owned()];
         assert_eq!(text(Unsettled::NotServed(names())), "the plugin on a, b does not serve the keyring as it is now");
+        let another = text(Unsettled::ServesAnother(names()));
+        assert_eq!(another, "the plugin on a, b serves the keyring as it was before");
         assert_eq!(
             text(Unsettled::Quiet(Duration::from_millis(1500))),
             "an API server that is not connected now may still write under another key, for 2 s more"

@@ -42,6 +42,22 @@ fn a_second_daemon_on_another_socket_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
+fn a_plugin_of_a_copied_directory_is_not_replaced_by_a_second_one_of_the_first() {
+    let sandbox = Sandbox::initialised();
+    let copied =
+        std::process::Command::new("cp").arg("-a").args(["state", "copy"].map(|name| sandbox.path(name))).status();
+    assert!(copied.unwrap().success());
+    let mut first = sandbox.serve(FIRST);
+    let mut other = sandbox.serve("--state-dir [DIR]/copy --socket [DIR]/run/other.sock");
+    let refused = sandbox.refused(3, &format!("{SECOND} --take-over"));
+    assert!(refused.stderr.contains(", and another plugin serves from [DIR]/state"), "{refused}");
+    assert!(refused.stderr.contains("hint:  to restart the plugin of this directory, give its socket"), "{refused}");
+    sandbox.run("status --state-dir [DIR]/copy --socket [DIR]/run/other.sock --backups none").ends_with(0);
+    other.terminate();
+    first.terminate();
+}
+
+#[test]
 fn a_daemon_that_is_about_to_end_is_waited_for() {
     let sandbox = Sandbox::initialised();
     let mut first = sandbox.serve(FIRST);

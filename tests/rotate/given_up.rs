@@ -141,7 +141,7 @@ fn the_old_key_is_disabled_and_destroyed_when_no_api_server_can_write_under_it()
     has_all(
         &refuted,
         &[
-            "1 API server is connected to the plugin, but --api-servers 0 says that none runs",
+            "1 API server is connected to the plugin, but the operator says that none runs",
             "run it without --api-servers 0",
         ],
     );
