@@ -229,7 +229,12 @@ fn a_credential_is_a_key_of_a_plain_name() {
     let refused = CredentialSlot::given(&slot, None).unwrap_err().to_string();
     assert_eq!(refused, "its parameter credential is no credential's name");
     std::fs::write(path("key"), vec![1; 1 << 20]).unwrap();
-    assert!(CredentialSlot::read("x", &path("key")).unwrap_err().to_string().contains("4097 bytes"));
+    assert!(
+        CredentialSlot::read("x", &path("key"))
+            .unwrap_err()
+            .to_string()
+            .contains("the credential is shorter than 32 bytes or longer than 4096")
+    );
     let refused = CredentialSlot::read("x", Path::new("/dev/zero")).unwrap_err().to_string();
     assert_eq!(refused, "credential /dev/zero: it is a device, expected a regular file");
 }

@@ -30,7 +30,7 @@ fn a_file_that_cannot_be_used_has_the_same_exit_code_in_every_command() {
         ("scan --snapshot [DIR]/text --keyring FILE".to_owned(), examined),
         ("scan --apiserver-manifest FILE".to_owned(), examined),
         (format!("backup check FILE --recovery-identity [DIR]/ours.txt {state}"), examined),
-        (format!("backup check [DIR]/text --recovery-identity FILE {state}"), settings),
+        (format!("backup check [DIR]/state/keyring --recovery-identity FILE {state}"), settings),
         (format!("recovery test --recovery-identity FILE {state}"), settings),
         (format!("scan {etcd} --etcd-cafile FILE"), settings),
         ("status --config FILE".to_owned(), settings),
