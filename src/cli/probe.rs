@@ -11,13 +11,13 @@ use super::{
     live::{LivePlugin, PluginSearch},
     runtime::event_loop,
 };
-#[cfg(feature = "scan")]
-use crate::keyring::Keyring;
 use crate::{
     config::Config,
     listen::Address,
     probe::{ProbeAnswer, ProbeError, probe, probe_with},
 };
+#[cfg(feature = "scan")]
+use crate::{durable::LifeLock, keyring::Keyring};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -64,6 +64,10 @@ pub(super) fn find_plugin(config: &Config) -> Result<PluginSearch, Failure> {
     })
 }
 
+/// The hint if a plugin serves from the state directory, and not at the socket that the command asks.
+pub(super) const SERVES_ELSEWHERE: &str = "a plugin serves from this state directory at another socket: give its socket, which its log \
+                                           line `listening` names, here and to later commands: --socket SOCKET";
+
 /// Warns that `what` needs the plugin, if nobody listens at its socket, and names the command that starts a plugin.
 /// Returns whether it has warned.
 #[cfg(feature = "scan")]
@@ -75,8 +79,12 @@ pub(super) fn warn_if_absent(
     global: &Global,
 ) -> bool {
     let (PluginSearch::Absent { .. }, Some(absence)) = (search, search.absence()) else { return false };
-    let start = search.start(keyring, &site.state_dir);
-    warn(&format!("{what} needs the plugin, and {absence}"), &format!("start it: {start}"), global);
+    let hint = match LifeLock::is_held(&site.state_dir) {
+        Ok(true) => SERVES_ELSEWHERE.to_owned(),
+        // If the lock cannot be asked, the plugin's own start reports why.
+        Ok(false) | Err(_) => format!("start it: {}", search.start(keyring, &site.state_dir)),
+    };
+    warn(&format!("{what} needs the plugin, and {absence}"), &hint, global);
     true
 }
 

@@ -69,6 +69,9 @@ pub enum OpenBackupError {
     /// The record in the backup was refused.
     #[error("its keyring {0}")]
     Record(#[from] RecordError),
+    /// The file is a bare record that has no recovery blob.
+    #[error("is a keyring without recovery blobs, so no identity opens it")]
+    NoBlobs,
     /// The file is a bare record, and none of the given identities opens one of its recovery blobs.
     #[error("none of the recovery blobs in this keyring opens with a given identity")]
     NoRecovery,
@@ -214,6 +217,9 @@ fn of_record(bytes: &[u8], identities: &Identities) -> Result<Backup, OpenBackup
 /// Returns the root key in the first recovery blob that opens. If no blob opens, the error says whether a blob for one
 /// of the identities is damaged.
 fn open_recovery(recoveries: &RecordRecoveries, identities: &Identities) -> Result<RootKey, OpenBackupError> {
+    if recoveries.blobs.is_empty() {
+        return Err(OpenBackupError::NoBlobs);
+    }
     let mut refused = OpenBackupError::NoRecovery;
     for blob in &recoveries.blobs {
         match recovery::open(blob, identities, recoveries.uuid, recoveries.root_id) {
@@ -430,7 +436,8 @@ mod tests {
         let refused = Backup::open(&record, &identity().1).err().unwrap();
         let expected = "none of the recovery blobs in this keyring opens with a given identity";
         assert_eq!(refused.to_string(), expected);
-        assert!(matches!(Backup::open(&fixture.record, &identities), Err(OpenBackupError::NoRecovery)));
+        let without = Backup::open(&fixture.record, &identities).err().unwrap();
+        assert_eq!(without.to_string(), "is a keyring without recovery blobs, so no identity opens it");
         assert!(matches!(Backup::open(&record[..record.len() - 9], &identities), Err(OpenBackupError::Record(_))));
     }
 }

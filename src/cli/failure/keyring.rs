@@ -374,6 +374,9 @@ impl Explain for OpenBackupError {
                 with(Exit::Damaged, "give a file that `backup create` wrote, or a copy of a file `keyring`")
             }
             Self::NoIdentity => with(Exit::WrongKey, "give the identity of one of its recipients"),
+            Self::NoBlobs => {
+                with(Exit::WrongKey, "use a backup; only the slots of its own state directory open this keyring")
+            }
             Self::NoRecovery => with(Exit::WrongKey, "use a backup, or the identity of one of its recipients"),
             Self::Damaged | Self::Contents(_) => with(Exit::Damaged, "use another backup"),
             Self::Record(error) => error.explain().with_hint("use another backup"),

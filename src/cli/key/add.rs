@@ -6,7 +6,7 @@ use crate::{
         failure::{Exit, Failure, ledger_hint, warn},
         given::quoted,
         live::{PluginSearch, ServesFrom},
-        probe::find_plugin,
+        probe::{SERVES_ELSEWHERE, find_plugin},
         rotation::warn_of_rotation,
         tables::all_of,
     },
@@ -56,8 +56,6 @@ fn warn_of_plugin(search: &PluginSearch, keyring: &Keyring, config: &Config, glo
     let (why, next) = match search {
         PluginSearch::Absent { socket, reason } => {
             let why = format!("none answers at {socket}: {reason}");
-            let elsewhere = "a plugin serves from this state directory at another socket: give its socket, which its log line \
-                             `listening` names, here and to later commands: --socket SOCKET";
             let start = || {
                 format!(
                     "a plugin reads the key when it starts; if one runs at another socket, give that to later commands: --socket \
@@ -66,7 +64,7 @@ fn warn_of_plugin(search: &PluginSearch, keyring: &Keyring, config: &Config, glo
                 )
             };
             match LifeLock::is_held(dir) {
-                Ok(true) => (why, elsewhere.to_owned()),
+                Ok(true) => (why, SERVES_ELSEWHERE.to_owned()),
                 Ok(false) => (why, start()),
                 Err(error) => (format!("{why}; whether one serves at another socket is not known: {error}"), start()),
             }

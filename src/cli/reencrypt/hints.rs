@@ -98,6 +98,10 @@ fn of_failure(kind: FailureKind, report: &ReencryptReport, again: &str) -> Strin
 /// Returns the hint about values that a rewrite does not change.
 fn of_finding(kind: FindingKind, given: &Given) -> Option<String> {
     match kind {
+        FindingKind::UnknownKey => Some(format!(
+            "unknown-key: the keyring here does not hold the keys of these objects; see whether the plugin serves another one: {}",
+            given.plugin_command("claviger status")
+        )),
         FindingKind::Damaged | FindingKind::Plaintext => Some(format!(
             "{}: rewriting these changes nothing; see them: {}",
             kind.as_str(),

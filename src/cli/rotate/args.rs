@@ -60,8 +60,8 @@ pub(in crate::cli) struct RotateArgs {
     /// Promote the key even if no listed backup contains it. If this disk is lost, every Secret under the key is lost
     #[arg(long, conflicts_with = "backup_dir")]
     pub(super) without_backup: bool,
-    /// How many API servers use this etcd; they are not counted then [default: as many as etcd shows]
-    #[arg(long, value_name = "NUMBER")]
+    /// How many API servers use this etcd, at least 1; they are not counted then [default: as many as etcd shows]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) api_servers: Option<u64>,
     /// Object to leave as it is, by its key in etcd as `claviger scan --list` prints it, or without the prefix; the
     /// exit code is 1 then. May be repeated

@@ -32,7 +32,8 @@ pub(super) struct HintInput<'a> {
     pub(super) timeouts: Timeouts,
 }
 
-/// Returns the hints about a verification. If the prefix is wrong, only that hint is returned.
+/// Returns the hints about a verification. If the prefix or the name of the provider is wrong, only that hint is
+/// returned.
 pub(super) fn hints(verified: &Verified, input: &HintInput<'_>) -> Vec<String> {
     let report = &verified.report;
     let promoted = verified.promoted.map(|time| (report.keyring.primary, time));
@@ -43,12 +44,18 @@ pub(super) fn hints(verified: &Verified, input: &HintInput<'_>) -> Vec<String> {
     if report.shortfalls.contains(&Shortfall::WrongPrefix) {
         return of_scan;
     }
-    let of_shortfalls = report.shortfalls.iter().filter_map(|one| shortfall(*one, &report.provider, input));
+    if let Some(lack) = input.seen.lack(&report.provider)
+        && report.shortfalls.contains(&Shortfall::NothingWritten)
+    {
+        // Every other hint would repeat the wrong name.
+        return vec![lack.sentence()];
+    }
+    let of_shortfalls = report.shortfalls.iter().filter_map(|one| shortfall(*one, input));
     let last = if report.outcome() == VerifyOutcome::Clean { Some(clean(verified, input)) } else { None };
     of_shortfalls.chain(of_scan).chain(last).chain(early(verified)).collect()
 }
 
-fn shortfall(shortfall: Shortfall, provider: &str, input: &HintInput<'_>) -> Option<String> {
+fn shortfall(shortfall: Shortfall, input: &HintInput<'_>) -> Option<String> {
     let again = || input.given.command("claviger verify");
     Some(match shortfall {
         // The hints of the scan cover these shortfalls.
@@ -65,7 +72,6 @@ fn shortfall(shortfall: Shortfall, provider: &str, input: &HintInput<'_>) -> Opt
         Shortfall::NoNamespaces => {
             "name the API server's etcd and its prefix: --etcd-servers URL --etcd-prefix PREFIX".to_owned()
         }
-        Shortfall::NothingWritten if let Some(lack) = input.seen.lack(provider) => lack.sentence(),
         Shortfall::NothingWritten => format!(
             "put the provider first in the entry that lists Secrets: {}; if it has another name: --provider-name NAME",
             input.given.command("claviger generate encryption-configuration")
