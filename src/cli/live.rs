@@ -223,9 +223,11 @@ impl LivePlugin {
     /// Checks that the take-over does not leave two plugins on `state_dir`: this one serves from it, or none does.
     ///
     /// # Errors
-    /// When this one serves from another directory, and another plugin from this one.
+    /// When this one serves from another directory, or from the one that was here before, and another plugin serves from
+    /// this one.
     pub(super) fn check_alone(&self, state_dir: &Path) -> Result<(), LivePluginError> {
-        let is_elsewhere = matches!(ServesFrom::of(&self.report, state_dir), ServesFrom::Elsewhere(_));
+        let serves_from = ServesFrom::of(&self.report, state_dir);
+        let is_elsewhere = matches!(serves_from, ServesFrom::Elsewhere(_) | ServesFrom::BeforeHere);
         // If the lock cannot be asked, the daemon reports why.
         if is_elsewhere && LifeLock::is_held(state_dir).unwrap_or(false) {
             return Err(LivePluginError::TakeOverBeside { serves: self.serves(), state_dir: state_dir.to_owned() });

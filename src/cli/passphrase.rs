@@ -155,7 +155,7 @@ fn unreadable(name: &str, error: &io::Error) -> Failure {
 
 fn unreadable_file(path: &Path, error: &io::Error) -> Failure {
     let failure = unreadable(&path.display().to_string(), error);
-    let others_read = path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & OTHERS != 0);
+    let others_read = path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & OTHERS != 0);
     let hint = match failure::unreadable(path, error) {
         _ if path == Path::new("-") => None,
         None if others_read => Some(format!("chmod 0600 {}", quoted(path))),

@@ -174,7 +174,8 @@ impl Scene {
     }
 
     fn promote(&self) -> (Said, String) {
-        let promotion = Promotion { key_id: self.newest(), backed_up: BackedUp::Waived, compromised_up_to: None };
+        let promotion =
+            Promotion { key_id: self.newest(), backed_up: BackedUp::Waived, compromised_up_to: None, rotation: None };
         said(promote_key(&self.dir, &Means::default(), promotion, now()))
     }
 

@@ -42,6 +42,9 @@ pub enum PromoteKeyError {
         /// Why the ledger was refused. `None` if it was accepted.
         ledger: Option<Arc<ReadLedgerError>>,
     },
+    /// The rotation that promotes the key was given up or replaced by another command. Nothing was changed.
+    #[error("the rotation was given up or replaced meanwhile, so {0} is not promoted")]
+    GivenUp(KeyId),
     /// Writing the change failed. The error says what was changed.
     #[error(transparent)]
     Commit(#[from] CommitError),

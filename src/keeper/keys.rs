@@ -13,6 +13,7 @@ use super::{
         AddKeyError, DestroyKeyError, DisableKeyError, EnableKeyError, InUse, Needing, PromoteKeyError, UsageDoubt,
     },
     open::{Opened, open_to_change},
+    rotation::is_under_way,
     state_dir::StateFiles,
 };
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     crypto::Digest,
     durable::Dir,
     keyring::{Keyring, key_id::KeyId, ledger::Ledger, time::Time, unused::EtcdRevision},
+    plan::PlanId,
     root::Means,
 };
 
@@ -33,6 +35,8 @@ pub struct Promotion {
     /// The greatest sequence number of the keys that are marked as compromised, except the promoted one. `None` marks
     /// no key.
     pub compromised_up_to: Option<u32>,
+    /// The rotation that promotes the key. Its plan must be unfinished then: another command may have given it up.
+    pub rotation: Option<PlanId>,
 }
 
 /// Whether a promotion needs a backup of the key.
@@ -93,15 +97,18 @@ pub fn add_key(dir: &Dir, means: &Means, others: &[KeyId], now: Time) -> Result<
 ///
 /// # Errors
 /// When the keyring does not open or does not allow the change, no backup contains the key, or a file cannot be
-/// written.
+/// written. Also when the rotation was given up or replaced.
 pub fn promote_key(dir: &Dir, means: &Means, promotion: Promotion, now: Time) -> Result<Changed, PromoteKeyError> {
-    let Promotion { key_id, backed_up, compromised_up_to } = promotion;
+    let Promotion { key_id, backed_up, compromised_up_to, rotation } = promotion;
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
     let keyring = match compromised_up_to {
         Some(newest) => opened.keyring.supersede(key_id, newest, opened.digest, now)?,
         None => opened.keyring.promote(key_id, opened.digest, now)?,
     };
+    if rotation.is_some_and(|rotation| !is_under_way(dir, &opened, rotation)) {
+        return Err(PromoteKeyError::GivenUp(key_id));
+    }
     if backed_up == BackedUp::Required && opened.unbacked().contains(&key_id) {
         return Err(PromoteKeyError::Unbacked { key_id, ledger: opened.listed.ledger().err().cloned() });
     }
@@ -300,7 +307,8 @@ mod tests {
     fn only_a_key_in_a_listed_backup_is_promoted() {
         let (_keep, dir) = set_up();
         let added = added(&dir);
-        let promotion = Promotion { key_id: added, backed_up: BackedUp::Required, compromised_up_to: None };
+        let promotion =
+            Promotion { key_id: added, backed_up: BackedUp::Required, compromised_up_to: None, rotation: None };
         let promote = || promote_key(&dir, &Means::default(), promotion, now());
         let text = format!("no listed backup holds key {added}, so it is not promoted");
         assert_eq!(promote().unwrap_err().to_string(), text);

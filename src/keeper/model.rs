@@ -156,7 +156,8 @@ impl World {
         match step {
             Step::Add => outcome(add_key(&self.dir, &means, &[], now())),
             Step::Promote(place) => at(place).map_or(Ok(()), |key_id| {
-                let promotion = Promotion { key_id, backed_up: BackedUp::Waived, compromised_up_to: None };
+                let promotion =
+                    Promotion { key_id, backed_up: BackedUp::Waived, compromised_up_to: None, rotation: None };
                 outcome(promote_key(&self.dir, &means, promotion, now()))
             }),
             Step::Disable(place) => {

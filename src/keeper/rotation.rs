@@ -46,8 +46,8 @@ pub enum WritePlanError {
     /// No memory could be locked for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
-    /// The plan on the disk is neither this one nor the one that it replaces.
-    #[error("another command has replaced the plan of the rotation")]
+    /// The plan on the disk is neither this one nor the one that it replaces, or this one was given up.
+    #[error("another command has replaced or ended the plan of the rotation")]
     Overtaken,
 }
 
@@ -110,15 +110,24 @@ pub fn load_plan(dir: &Dir, opened: &Opened) -> Result<Option<RotationPlan>, Loa
     Ok(Some(RotationPlan::decode(&bytes, &opened.root, opened.keyring.uuid())?))
 }
 
+/// Whether the plan of the rotation `id` is there and unfinished. The caller holds the lock.
+pub(super) fn is_under_way(dir: &Dir, opened: &Opened, id: PlanId) -> bool {
+    matches!(load_plan(dir, opened), Ok(Some(plan)) if plan.id == id && plan.is_unfinished())
+}
+
 /// Writes the plan of a rotation. It replaces an earlier state of the same plan, or the plan `before`. A plan on the
 /// disk that is refused counts as no plan.
 ///
 /// # Errors
-/// When another plan is there, the keyring does not open, or the file cannot be read or written.
+/// When another plan is there, this one was given up, the keyring does not open, or the file cannot be read or written.
 pub fn write_plan(dir: &Dir, means: &Means, plan: &RotationPlan, before: Option<PlanId>) -> Result<(), WritePlanError> {
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
     let found = match load_plan(dir, &opened) {
+        // Another command has ended this plan.
+        Ok(Some(found)) if found.id == plan.id && !found.is_unfinished() && plan.is_unfinished() => {
+            return Err(WritePlanError::Overtaken);
+        }
         Ok(found) => found.map(|found| found.id),
         Err(LoadPlanError::Refused(_)) => None,
         Err(LoadPlanError::File(error)) => return Err(error.into()),
@@ -137,7 +146,7 @@ mod tests {
     use super::*;
     use crate::{
         keeper::{
-            rekey,
+            BackedUp, Promotion, add_key, promote_key, rekey,
             state_dir::ROTATION,
             testing::{opened, set_up},
         },
@@ -170,7 +179,7 @@ mod tests {
         let other = RotationPlan { id: PlanId([8; 16]), ..plan.clone() };
         for before in [None, Some(PlanId([9; 16]))] {
             let refused = write_plan(&dir, &Means::default(), &other, before).unwrap_err().to_string();
-            assert_eq!(refused, "another command has replaced the plan of the rotation");
+            assert_eq!(refused, "another command has replaced or ended the plan of the rotation");
         }
         write_plan(&dir, &Means::default(), &other, Some(plan.id)).unwrap();
         write_plan(&dir, &Means::default(), &plan, Some(other.id)).unwrap();
@@ -210,6 +219,17 @@ mod tests {
         let ended = load_plan(&dir, &opened(&dir)).unwrap().unwrap();
         assert!(!ended.is_unfinished() && ended.report.is_none() && ended.left.is_empty());
         assert_eq!(give_up(&dir).unwrap_err(), none, "twice");
+        // A command that goes on with this plan neither writes it nor promotes its key.
+        let refused = write_plan(&dir, &Means::default(), &plan, None).unwrap_err().to_string();
+        assert_eq!(refused, "another command has replaced or ended the plan of the rotation");
+        let key_id = add_key(&dir, &Means::default(), &[], now()).unwrap().key_id;
+        let promotion = |id: u8| {
+            let rotation = Some(PlanId([id; 16]));
+            let promotion = Promotion { key_id, backed_up: BackedUp::Waived, compromised_up_to: None, rotation };
+            promote_key(&dir, &Means::default(), promotion, now()).map(drop).map_err(|error| error.to_string())
+        };
+        let given_up = format!("the rotation was given up or replaced meanwhile, so {key_id} is not promoted");
+        assert_eq!(promotion(7).unwrap_err(), given_up);
         let promoted = RotationPlan { id: PlanId([8; 16]), key: Some(primary), ..plan };
         write_plan(&dir, &Means::default(), &promoted, Some(ended.id)).unwrap();
         assert_eq!(
@@ -217,5 +237,6 @@ mod tests {
             format!("{primary} is primary already, so its rotation is not given up")
         );
         assert_eq!(load_plan(&dir, &opened(&dir)).unwrap(), Some(promoted));
+        promotion(8).unwrap();
     }
 }

@@ -48,7 +48,13 @@ pub fn added(dir: &Dir) -> KeyId {
 
 /// Makes a key primary.
 pub fn promoted(dir: &Dir, key_id: KeyId, backed_up: BackedUp) {
-    promote_key(dir, &Means::default(), Promotion { key_id, backed_up, compromised_up_to: None }, now()).unwrap();
+    promote_key(
+        dir,
+        &Means::default(),
+        Promotion { key_id, backed_up, compromised_up_to: None, rotation: None },
+        now(),
+    )
+    .unwrap();
 }
 
 /// Disables a key.

@@ -29,6 +29,7 @@ impl Explain for AddKeyError {
 impl Explain for PromoteKeyError {
     fn explain(&self) -> Explanation {
         match self {
+            Self::GivenUp(_) => refused("see how the keyring is: claviger status"),
             Self::Begin(error) => error.explain(),
             Self::Refused(error) => error.explain(),
             Self::Unbacked { ledger: Some(error), .. } => Explanation { exit: Exit::Refused, ..error.explain() },

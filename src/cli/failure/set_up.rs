@@ -74,7 +74,8 @@ impl Explain for LivePluginError {
                 "serve from the directory of its keyring, which `claviger status` names; or give this keyring another --socket",
             ),
             Self::TakeOverBeside { .. } => refused(
-                "to restart the plugin of this directory, give its socket, which its log line `listening` names: --socket SOCKET;                  to serve from this directory at the given socket, end that plugin first",
+                "to restart the plugin of this directory, give its socket, which its log line `listening` names: --socket SOCKET; \
+                 to serve from this directory at the given socket, end that plugin first",
             ),
             Self::Unanswered { error, .. } => refused(&unanswered_hint(error)),
         }

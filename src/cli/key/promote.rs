@@ -43,7 +43,7 @@ pub(super) fn promote(
     }
     let change = || {
         let now = Time::new(jiff::Timestamp::now());
-        let promotion = Promotion { key_id, backed_up, compromised_up_to: None };
+        let promotion = Promotion { key_id, backed_up, compromised_up_to: None, rotation: None };
         keeper::promote_key(&site.dir, &site.means, promotion, now).map_err(|error| refused(error, keyring))
     };
     if !is_waiting {

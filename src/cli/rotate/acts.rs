@@ -164,8 +164,9 @@ impl RotateHands<'_> {
     pub(super) fn promote(&mut self, key: KeyId) -> Result<(), Failure> {
         let backed_up = if self.wishes.without_backup { BackedUp::Waived } else { BackedUp::Required };
         let now = Time::new(jiff::Timestamp::now());
+        let rotation = self.plan.as_ref().map(|plan| plan.id);
         let compromised_up_to = self.plan.as_ref().filter(|plan| plan.is_compromise).map(|plan| plan.newest);
-        let promotion = Promotion { key_id: key, backed_up, compromised_up_to };
+        let promotion = Promotion { key_id: key, backed_up, compromised_up_to, rotation };
         keeper::promote_key(&self.site.dir, &self.site.means, promotion, now)?;
         Ok(())
     }
