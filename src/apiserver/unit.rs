@@ -87,6 +87,11 @@ impl Unit {
         let mut doubts = Vec::new();
         for file in &self.files {
             let (path, is_optional) = file.strip_prefix('-').map_or((file.as_str(), false), |path| (path, true));
+            if path.contains(['*', '?', '[', '%']) {
+                let reason = "it is a pattern, which only systemd expands".to_owned();
+                doubts.push(FlagDoubt::EnvironmentFile { path: path.into(), reason });
+                continue;
+            }
             match read_text(Path::new(path)) {
                 Ok(text) => environment(&text).for_each(|(name, value)| variables.set(name, Some(value))),
                 // systemd, which runs as root, ignores only a file that is missing.
@@ -188,6 +193,11 @@ WorkingDirectory=/srv
         let ReadFlags { doubts, .. } = read(unit, &files).unwrap();
         let texts: Vec<String> = doubts.iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["/locked of the unit cannot be read: Permission denied"], "systemd reads it");
+        let unit = "[Service]\nEnvironmentFile=-/etc/apiserver.d/*.env\nExecStart=/bin/kube-apiserver --etcd-servers=http://a\n";
+        let ReadFlags { doubts, .. } = read(unit, &files).unwrap();
+        let texts: Vec<String> = doubts.iter().map(ToString::to_string).collect();
+        let pattern = "/etc/apiserver.d/*.env of the unit cannot be read: it is a pattern, which only systemd expands";
+        assert_eq!(texts, [pattern]);
         let other = read("[Service]\nExecStart=/usr/bin/k3s server\n", &files).unwrap_err();
         assert_eq!(other.to_string(), "no ExecStart= of this unit runs kube-apiserver");
     }

@@ -33,29 +33,17 @@ pub struct EtcdStatus {
     pub has_no_space: bool,
 }
 
-/// Asks every endpoint for its status.
+/// Asks every endpoint for its status. An endpoint that does not answer hides nothing that another one says.
 ///
 /// # Errors
-/// When a certificate cannot be used, or one of the endpoints does not answer or refuses.
-pub async fn statuses(servers: &Servers) -> Result<Vec<EtcdStatus>, StatusError> {
+/// When a certificate or an address cannot be used.
+pub async fn statuses(servers: &Servers) -> Result<Vec<Result<EtcdStatus, EtcdError>>, ServersError> {
     let tls = tls(servers)?;
     let mut all = Vec::new();
     for url in &servers.urls {
-        all.push(status(url, &EtcdTarget::new(url, tls.as_ref())?).await?);
+        all.push(status(url, &EtcdTarget::new(url, tls.as_ref())?).await);
     }
     Ok(all)
-}
-
-/// Why the status of a member of etcd is not known.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StatusError {
-    /// A client cannot be made.
-    #[error(transparent)]
-    Servers(#[from] ServersError),
-    /// A member does not answer, or refuses.
-    #[error(transparent)]
-    Etcd(#[from] EtcdError),
 }
 
 async fn status(url: &str, target: &EtcdTarget) -> Result<EtcdStatus, EtcdError> {
@@ -91,11 +79,14 @@ mod tests {
         let run = Run::new().unwrap();
         let etcd = Etcd::start(&run, 1).unwrap();
         let servers = Servers { urls: etcd.client_urls(), ..Servers::default() };
-        let [before] = <[EtcdStatus; 1]>::try_from(statuses(&servers).await.unwrap()).unwrap();
+        let before = statuses(&servers).await.unwrap().remove(0).unwrap();
         assert!(before.in_use > 0 && before.in_use <= before.size && before.size < 10 << 20, "{before:?}");
         assert_eq!((before.quota, before.has_no_space), (Some(2 << 30), false), "{before:?}");
-        let nobody = Servers { urls: vec!["http://127.0.0.1:1".to_owned()], ..Servers::default() };
-        let refused = statuses(&nobody).await.unwrap_err().to_string();
+        // A member that is down does not hide the others.
+        let urls = [vec!["http://127.0.0.1:1".to_owned()], etcd.client_urls()].concat();
+        let found = statuses(&Servers { urls, ..Servers::default() }).await.unwrap();
+        assert!(found[1].is_ok());
+        let refused = found[0].as_ref().unwrap_err().to_string();
         assert!(refused.starts_with("etcd http://127.0.0.1:1 does not answer: "), "{refused}");
     }
 
@@ -104,9 +95,8 @@ mod tests {
         let run = Run::new().unwrap();
         let kine = Kine::over_sqlite(&run).unwrap();
         let servers = Servers { urls: vec![kine.url()], ..Servers::default() };
-        if let Ok(all) = statuses(&servers).await {
-            assert!(all.iter().all(|one| one.quota.is_none() && !one.has_no_space), "{all:?}");
-        }
+        let found = statuses(&servers).await.unwrap();
+        assert!(found.iter().flatten().all(|one| one.quota.is_none() && !one.has_no_space), "{found:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     durable::{Dir, DurableError},
-    keyring::key_id::KeyId,
+    keyring::{key_id::KeyId, state::State},
     memory::SecretError,
     plan::{Phase, PlanId, ReadPlanError, RotationPlan},
     root::Means,
@@ -64,8 +64,8 @@ pub enum GiveUpPlanError {
     /// There is no plan, or its rotation is finished.
     #[error("no rotation is unfinished, so there is none to give up")]
     Finished,
-    /// The key of the plan is primary, so values may be under it.
-    #[error("{0} is primary already, so its rotation is not given up")]
+    /// The key of the plan was promoted, so values may be under it.
+    #[error("{0} is not pending any more, so its rotation is not given up")]
     Promoted(KeyId),
     /// The file of the plan cannot be written.
     #[error(transparent)]
@@ -79,7 +79,7 @@ pub enum GiveUpPlanError {
 /// primary key.
 ///
 /// # Errors
-/// When no rotation is unfinished, the key of the plan is primary, the keyring does not open, or the file of the plan
+/// When no rotation is unfinished, the key of the plan was promoted, the keyring does not open, or the file of the plan
 /// cannot be read or written.
 pub fn give_up_plan(dir: &Dir, means: &Means) -> Result<(RotationPlan, KeyId), GiveUpPlanError> {
     let state = StateFiles::new(dir);
@@ -91,8 +91,12 @@ pub fn give_up_plan(dir: &Dir, means: &Means) -> Result<(RotationPlan, KeyId), G
     };
     let plan = plan.filter(RotationPlan::is_unfinished).ok_or(GiveUpPlanError::Finished)?;
     let primary = opened.keyring.primary().id();
-    if plan.key == Some(primary) {
-        return Err(GiveUpPlanError::Promoted(primary));
+    let is_pending = |key: KeyId| {
+        opened.keyring.keys().any(|one| one.id() == key && one.state() == State::Pending)
+            && plan.phase == Phase::Prepare
+    };
+    if let Some(key) = plan.key.filter(|key| !is_pending(*key)) {
+        return Err(GiveUpPlanError::Promoted(key));
     }
     let ended = RotationPlan { phase: Phase::Done, left: BTreeSet::new(), ..plan.clone() };
     let bytes = ended.encode(opened.keyring.uuid(), &opened.root)?;
@@ -234,7 +238,7 @@ mod tests {
         write_plan(&dir, &Means::default(), &promoted, Some(ended.id)).unwrap();
         assert_eq!(
             give_up(&dir).unwrap_err(),
-            format!("{primary} is primary already, so its rotation is not given up")
+            format!("{primary} is not pending any more, so its rotation is not given up")
         );
         assert_eq!(load_plan(&dir, &opened(&dir)).unwrap(), Some(promoted));
         promotion(8).unwrap();

@@ -128,7 +128,7 @@ fn the_rights_in_deploy_suffice_and_less_does_not() {
         &[
             "This user lacks a right: nothing was rewritten, 31 objects are left\n",
             "cannot patch resource \"secrets\"",
-            "claviger generate reencrypt-rbac | kubectl apply -f -",
+            "reencrypt-rbac | kubectl apply -f -",
         ],
     );
     rig.apply(&rights);

@@ -48,7 +48,7 @@ fn a_rotation_is_given_up_until_its_key_is_primary() {
         &primary,
         &[
             "error: k3-",
-            " is primary already, so its rotation is not given up",
+            " is not pending any more, so its rotation is not given up",
             "nothing is lost; finish the rotation: claviger rotate",
         ],
     );

@@ -41,7 +41,8 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
         ),
         ReencryptEnd::Denied => {
             format!(
-                "to make an account with this right: claviger generate reencrypt-rbac | kubectl apply -f -; take a kubeconfig with a token of it, or an administrator's: {}",
+                "to make an account with this right, also with --resource RESOURCE for each resource besides Secrets: claviger generate \
+                 reencrypt-rbac | kubectl apply -f -; take a kubeconfig with a token of it, or an administrator's: {}",
                 other(given)
             )
         }
@@ -80,7 +81,8 @@ fn of_failure(kind: FailureKind, report: &ReencryptReport, again: &str) -> Strin
     let key = failed.map_or_else(|| "ETCD_KEY".into(), |failed| quoted(&failed.key));
     match kind {
         FailureKind::Denied => {
-            "denied: give this user the right for this resource, too: claviger generate reencrypt-rbac --resource RESOURCE".to_owned()
+            "denied: give this user the right for this resource, too: claviger generate reencrypt-rbac --resource RESOURCE; name all \
+             resources that are encrypted, each with --resource".to_owned()
         }
         FailureKind::Refused => {
             format!(

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     apiclient::Admission,
-    etcd::{EtcdStatus, Servers, statuses},
+    etcd::{EtcdError, EtcdStatus, Servers, statuses},
     scan::place::ScanPlace,
     telemetry::escape,
 };
@@ -27,7 +27,7 @@ const BESIDE_VALUE: u64 = 256;
 pub(super) struct Foreseen {
     /// The webhooks and policies that may refuse a write. `None` if the API server did not tell.
     may_refuse: Option<Vec<MayRefuse>>,
-    /// The databases of the members of etcd. `None` if a member did not tell.
+    /// The databases of the members of etcd that answer. `None` if no member could be asked.
     etcd: Option<Vec<EtcdRoom>>,
     /// The approximate number of bytes that the rewritten values add to the database until etcd compacts it.
     added_bytes: u64,
@@ -65,7 +65,12 @@ impl Foreseen {
         let may_refuse = hands.runtime.block_on(hands.api.admissions());
         let may_refuse = may_refuse.map(|found| may_refuse_of(&found, &rewritten));
         let may_refuse = may_refuse.map_err(|error| not_known.push(format!("whether a webhook may refuse: {error}")));
-        let etcd = hands.etcd_statuses().map(|all| all.into_iter().map(EtcdRoom::of).collect());
+        let etcd = hands.etcd_statuses().map(|all| {
+            let (known, unknown): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+            let unknown = unknown.into_iter().filter_map(Result::err);
+            not_known.extend(unknown.map(|error| format!("how much room etcd has: {error}")));
+            known.into_iter().flatten().map(EtcdRoom::of).collect()
+        });
         let etcd = etcd.map_err(|failure| not_known.push(format!("how much room etcd has: {}", failure.message())));
         let added_bytes = rewritten.values().map(|sum| sum.bytes + sum.objects * BESIDE_VALUE).sum();
         Self { may_refuse: may_refuse.ok(), etcd: etcd.ok(), added_bytes, not_known }
@@ -141,11 +146,12 @@ impl RotateHands<'_> {
     /// # Errors
     /// When the database of a member has reached its quota.
     pub(super) fn check_room(&self) -> Result<(), Failure> {
-        let full = self.etcd_statuses().ok().into_iter().flatten().find(|status| status.has_no_space);
+        let answers = self.etcd_statuses().ok().into_iter().flatten();
+        let full = answers.flatten().find(|status| status.has_no_space);
         full.map_or(Ok(()), |status| Err(no_space(&status.url)))
     }
 
-    fn etcd_statuses(&self) -> Result<Vec<EtcdStatus>, Failure> {
+    fn etcd_statuses(&self) -> Result<Vec<Result<EtcdStatus, EtcdError>>, Failure> {
         let input = self.input()?;
         let servers = |place: &ScanPlace| match place {
             ScanPlace::Etcd(servers) => Some(servers.clone()),
@@ -158,8 +164,8 @@ impl RotateHands<'_> {
         Ok(all)
     }
 
-    fn ask(&self, servers: &Servers) -> Result<Vec<EtcdStatus>, Failure> {
-        self.runtime.block_on(statuses(servers)).map_err(|error| Failure::new(Exit::Unreachable, &error, None))
+    fn ask(&self, servers: &Servers) -> Result<Vec<Result<EtcdStatus, EtcdError>>, Failure> {
+        self.runtime.block_on(statuses(servers)).map_err(|error| Failure::from(error))
     }
 }
 

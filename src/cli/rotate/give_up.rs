@@ -53,7 +53,7 @@ fn show(plan: &RotationPlan, pending: Option<KeyId>, primary: KeyId, global: &Gl
     let rotation = short(&plan.id.to_string()).to_owned();
     output::text_line(&format!("rotation {rotation} is given up; {primary} stays primary"))?;
     if plan.is_compromise {
-        output::advice("no key was marked as compromised: that comes with the promotion", global)?;
+        output::advice("this rotation has marked no key as compromised: that comes with the promotion", global)?;
     }
     let Some(key) = pending else { return Ok(()) };
     let next = format!(
