@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-/// A webhook or policy that the API server asks before it writes an object, and that fails closed.
+/// A webhook or policy that the API server asks before it writes an object. Whatever its `failurePolicy` is, it may
+/// refuse: that field is about a webhook that does not answer, and about conditions that fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
     /// The kind of the configuration object.
@@ -46,9 +47,6 @@ impl AdmissionRule {
     }
 }
 
-/// The value of `failurePolicy` that lets a write pass if the webhook fails. The default is `Fail`.
-const IGNORE: &str = "Ignore";
-
 #[derive(Deserialize)]
 pub(super) struct AdmissionList<T> {
     items: Vec<T>,
@@ -74,21 +72,17 @@ pub(super) struct WebhookConfiguration {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Webhook {
     name: String,
-    #[serde(default)]
-    failure_policy: Option<String>,
     #[serde(default)]
     rules: Vec<AdmissionRule>,
 }
 
 impl AdmissionList<WebhookConfiguration> {
-    /// Returns the webhooks that fail closed. `kind` is the kind of the configuration objects.
-    pub(super) fn failing_closed(self, kind: &'static str) -> impl Iterator<Item = Admission> {
+    /// Returns the webhooks. `kind` is the kind of the configuration objects.
+    pub(super) fn webhooks(self, kind: &'static str) -> impl Iterator<Item = Admission> {
         self.items.into_iter().flat_map(move |WebhookConfiguration { metadata, webhooks }| {
-            let closed = webhooks.into_iter().filter(|webhook| webhook.failure_policy.as_deref() != Some(IGNORE));
-            closed.map(move |Webhook { name, rules, .. }| Admission {
+            webhooks.into_iter().map(move |Webhook { name, rules }| Admission {
                 kind,
                 name: metadata.name.clone(),
                 webhook: Some(name),
@@ -108,8 +102,6 @@ pub(super) struct ValidatingPolicy {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PolicySpec {
-    #[serde(default)]
-    failure_policy: Option<String>,
     #[serde(default)]
     match_constraints: MatchConstraints,
 }
@@ -135,16 +127,15 @@ struct BindingSpec {
 }
 
 impl AdmissionList<ValidatingPolicy> {
-    /// Returns the policies that fail closed and that a binding puts in force.
+    /// Returns the policies that a binding puts in force.
     pub(super) fn in_force(self, bindings: AdmissionList<PolicyBinding>) -> impl Iterator<Item = Admission> {
         let denies = |binding: &PolicyBinding| binding.spec.validation_actions.iter().any(|action| action == "Deny");
         let bound = bindings.items.into_iter().filter(denies).map(|binding| binding.spec.policy_name);
         let bound: BTreeSet<String> = bound.collect();
         self.items.into_iter().filter_map(move |ValidatingPolicy { metadata, spec }| {
-            let is_closed = spec.failure_policy.as_deref() != Some(IGNORE);
             let rules = spec.match_constraints.resource_rules;
             let policy = Admission { kind: "ValidatingAdmissionPolicy", name: metadata.name, webhook: None, rules };
-            (is_closed && bound.contains(&policy.name)).then_some(policy)
+            bound.contains(&policy.name).then_some(policy)
         })
     }
 }
@@ -175,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn webhooks_and_policies_that_fail_open_or_are_not_bound_are_left_out() {
+    fn every_webhook_may_refuse_and_every_policy_that_is_bound_to_deny() {
         let rules =
             r#"[{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["secrets"]}]"#;
         let list: AdmissionList<WebhookConfiguration> = serde_json::from_str(&format!(
@@ -187,9 +178,9 @@ mod tests {
                     {{"name": "silent", "rules": {rules}}}]}}]}}"#
         ))
         .unwrap();
-        let found: Vec<Admission> = list.failing_closed("ValidatingWebhookConfiguration").collect();
+        let found: Vec<Admission> = list.webhooks("ValidatingWebhookConfiguration").collect();
         let names: Vec<_> = found.iter().map(|one| (one.name.as_str(), one.webhook.as_deref())).collect();
-        assert_eq!(names, [("some", Some("closed")), ("some", Some("silent"))]);
+        assert_eq!(names, [("some", Some("open")), ("some", Some("closed")), ("some", Some("silent"))]);
         assert!(found[0].is_asked_about("", "secrets") && !found[0].is_asked_about("", "configmaps"));
 
         let policy = |name: &str, failure: &str| {
@@ -206,7 +197,7 @@ mod tests {
         let list = |items: &[String]| format!(r#"{{"items": [{}]}}"#, items.join(","));
         let policies: AdmissionList<ValidatingPolicy> = serde_json::from_str(&list(&policies)).unwrap();
         let found: Vec<Admission> = policies.in_force(serde_json::from_str(&list(&bindings)).unwrap()).collect();
-        assert_eq!(found.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["bound"]);
+        assert_eq!(found.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["bound", "open"]);
         assert!(found[0].is_asked_about("", "secrets"));
     }
 }

@@ -199,7 +199,7 @@ impl ApiClient {
             ("mutatingwebhookconfigurations", "MutatingWebhookConfiguration"),
         ] {
             let list: AdmissionList<WebhookConfiguration> = self.admission(plural).await?;
-            found.extend(list.failing_closed(kind));
+            found.extend(list.webhooks(kind));
         }
         let policies: AdmissionList<ValidatingPolicy> = self.admission("validatingadmissionpolicies").await?;
         let bindings: AdmissionList<PolicyBinding> = self.admission("validatingadmissionpolicybindings").await?;

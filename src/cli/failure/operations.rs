@@ -248,8 +248,9 @@ impl Explain for ForgetBackupsError {
             Self::Begin(error) => error.explain(),
             Self::Refused(error) => error.explain(),
             Self::Unknown { .. } => refused("name one by its ID: claviger backup list"),
-            Self::OtherUuid { expected, .. } => {
-                refused(&format!("if you mean the keyring here: claviger backup forget --all {}", expected.to_hex()))
+            // The uuid has to be typed, because it proves which keyring is meant.
+            Self::OtherUuid { .. } => {
+                refused("if you mean the keyring here, give its uuid: claviger backup forget --all UUID")
             }
             Self::Commit(error) => error.explain(),
         }
