@@ -59,8 +59,10 @@ pub(super) fn check_apart(state_dir: &Path) -> Result<(), Failure> {
     let real = state_dir.canonicalize();
     let mut below = real.as_deref().unwrap_or(state_dir).ancestors().skip(1);
     let Some(above) = below.find_map(|above| above.canonicalize().ok()) else { return Ok(()) };
-    // If claviger would not open a directory, it is no state directory.
-    let Some(other) = above.ancestors().find(|dir| holds_keyring(dir).unwrap_or(false)) else { return Ok(()) };
+    // A directory that claviger would not open, for example because of its mode, may still be a state directory.
+    let has_files = |dir: &Path| ["root", "keyring"].iter().all(|name| dir.join(name).is_file());
+    let is_state_dir = |dir: &&Path| holds_keyring(dir).unwrap_or_else(|_| has_files(dir));
+    let Some(other) = above.ancestors().find(is_state_dir) else { return Ok(()) };
     let message = format!("{} is inside of the state directory {}", state_dir.display(), other.display());
     let hint = format!(
         "give a directory outside of it: --state-dir DIR; to see the keyring that is there: claviger status --state-dir {}",

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{chown, lchown, symlink},
+    os::unix::fs::{PermissionsExt, chown, lchown, symlink},
     path::Path,
 };
 
@@ -230,6 +230,12 @@ fn a_state_directory_inside_of_another_one_is_refused() {
             assert_eq!(sandbox.refused(3, &line).complaint(), said, "{line}");
         }
     }
+    // Also if its mode keeps claviger from opening it.
+    let mode = |mode| fs::set_permissions(sandbox.path("state"), fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o755);
+    let refused = sandbox.refused(3, "init --without-recovery --state-dir [DIR]/state/x");
+    assert!(refused.stderr.contains("is inside of the state directory [DIR]/state"), "{refused}");
+    mode(0o700);
     // The directory above has no keyring, or this one has.
     sandbox.make_dir("plain", 0o700);
     sandbox.init("plain/state");
