@@ -193,6 +193,7 @@ impl ModelCluster {
             },
             nodes: self.pairs.iter().take(nodes).enumerate().map(node).collect(),
             timeouts: Timeouts::default(),
+            entries: 1,
             can_back_up: false,
             needs_no_backup: false,
             is_compromise,

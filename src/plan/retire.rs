@@ -233,7 +233,8 @@ fn adopted(world: &ClusterNow) -> Result<(), Unsettled> {
     if longest.is_zero() {
         return Ok(());
     }
-    let api_servers = asked(world).map(|node| node.connected(|connection| !left(connection).is_zero())).sum();
+    let api_servers =
+        asked(world).map(|node| node.connected(world.entries, |connection| !left(connection).is_zero())).sum();
     Err(Unsettled::ApiServers { api_servers, left: longest })
 }
 

@@ -260,6 +260,7 @@ impl RetireCluster {
             record: RecordNow { digest: digest(newest), past: (0..newest).rev().map(digest).collect(), keys },
             nodes: vec![node],
             timeouts: Timeouts::default(),
+            entries: 1,
             can_back_up: false,
             needs_no_backup: false,
             is_compromise: false,

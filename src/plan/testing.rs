@@ -49,6 +49,7 @@ pub fn world() -> ClusterNow {
             connections: vec![connection(Some(key(2)), HOUR)],
         }],
         timeouts: Timeouts::default(),
+        entries: 1,
         can_back_up: false,
         needs_no_backup: false,
         is_compromise: false,

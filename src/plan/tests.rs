@@ -103,6 +103,13 @@ fn there_must_not_be_more_api_servers_than_nodes() {
     assert_eq!(connected(&[Some(7), Some(7)]), NextStep::Do(BEGIN), "two provider entries of one API server");
     assert_eq!(connected(&[Some(7), Some(8), Some(7)]), too_many(2));
     assert_eq!(connected(&[None, None, Some(7)]), too_many(3), "processes in another namespace");
+    let unknown = |entries, connections| {
+        let mut world = ClusterNow { entries, ..at_one() };
+        world.nodes[0].connections.resize(connections, connection(None, Duration::ZERO));
+        next(&world, None, &seen())
+    };
+    assert_eq!(unknown(2, 2), NextStep::Do(BEGIN), "two provider entries, and a process in another namespace");
+    assert_eq!(unknown(2, 3), too_many(2));
     let old = RotationProgress { counted: Some(counted(Ticks::default(), 1)), ..seen() };
     assert_eq!(next(&at_one(), None, &old), NextStep::Do(Action::Count));
 }

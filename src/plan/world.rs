@@ -129,14 +129,15 @@ pub struct ConnectionNow {
 }
 
 impl NodeNow {
-    /// Counts the API servers with a connection of this kind. If the process of a connection is unknown, the connection
-    /// counts as an API server of its own.
-    pub(super) fn connected(&self, is_counted: impl Fn(&ConnectionNow) -> bool) -> u64 {
+    /// Counts the API servers with a connection of this kind, by their processes. Connections of unknown processes count
+    /// as those of as few API servers as they can be of, if each API server has `entries` connections.
+    pub(super) fn connected(&self, entries: u64, is_counted: impl Fn(&ConnectionNow) -> bool) -> u64 {
         let processes: Vec<Option<i32>> =
             self.connections.iter().filter(|connection| is_counted(connection)).map(|one| one.process).collect();
         let unknown = processes.iter().filter(|process| process.is_none()).count();
         let known: BTreeSet<i32> = processes.into_iter().flatten().collect();
-        u64::try_from(known.len() + unknown).unwrap_or(u64::MAX)
+        let of = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        of(known.len()).saturating_add(of(unknown).div_ceil(entries.max(1)))
     }
 }
 
@@ -211,6 +212,8 @@ pub struct ClusterNow {
     pub nodes: Vec<NodeNow>,
     /// The time limits of the API servers.
     pub timeouts: Timeouts,
+    /// How many provider entries of each API server name its plugin. An API server has a connection for each.
+    pub entries: u64,
     /// Whether the command can write a backup without the operator.
     pub can_back_up: bool,
     /// Whether the operator accepts a promotion without a backup.
@@ -222,7 +225,7 @@ pub struct ClusterNow {
 impl ClusterNow {
     /// Counts the API servers with a connection of this kind, of all nodes.
     pub(super) fn connected(&self, is_counted: impl Fn(&ConnectionNow) -> bool) -> u64 {
-        self.nodes.iter().map(|node| node.connected(&is_counted)).sum()
+        self.nodes.iter().map(|node| node.connected(self.entries, &is_counted)).sum()
     }
 
     /// Returns the nodes for which a gate is closed, each node once. Skipped nodes do not count.

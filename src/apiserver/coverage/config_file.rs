@@ -188,6 +188,11 @@ impl ConfigEntry {
         self.providers.as_deref().unwrap_or_default()
     }
 
+    /// Returns the providers of KMS v2 of the entry.
+    pub fn kms_v2(&self) -> impl Iterator<Item = &KmsEntry> {
+        self.providers().iter().filter_map(|provider| provider.kms.as_ref()).filter(|kms| kms.api_version() == "v2")
+    }
+
     /// Returns the timeouts that are set for KMS providers of the entry.
     pub fn timeouts(&self) -> impl Iterator<Item = &str> {
         self.providers().iter().filter_map(|provider| provider.kms.as_ref()?.timeout.as_deref())

@@ -61,6 +61,8 @@ pub struct Coverage {
     entries: BTreeMap<GroupResource, EntryProviders>,
     /// The longest timeout of a KMS provider, if one is set.
     timeout: Option<Duration>,
+    /// The endpoint of each provider of KMS v2, as the file has it.
+    endpoints: Vec<String>,
 }
 
 impl Coverage {
@@ -88,12 +90,21 @@ impl Coverage {
             }
         }
         let timeouts = resources.iter().flat_map(ConfigEntry::timeouts);
-        Ok(Self { timeout: timeouts.filter_map(positive_duration).max(), entries })
+        let endpoints = resources.iter().flat_map(ConfigEntry::kms_v2).map(|kms| kms.endpoint.clone()).collect();
+        Ok(Self { timeout: timeouts.filter_map(positive_duration).max(), endpoints, entries })
     }
 
     /// Returns the longest timeout of a KMS provider, if one is set.
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    /// Counts the providers of KMS v2 at this endpoint. An API server has a connection for each of them.
+    pub fn providers_at(&self, endpoint: &str) -> u64 {
+        // `unix:/a` and `unix:///a` are the same.
+        let path = |endpoint: &str| endpoint.get(5..).map(|path| path.trim_start_matches('/').to_owned());
+        let here = self.endpoints.iter().filter(|one| path(one) == path(endpoint));
+        u64::try_from(here.count()).unwrap_or(u64::MAX)
     }
 
     /// Whether `provider` writes any resource.
@@ -143,5 +154,28 @@ fn yaml_name(name: &GroupResource) -> String {
     match (&*name.resource, &*name.group) {
         (resource, "") if resource != "*" => resource.to_owned(),
         (resource, group) => format!("{resource}.{group}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_providers_of_one_plugin_are_counted() {
+        let text = "\
+apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+- resources: [secrets]
+  providers: [{kms: {apiVersion: v2, name: a, endpoint: unix:///run/kms.sock}}, {identity: {}}]
+- resources: [configmaps]
+  providers: [{kms: {apiVersion: v2, name: b, endpoint: unix:/run/kms.sock}}]
+- resources: [pods]
+  providers: [{kms: {apiVersion: v2, name: c, endpoint: unix:///@other}}]
+";
+        let coverage = Coverage::parse(text, KmsV1::Refused).unwrap();
+        let at = ["unix:///run/kms.sock", "unix:///@other", "unix:///@none"].map(|one| coverage.providers_at(one));
+        assert_eq!(at, [2, 1, 0]);
     }
 }

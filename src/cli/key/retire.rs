@@ -119,6 +119,8 @@ struct Run<'a> {
     opened: Opened,
     gates: &'a GateArgs,
     timeouts: Timeouts,
+    /// How many provider entries of each API server name the plugin.
+    entries: u64,
     /// The prefix of all keys of the API server in etcd.
     prefix: String,
     runtime: Runtime,
@@ -160,6 +162,7 @@ impl<'a> Run<'a> {
             opened,
             gates,
             timeouts: declared.timeouts(read.as_ref().map(|read| &read.coverage)),
+            entries: read.map_or(1, |read| read.coverage.providers_at(&config.socket.endpoint())),
             prefix: declared.prefix.clone(),
             runtime: event_loop()?,
             interrupt: gates.wait.then(Interrupt::catch).transpose()?,
@@ -190,6 +193,7 @@ impl<'a> Run<'a> {
             record: record_now(&self.opened),
             nodes: vec![node],
             timeouts: self.timeouts,
+            entries: self.entries,
             can_back_up: false,
             needs_no_backup: false,
             is_compromise: false,

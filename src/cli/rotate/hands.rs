@@ -296,7 +296,8 @@ impl Hands for RotateHands<'_> {
         self.announce()?;
         let record = record_now(&self.opened);
         let key = self.unfinished().and_then(|plan| plan.key).unwrap_or_else(|| self.primary());
-        let timeouts = self.input()?.timeouts;
+        let ScanInput { timeouts, judge, .. } = self.input()?;
+        let endpoint = self.site.config.socket.endpoint();
         self.timeouts = timeouts;
         let nodes = vec![self.node(key)?];
         let world = ClusterNow {
@@ -304,6 +305,7 @@ impl Hands for RotateHands<'_> {
             record,
             nodes,
             timeouts,
+            entries: judge.coverage.map_or(1, |coverage| coverage.providers_at(&endpoint)),
             can_back_up: self.wishes.backup_dir.is_some(),
             needs_no_backup: self.wishes.without_backup,
             is_compromise: self.wishes.is_compromise,
