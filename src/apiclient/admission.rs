@@ -52,6 +52,12 @@ pub(super) struct AdmissionList<T> {
     items: Vec<T>,
 }
 
+impl<T> AdmissionList<T> {
+    pub(super) fn into_items(self) -> impl Iterator<Item = T> {
+        self.items.into_iter()
+    }
+}
+
 impl<T> Default for AdmissionList<T> {
     fn default() -> Self {
         Self { items: Vec::new() }
@@ -92,9 +98,9 @@ impl AdmissionList<WebhookConfiguration> {
     }
 }
 
-/// A `ValidatingAdmissionPolicy`, whose conditions are in CEL.
+/// A `ValidatingAdmissionPolicy` or a `MutatingAdmissionPolicy`, whose conditions are in CEL.
 #[derive(Deserialize)]
-pub(super) struct ValidatingPolicy {
+pub(super) struct AdmissionPolicy {
     metadata: NamedMeta,
     spec: PolicySpec,
 }
@@ -126,15 +132,24 @@ struct BindingSpec {
     validation_actions: Vec<String>,
 }
 
-impl AdmissionList<ValidatingPolicy> {
-    /// Returns the policies that a binding puts in force.
-    pub(super) fn in_force(self, bindings: AdmissionList<PolicyBinding>) -> impl Iterator<Item = Admission> {
-        let denies = |binding: &PolicyBinding| binding.spec.validation_actions.iter().any(|action| action == "Deny");
-        let bound = bindings.items.into_iter().filter(denies).map(|binding| binding.spec.policy_name);
-        let bound: BTreeSet<String> = bound.collect();
-        self.items.into_iter().filter_map(move |ValidatingPolicy { metadata, spec }| {
+impl PolicyBinding {
+    /// Whether a validating policy refuses a write, and does more than warn or audit.
+    pub(super) fn denies(&self) -> bool {
+        self.spec.validation_actions.iter().any(|action| action == "Deny")
+    }
+}
+
+impl AdmissionList<AdmissionPolicy> {
+    /// Returns the policies of the kind `kind` that one of `bindings` puts in force.
+    pub(super) fn in_force(
+        self,
+        kind: &'static str,
+        bindings: impl Iterator<Item = PolicyBinding>,
+    ) -> impl Iterator<Item = Admission> {
+        let bound: BTreeSet<String> = bindings.map(|binding| binding.spec.policy_name).collect();
+        self.items.into_iter().filter_map(move |AdmissionPolicy { metadata, spec }| {
             let rules = spec.match_constraints.resource_rules;
-            let policy = Admission { kind: "ValidatingAdmissionPolicy", name: metadata.name, webhook: None, rules };
+            let policy = Admission { kind, name: metadata.name, webhook: None, rules };
             bound.contains(&policy.name).then_some(policy)
         })
     }
@@ -195,8 +210,10 @@ mod tests {
         };
         let bindings = [binding("bound", "Deny"), binding("open", "Deny"), binding("audits", "Audit")];
         let list = |items: &[String]| format!(r#"{{"items": [{}]}}"#, items.join(","));
-        let policies: AdmissionList<ValidatingPolicy> = serde_json::from_str(&list(&policies)).unwrap();
-        let found: Vec<Admission> = policies.in_force(serde_json::from_str(&list(&bindings)).unwrap()).collect();
+        let policies: AdmissionList<AdmissionPolicy> = serde_json::from_str(&list(&policies)).unwrap();
+        let bindings: AdmissionList<PolicyBinding> = serde_json::from_str(&list(&bindings)).unwrap();
+        let denying = bindings.into_items().filter(PolicyBinding::denies);
+        let found: Vec<Admission> = policies.in_force("ValidatingAdmissionPolicy", denying).collect();
         assert_eq!(found.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["bound", "open"]);
         assert!(found[0].is_asked_about("", "secrets"));
     }

@@ -20,7 +20,7 @@ use crate::telemetry::causes;
 
 use super::{
     access::{AccessError, KubeAccess},
-    admission::{Admission, AdmissionList, PolicyBinding, ValidatingPolicy, WebhookConfiguration},
+    admission::{Admission, AdmissionList, AdmissionPolicy, PolicyBinding, WebhookConfiguration},
     answer::{Answer, ObjectAnswer, RewriteAnswer, Unanswered, reason},
     reason::{CredentialsError, no_credentials},
     served::{GroupList, ObjectRef, ServedGroup, ServedList, ServedResource, group_path},
@@ -188,7 +188,7 @@ impl ApiClient {
         }
     }
 
-    /// Returns the webhooks and policies that the API server asks before it writes, and that fail closed.
+    /// Returns the webhooks and policies that the API server asks before it writes.
     ///
     /// # Errors
     /// When the API server does not answer, or does not let this user list them.
@@ -201,9 +201,14 @@ impl ApiClient {
             let list: AdmissionList<WebhookConfiguration> = self.admission(plural).await?;
             found.extend(list.webhooks(kind));
         }
-        let policies: AdmissionList<ValidatingPolicy> = self.admission("validatingadmissionpolicies").await?;
+        let policies: AdmissionList<AdmissionPolicy> = self.admission("validatingadmissionpolicies").await?;
         let bindings: AdmissionList<PolicyBinding> = self.admission("validatingadmissionpolicybindings").await?;
-        found.extend(policies.in_force(bindings));
+        let denying = bindings.into_items().filter(PolicyBinding::denies);
+        found.extend(policies.in_force("ValidatingAdmissionPolicy", denying));
+        // Kubernetes before 1.36 does not serve these in this version.
+        let policies: AdmissionList<AdmissionPolicy> = self.admission("mutatingadmissionpolicies").await?;
+        let bindings: AdmissionList<PolicyBinding> = self.admission("mutatingadmissionpolicybindings").await?;
+        found.extend(policies.in_force("MutatingAdmissionPolicy", bindings.into_items()));
         Ok(found)
     }
 
