@@ -70,7 +70,8 @@ fn served_now(
 
 fn connection_now(connection: &ConnectionReport, clock: &dyn RotationClock) -> ConnectionNow {
     ConnectionNow {
-        process: connection.pid,
+        // A plugin of an earlier version gives 0 for a process that it does not see.
+        process: connection.pid.filter(|pid| *pid > 0),
         announced: connection.key_id.as_deref().and_then(|key_id| key_id.parse().ok()),
         steady: span(connection.steady_s, clock),
         is_alive: connection.is_alive(),

@@ -98,7 +98,8 @@ impl Acceptor {
             }
             return;
         }
-        let calls = Calls::new(Connection::new(Arc::clone(&self.service), Peer { uid: peer.uid(), pid: peer.pid() }));
+        let calls =
+            Calls::new(Connection::new(Arc::clone(&self.service), Peer { uid: peer.uid(), pid: visible(peer.pid()) }));
         let counted = self.service.metrics().accepted();
         let served = serve_connection(stream, Some(calls), Arc::clone(&self.service), self.closing.clone());
         self.connections.spawn(serve_counted(counted, served));
@@ -137,6 +138,11 @@ async fn serve_counted(_counted: OpenConnection, served: impl Future<Output = ()
     served.await;
 }
 
+/// Returns the process of a peer. The kernel gives 0 for a process that the plugin's PID namespace does not show.
+fn visible(pid: Option<i32>) -> Option<i32> {
+    pid.filter(|pid| *pid > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
@@ -149,6 +155,11 @@ mod tests {
         probe::{ProbeError, probe},
         service::testing::open_service,
     };
+
+    #[test]
+    fn a_process_in_another_namespace_is_unknown() {
+        assert_eq!([Some(7), Some(0), None].map(visible), [Some(7), None, None]);
+    }
 
     #[tokio::test]
     async fn a_seventeenth_connection_is_closed_and_the_others_go_on() {

@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     disk::Disk,
+    kms::Kms,
     sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot},
 };
 use crate::harness::wait::wait_until;
@@ -39,6 +40,24 @@ fn a_second_daemon_on_another_socket_is_refused_and_the_first_goes_on() {
     first.terminate();
     plain.matches("serving/second");
     sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/other.sock").terminate();
+}
+
+#[test]
+fn a_peer_in_another_pid_namespace_has_no_process() {
+    if !root_for("a PID namespace") {
+        return;
+    }
+    let sandbox = Sandbox::initialised();
+    let namespace = ["unshare", "--pid", "--fork", "--kill-child"];
+    let mut daemon = sandbox.call(&format!("serve {FIRST}")).under(namespace, "").serve();
+    let peers = [(); 2].map(|()| Kms::connect(&sandbox.path("run/kms.sock")));
+    peers.iter().for_each(|peer| drop(peer.status()));
+    let report = sandbox.run(&format!("status {FIRST} --output json")).json();
+    let connections = report["plugin"]["connections"].as_array().unwrap();
+    let processes: Vec<_> =
+        connections.iter().filter(|one| !one["status_s"].is_null()).map(|one| &one["pid"]).collect();
+    assert_eq!(processes, [&serde_json::Value::Null; 2], "{report}");
+    daemon.kill();
 }
 
 #[test]
