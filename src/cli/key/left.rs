@@ -84,7 +84,7 @@ fn not_in_need(name: &[u8], key_id: &str) -> Failure {
 pub(super) fn warn_of(left: &[LeftValue], global: &Global) {
     for one in left {
         let name = String::from_utf8_lossy(&one.key);
-        let message = format!("{name} stays in etcd as it is, and no key of this keyring opens it");
+        let message = format!("{name} stays in etcd as it is, and no key of this keyring opens it there");
         let hint = "an API server that lists its resource fails as long as it is there; delete it when you do not need its bytes any more";
         warn(&message, hint, global);
     }
