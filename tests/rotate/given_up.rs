@@ -66,7 +66,10 @@ fn leaves_what_nobody_can_read(rig: &mut Rig, old: &[u8]) {
 
     let disabled = give_up(rig, "disable", &format!("--wait --leave {BROKEN}"));
     disabled.ends_with(0);
-    has_all(&disabled, &[&format!("warning: {BROKEN} stays in etcd as it is, and no key of this keyring opens it there")]);
+    has_all(
+        &disabled,
+        &[&format!("warning: {BROKEN} stays in etcd as it is, and no key of this keyring opens it there")],
+    );
     assert_eq!(keys(rig)[0], (1, "disabled".to_owned()));
     let needed = give_up(rig, "destroy", "");
     needed.ends_with(3);
