@@ -155,7 +155,7 @@ spec:
     );
     assert_eq!(refused(2, &servers), https);
     assert_eq!(
-        refused(5, &format!("{servers}{missing}")),
+        refused(2, &format!("{servers}{missing}")),
         "error: [DIR]/missing: No such file or directory (os error 2)\n\
          hint:  to see which files are there: ls -l [DIR]\n"
     );

@@ -69,10 +69,11 @@ fn a_report_that_was_changed_or_is_of_another_keyring_is_refused() {
     rig.says("--to [DIR]/a.report --html [DIR]/a.html", 1, &[]);
     let text = fs::read_to_string(rig.sandbox.path("a.report")).unwrap();
     let page = fs::read_to_string(rig.sandbox.path("a.html")).unwrap();
-    let refused = |forged: &str| {
+    let refused_with = |exit, forged: &str| {
         fs::write(rig.sandbox.path("forged"), forged).unwrap();
-        rig.sandbox.refused(4, &format!("verify {} --report [DIR]/forged", rig.flags())).complaint()
+        rig.sandbox.refused(exit, &format!("verify {} --report [DIR]/forged", rig.flags())).complaint()
     };
+    let refused = |forged: &str| refused_with(4, forged);
     let is_changed = "error: [DIR]/forged: the report: failed authentication: it was changed, or not written by this \
                       keyring's root key\n";
     for (from, to) in [
@@ -86,14 +87,20 @@ fn a_report_that_was_changed_or_is_of_another_keyring_is_refused() {
         assert!(refused(&text.replacen(from, to, 1)).starts_with(is_changed), "{from}");
         assert!(refused(&page.replacen(from, to, 1)).starts_with(is_changed), "{from} in the page");
     }
-    for wrong in ["", "nothing", &text[..text.len() - 1], &format!("{text}\n"), &text.replace("/v1", "/v2"), &text[1..]]
-    {
-        refused(wrong);
+    for (exit, wrong) in [
+        (7, ""),
+        (7, "nothing"),
+        (4, &text[..text.len() - 1]),
+        (4, &format!("{text}\n")),
+        (3, &text.replace("/v1", "/v2")),
+        (7, &text[1..]),
+    ] {
+        refused_with(exit, wrong);
     }
     // Another command wrote these files.
     let no_report = "hint:  give a file that an earlier verification wrote, by --to or --html\n";
     for (exit, other) in
-        [(4, &b"{\"format\":\"claviger/scan/v1\"}\n"[..]), (4, b"a text"), (7, b"age-encryption.org/v1\n\xff\xfe")]
+        [(7, &b"{\"format\":\"claviger/scan/v1\"}\n"[..]), (7, b"a text"), (7, b"age-encryption.org/v1\n\xff\xfe")]
     {
         fs::write(rig.sandbox.path("no.report"), other).unwrap();
         let refused =
@@ -105,7 +112,7 @@ fn a_report_that_was_changed_or_is_of_another_keyring_is_refused() {
     assert!(
         refused(&mark.replacen("claviger/mark/", "claviger/report/", 1)).contains("the report: failed authentication")
     );
-    assert!(refused(&mark).contains("the report: not a report file"));
+    assert!(refused_with(7, &mark).contains("the report: not a report file"));
 
     rig.sandbox.init("other");
     let flags = rig.flags().replace("[DIR]/state", "[DIR]/other");

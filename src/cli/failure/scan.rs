@@ -56,7 +56,7 @@ impl Explain for ReadReportError {
         const AGAIN: &str = "it proves nothing; make another one: claviger verify --to FILE";
         match self {
             Self::Text(TextError::TooNew { .. }) => refused("upgrade claviger on this node"),
-            Self::Text(TextError::Foreign(_)) => with(Exit::Usage, NO_REPORT),
+            Self::Text(TextError::Foreign(_)) => with(Exit::Damaged, NO_REPORT),
             Self::OtherKeyring { .. } => {
                 with(Exit::WrongKey, "check it with the keyring that made it: --state-dir DIR")
             }
