@@ -275,7 +275,8 @@ fn flags(names: &[&'static str], by_itself: bool, command: &Command, matches: &A
 
 /// Returns the value of a flag in a form that means the same in any directory.
 fn absolute(name: &str, given: &str) -> String {
-    let is_socket = name == "socket" && !given.starts_with('@') && !given.contains(':');
+    let is_path = given.contains('/') || std::path::Path::new(given).extension().is_some_and(|end| end == "sock");
+    let is_socket = name == "socket" && is_path && !given.starts_with('@') && !given.contains(':');
     if !is_socket && !PATHS.contains(&name) && !FILES.contains(&name) {
         return given.to_owned();
     }

@@ -232,8 +232,8 @@ mod tests {
             let promotion = Promotion { key_id, backed_up: BackedUp::Waived, compromised_up_to: None, rotation };
             promote_key(&dir, &Means::default(), promotion, now()).map(drop).map_err(|error| error.to_string())
         };
-        let given_up = format!("the rotation was given up or replaced meanwhile, so {key_id} is not promoted");
-        assert_eq!(promotion(7).unwrap_err(), given_up);
+        let too_late = format!("the rotation was given up or replaced meanwhile, so {key_id} is not promoted");
+        assert_eq!(promotion(7).unwrap_err(), too_late);
         let promoted = RotationPlan { id: PlanId([8; 16]), key: Some(primary), ..plan };
         write_plan(&dir, &Means::default(), &promoted, Some(ended.id)).unwrap();
         assert_eq!(

@@ -165,7 +165,7 @@ impl RotateHands<'_> {
     }
 
     fn ask(&self, servers: &Servers) -> Result<Vec<Result<EtcdStatus, EtcdError>>, Failure> {
-        self.runtime.block_on(statuses(servers)).map_err(|error| Failure::from(error))
+        self.runtime.block_on(statuses(servers)).map_err(Failure::from)
     }
 }
 
