@@ -223,8 +223,8 @@ impl LivePlugin {
     /// Checks that the take-over does not leave two plugins on `state_dir`: this one serves from it, or none does.
     ///
     /// # Errors
-    /// When this one serves from another directory, or from the one that was here before, and another plugin serves from
-    /// this one.
+    /// When this one serves from another directory, or from the one that was here before, and another plugin serves
+    /// from this one.
     pub(super) fn check_alone(&self, state_dir: &Path) -> Result<(), LivePluginError> {
         let serves_from = ServesFrom::of(&self.report, state_dir);
         let is_elsewhere = matches!(serves_from, ServesFrom::Elsewhere(_) | ServesFrom::BeforeHere);

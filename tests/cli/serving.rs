@@ -51,7 +51,9 @@ fn a_peer_in_another_pid_namespace_has_no_process() {
     let namespace = ["unshare", "--pid", "--fork", "--kill-child"];
     let mut daemon = sandbox.call(&format!("serve {FIRST}")).under(namespace, "").serve();
     let peers = [(); 2].map(|()| Kms::connect(&sandbox.path("run/kms.sock")));
-    peers.iter().for_each(|peer| drop(peer.status()));
+    for peer in &peers {
+        peer.status();
+    }
     let report = sandbox.run(&format!("status {FIRST} --output json")).json();
     let connections = report["plugin"]["connections"].as_array().unwrap();
     let processes: Vec<_> =
