@@ -205,7 +205,7 @@ impl ApiClient {
         let bindings: AdmissionList<PolicyBinding> = self.admission("validatingadmissionpolicybindings").await?;
         let denying = bindings.into_items().filter(PolicyBinding::denies);
         found.extend(policies.in_force("ValidatingAdmissionPolicy", denying));
-        // Kubernetes before 1.36 does not serve these in this version.
+        // Earlier versions of Kubernetes serve these as v1beta1 or not at all, and then the lists are empty.
         let policies: AdmissionList<AdmissionPolicy> = self.admission("mutatingadmissionpolicies").await?;
         let bindings: AdmissionList<PolicyBinding> = self.admission("mutatingadmissionpolicybindings").await?;
         found.extend(policies.in_force("MutatingAdmissionPolicy", bindings.into_items()));

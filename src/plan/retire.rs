@@ -59,7 +59,7 @@ pub enum Unsettled {
     /// Not every connection of an API server has announced the primary key alone for long enough.
     #[error("{} for {} s more", not_settled(*api_servers), seconds(*left))]
     ApiServers {
-        /// The number of connections that have not.
+        /// The number of API servers that have such a connection.
         api_servers: u64,
         /// The remaining time, if no connection announces another key and none calls Encrypt.
         left: Duration,

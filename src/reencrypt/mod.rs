@@ -8,8 +8,9 @@
 //! API server proves nothing: it may hold the old key. Only the next scan of etcd shows what is left. So nothing has to
 //! be stored for a sweep that was interrupted: the next one begins with a scan.
 //!
-//! Nothing here decrypts, and an answer has the metadata of an object only. The memory does not depend on the number of
-//! objects: a scan stops when it has found [`stale::BATCH`] of them, and goes on from there.
+//! Nothing here decrypts, and an answer has the metadata of an object only. A scan stops when it has found
+//! [`stale::BATCH`] objects, and goes on from there, so it does not remember them all. A hash of 8 bytes is remembered
+//! for each object that was rewritten, so that an object counts once.
 
 mod failures;
 mod locate;

@@ -223,7 +223,7 @@ impl Explain for LedgerFull {
                 refused("destroy keys that are disabled: claviger key destroy KEY_ID; to see them: claviger key list")
             }
             Self::LongName => refused("give etcd a shorter address: --etcd-servers URL"),
-            _ => refused(
+            Self::Listed { .. } => refused(
                 "forget a backup that no longer exists: claviger backup forget ID; to see their IDs: claviger backup list",
             ),
         }

@@ -155,7 +155,7 @@ pub(super) fn swept(given: &Given, failure: &SweepFailure, api: &str) -> Failure
         SweepFailure::Denied(reason) => (
             Exit::Refused,
             format!("the API server at {api} denies it: {reason}"),
-            "to make an account with this right: claviger generate reencrypt-rbac | kubectl apply -f -; then go on with a token of it: claviger rotate --kubeconfig FILE",
+            "to make an account with this right, also with --resource RESOURCE for each resource besides Secrets: claviger generate reencrypt-rbac | kubectl apply -f -; then go on with a token of it: claviger rotate --kubeconfig FILE",
         ),
         SweepFailure::NoCredentials(reason) => (
             Exit::Refused,
