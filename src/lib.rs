@@ -31,7 +31,7 @@
 //! | `apiserver` | how the kube-apiserver of this machine is configured: its flags, from wherever they are, and its EncryptionConfiguration |
 //! | `apiclient` | the client of an API server: what it serves, and the empty patches that make it write objects again |
 //! | `audit` | one line for each event, written before the act |
-//! | `etcd` | a thin client of etcd: ranges of keys at one revision |
+//! | `etcd` | a thin client of etcd: ranges of keys at one revision, transactions of one comparison |
 //! | `durable` | the one place that writes files: order, syncs, read-back, locks |
 //! | `text` | the grammar that the text formats share |
 //! | `crypto` | bytes to bytes: AEAD, key derivation, the wrapped seed; pure |

@@ -11,7 +11,7 @@ use tonic::{Code, Status, Streaming, transport::Channel};
 
 use super::{
     api::{self, RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader, kv_client::KvClient},
-    endpoint::{EtcdTarget, ServersError, tls},
+    endpoint::{EtcdTarget, ServersError, targets},
     error::{ANSWER_MAX, EtcdError, refusal},
     servers::Servers,
 };
@@ -76,13 +76,7 @@ impl Client {
     /// # Errors
     /// When there is no endpoint, one of them is no address, or a certificate or key cannot be used.
     pub fn new(servers: &Servers) -> Result<Self, ServersError> {
-        let tls = tls(servers)?;
-        let endpoints = servers.urls.iter().map(|url| Ok((url.clone(), EtcdTarget::new(url, tls.as_ref())?)));
-        let endpoints: Vec<_> = endpoints.collect::<Result<_, ServersError>>()?;
-        if endpoints.is_empty() {
-            return Err(ServersError::Endpoint { url: String::new() });
-        }
-        Ok(Self { endpoints, current: 0, connection: None, cluster_id: None })
+        Ok(Self { endpoints: targets(servers)?, current: 0, connection: None, cluster_id: None })
     }
 
     /// Reads a page from the endpoint that answered last. If that endpoint does not answer now, asks the other ones in
@@ -235,8 +229,13 @@ fn request(query: &Query) -> RangeRequest {
 }
 
 fn entries(kvs: Vec<api::KeyValue>) -> Vec<KeyValue> {
-    let entry = |kv: api::KeyValue| KeyValue { key: kv.key, value: kv.value, mod_revision: unsigned(kv.mod_revision) };
-    kvs.into_iter().map(entry).collect()
+    kvs.into_iter().map(KeyValue::from).collect()
+}
+
+impl From<api::KeyValue> for KeyValue {
+    fn from(kv: api::KeyValue) -> Self {
+        Self { key: kv.key, value: kv.value, mod_revision: unsigned(kv.mod_revision) }
+    }
 }
 
 fn unsigned(number: i64) -> u64 {

@@ -189,6 +189,17 @@ impl EtcdTarget {
     }
 }
 
+/// Reads the certificates, and parses the addresses of all endpoints. Returns each with its address as it was given.
+///
+/// # Errors
+/// When there is no endpoint, one of them is no address, or a certificate or key cannot be used.
+pub(super) fn targets(servers: &Servers) -> Result<Vec<(String, EtcdTarget)>, ServersError> {
+    let tls = tls(servers)?;
+    let targets = servers.urls.iter().map(|url| Ok((url.clone(), EtcdTarget::new(url, tls.as_ref())?)));
+    let targets: Vec<_> = targets.collect::<Result<_, ServersError>>()?;
+    if targets.is_empty() { Err(ServersError::Endpoint { url: String::new() }) } else { Ok(targets) }
+}
+
 fn tuned(endpoint: Endpoint) -> Endpoint {
     endpoint
         .connect_timeout(CONNECT_TIMEOUT)

@@ -23,7 +23,7 @@ pub enum EtcdError {
         /// The failure, with its causes.
         reason: String,
     },
-    /// etcd does not allow this client to read.
+    /// etcd does not allow this client to read or write, or does not accept the request.
     #[error("etcd {url} refused: {reason}")]
     Refused {
         /// The address of the endpoint.
@@ -94,6 +94,19 @@ pub enum EtcdError {
         /// The time, in seconds, in which the keys came.
         seconds: u64,
     },
+    /// The answer for one key is not about this key alone, or has no revision.
+    #[error("etcd {url} did not answer with the one key that was asked for")]
+    NotTheKey {
+        /// The address of the endpoint.
+        url: String,
+    },
+    /// The comparison of a transaction held, and nothing was written. etcd itself never answers so. kine does if its
+    /// database fails.
+    #[error("etcd {url} did not write, although nobody else has changed the key")]
+    NotWritten {
+        /// The address of the endpoint.
+        url: String,
+    },
     /// An answer is larger than this client accepts.
     #[error("etcd {url} answers with more than {ANSWER_MAX} bytes")]
     TooLarge {
@@ -123,7 +136,9 @@ pub(super) fn refusal(url: &str, revision: u64, status: &Status) -> EtcdError {
         Code::OutOfRange if status.message() == CROWDED => EtcdError::Crowded { url },
         // The first text is tonic's for a message beyond its limit, the second is etcd's.
         Code::OutOfRange if status.message().contains("message length too large") => EtcdError::TooLarge { url },
-        Code::ResourceExhausted if status.message().contains("larger than max") => EtcdError::TooLarge { url },
+        Code::ResourceExhausted if status.message().contains("trying to send message larger than max") => {
+            EtcdError::TooLarge { url }
+        }
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal => {
             EtcdError::Unreachable { url, reason: reason() }
         }
@@ -131,9 +146,50 @@ pub(super) fn refusal(url: &str, revision: u64, status: &Status) -> EtcdError {
     }
 }
 
+/// Whether this status is the server's answer to a transaction, so that the transaction ends with it. Otherwise the
+/// answer was lost, and the server may still execute the transaction.
+///
+/// After such an answer the value may have changed all the same: etcd executes the transaction that exceeds its quota,
+/// and then reports that it has no space (`quotaApplierV3`).
+pub(super) fn is_answer(status: &Status) -> bool {
+    // A status that has a cause was made from a broken connection.
+    std::error::Error::source(status).is_none()
+        && matches!(
+            status.code(),
+            Code::InvalidArgument
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::FailedPrecondition
+                | Code::ResourceExhausted
+                | Code::Unimplemented
+        )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_refusal_ends_a_transaction() {
+        for refused in [
+            Status::permission_denied("etcdserver: permission denied"),
+            Status::invalid_argument("etcdserver: request is too large"),
+            Status::resource_exhausted("etcdserver: mvcc: database space exceeded"),
+        ] {
+            assert!(is_answer(&refused), "{refused}");
+        }
+        let broken = std::io::Error::other("broken pipe");
+        for lost in [
+            Status::unavailable("etcdserver: request timed out"),
+            Status::unavailable("etcdserver: server stopped"),
+            Status::unknown("database is locked"),
+            Status::internal("half an answer"),
+            Status::cancelled(""),
+            Status::from_error(Box::new(broken)),
+        ] {
+            assert!(!is_answer(&lost), "{lost}");
+        }
+    }
 
     #[test]
     fn a_refusal_of_etcd_differs_from_one_of_the_transport() {
@@ -144,6 +200,8 @@ mod tests {
         assert_eq!(text(Status::resource_exhausted("trying to send message larger than max")), expected);
         let crowded = format!("etcd http://a answers with more than {FIELDS_MAX} fields");
         assert_eq!(text(Status::out_of_range(CROWDED)), crowded);
+        let request = "grpc: received message larger than max (2 vs. 1)";
+        assert_eq!(text(Status::resource_exhausted(request)), format!("etcd http://a refused: {request}"));
         assert_eq!(text(Status::permission_denied("no")), "etcd http://a refused: no");
         assert_eq!(text(Status::unavailable("gone")), "etcd http://a does not answer: gone");
     }

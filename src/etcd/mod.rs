@@ -1,9 +1,10 @@
-//! A thin client of etcd: reads ranges of keys at a revision, from the endpoint that answers.
+//! A thin client of etcd: reads ranges of keys at a revision, and replaces the value of one key by a transaction of one
+//! comparison, at the endpoint that answers.
 //!
-//! The code is generated from the few messages in `proto/etcd.proto`. Nothing here writes. Invariant: all answers of
-//! one client come from one cluster. kine, which serves etcd's API from an SQL database, counts as such a server, but
-//! reports 0 as the number of every cluster. It refuses serializable reads, filters and sorting; nothing here needs
-//! them.
+//! The code is generated from the few messages in `proto/etcd.proto`. Only `single_key.rs` writes. Invariant: all
+//! answers of one client come from one cluster. kine, which serves etcd's API from an SQL database, counts as such a
+//! server, but reports 0 as the number of every cluster. It refuses serializable reads, filters and sorting, and it
+//! accepts only the transactions that kube-apiserver sends. Nothing here needs more.
 
 #[cfg(feature = "scan")]
 mod client;
@@ -15,9 +16,14 @@ mod endpoint;
 mod error;
 mod servers;
 #[cfg(feature = "scan")]
+mod single_key;
+#[cfg(feature = "scan")]
 mod socket;
 #[cfg(feature = "scan")]
 mod status;
+#[cfg(feature = "scan")]
+#[cfg(test)]
+pub mod testing;
 
 /// The messages and the client that `build.rs` generates from `proto/etcd.proto`.
 #[cfg(feature = "scan")]
@@ -32,5 +38,6 @@ pub use self::{
     client::{Client, KeyValue, Page, Query},
     endpoint::{Pem, ServersError},
     error::EtcdError,
+    single_key::{KeyReading, KeyWriter, Replaced, SingleKey},
     status::{EtcdStatus, statuses},
 };

@@ -4,17 +4,25 @@
 //! Invariant: a swap replaces the whole value or none of it, and only the value that the caller has read. Every store
 //! passes the tests in `suite.rs`.
 
+#[cfg(feature = "scan")]
+#[cfg_attr(not(test), expect(dead_code, reason = "no command keeps a keyring in etcd yet"))]
+mod etcd;
 mod file;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod suite;
+#[cfg(feature = "scan")]
+#[cfg(test)]
+mod testing;
 
 use std::time::Instant;
 
 use zeroize::Zeroizing;
 
 use crate::durable::DurableError;
+#[cfg(feature = "scan")]
+use crate::etcd::EtcdError;
 
 pub use self::file::FileStore;
 #[cfg(test)]
@@ -40,8 +48,8 @@ pub enum Swapped {
     Done,
     /// The store holds another record than the caller has read. The swap changed nothing.
     Lost,
-    /// The answer was lost: the store may hold the old record or the new one. Load it again to find out. Contains the
-    /// cause.
+    /// The answer was lost: the store may hold the old record, the new one, or another one that replaced the new one.
+    /// Load it again to find out. Contains the cause.
     Unknown(StoreError),
 }
 
@@ -70,4 +78,26 @@ pub enum StoreError {
     /// The file of the record could not be read or written.
     #[error(transparent)]
     File(#[from] DurableError),
+    /// etcd did not answer, or refused.
+    #[cfg(feature = "scan")]
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+    /// The record in etcd, or the one to write there, is longer than a record may be.
+    #[cfg(feature = "scan")]
+    #[error("{key} in etcd: the record has {found} bytes, expected at most {limit}")]
+    TooLong {
+        /// The key of the record.
+        key: String,
+        /// The length of the record in bytes.
+        found: usize,
+        /// The greatest length in bytes.
+        limit: usize,
+    },
+    /// etcd holds no record, but has not answered when it was to write a first one.
+    #[cfg(feature = "scan")]
+    #[error("{key} in etcd: there is no record yet, but a write without an answer may still add it")]
+    Unsettled {
+        /// The key of the record.
+        key: String,
+    },
 }

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "scan")]
+use super::testing;
 use super::{FileStore, Held, KeyringStore, LostAnswer, MemoryStore, RecordVersion, Swapped};
 use crate::durable::{self, DurableError, Lock};
 
@@ -16,6 +18,11 @@ fn with_each(test: impl Fn(&mut dyn KeyringStore)) {
     let (_keep, dir) = durable::testing::private();
     test(&mut FileStore::new(&dir, NAME, 100));
     test(&mut MemoryStore::default());
+    #[cfg(feature = "scan")]
+    for servers in testing::servers() {
+        let [mut store] = testing::stores(&servers);
+        test(&mut store);
+    }
 }
 
 fn load(store: &mut dyn KeyringStore) -> Option<Held> {
@@ -98,13 +105,18 @@ fn race(
     })
 }
 
-/// Runs `test` with two handles on one empty store of each kind. The file store needs the directory's lock for a swap.
+/// Runs `test` with two handles on one empty store of each kind. Only the file store needs a lock for a swap.
 fn with_two(test: impl Fn(&mut dyn KeyringStore, &mut dyn KeyringStore, &(dyn Fn() -> Option<Lock> + Sync))) {
     let (_keep, dir) = durable::testing::private();
     let (mut one, mut other) = (FileStore::new(&dir, NAME, 100), FileStore::new(&dir, NAME, 100));
     test(&mut one, &mut other, &|| Some(dir.lock().unwrap()));
     let mut one = MemoryStore::default();
     test(&mut one.clone(), &mut one, &|| None);
+    #[cfg(feature = "scan")]
+    for servers in testing::servers() {
+        let [mut one, mut other] = testing::stores(&servers);
+        test(&mut one, &mut other, &|| None);
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ const MAY_IMPORT: [(&str, &str); 31] = [
     ("root", "durable text crypto memory"),
     ("proof", "keyring scan text crypto memory"),
     ("keyring", "text crypto memory"),
-    ("store", "durable crypto"),
+    ("store", "etcd durable crypto"),
     ("scan", "apiserver etcd text crypto memory"),
     ("apiserver", "etcd"),
     ("apiclient", "durable telemetry"),

@@ -237,6 +237,12 @@ impl Explain for StoreError {
     fn explain(&self) -> Explanation {
         match self {
             Self::File(error) => error.explain(),
+            #[cfg(feature = "scan")]
+            Self::Etcd(error) => error.explain(),
+            #[cfg(feature = "scan")]
+            Self::TooLong { .. } => with(Exit::Damaged, RESTORE),
+            #[cfg(feature = "scan")]
+            Self::Unsettled { .. } => with(Exit::Unreachable, "run it again when etcd answers"),
         }
     }
 }

@@ -151,12 +151,14 @@ impl Explain for EtcdError {
             Self::Compacted(_) => with(Exit::Refused, "run it again: etcd was compacted during the scan"),
             Self::TooLarge { url } => with(Exit::Refused, &snapshot_of(url)),
             Self::Slow { url, .. } => with(Exit::Unreachable, &snapshot_of(url)),
-            Self::CutShort { .. } => {
+            Self::CutShort { .. } | Self::NotWritten { .. } => {
                 with(Exit::Unreachable, "run it again; if it is kine, check its connection to the database")
             }
-            Self::Stuck { .. } | Self::Endless { .. } | Self::Incredible { .. } | Self::Crowded { .. } => {
-                with(Exit::Damaged, NOT_ETCD)
-            }
+            Self::Stuck { .. }
+            | Self::Endless { .. }
+            | Self::Incredible { .. }
+            | Self::Crowded { .. }
+            | Self::NotTheKey { .. } => with(Exit::Damaged, NOT_ETCD),
         }
     }
 }
