@@ -1,6 +1,6 @@
 //! Restores a backup to an empty state directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -212,20 +212,35 @@ fn print_next(report: &RestoreReport<'_>, plugin: Option<&LivePlugin>, global: &
         Some(plugin) => after(&plugin.serves_from(report.state_dir), report.state_dir),
         // A plugin that serves another keyring keeps its directory.
         None if report.plugin_found => format!("\nnext:  {}\nthen:  {ROTATE}", report.start),
-        None => format!("\nnext:  {}\n{}then:  {ROTATE}", report.start, in_place(report.state_dir)),
+        None => format!(
+            "\nnext:  {}\n{}then:  {ROTATE}",
+            report.start,
+            in_place(report.state_dir, Path::new(DEFAULT_STATE_DIR))
+        ),
     };
     output::advice(&next, global)
 }
 
-/// Returns the commands that put a restored directory in the place of the one from which the unit serves.
-fn in_place(state_dir: &Path) -> String {
-    if state_dir == Path::new(DEFAULT_STATE_DIR) {
+/// Returns the commands that put a restored directory in the place of `usual`, from which the unit serves. If `usual`
+/// exists, the commands first move it to a name that is free.
+fn in_place(state_dir: &Path, usual: &Path) -> String {
+    if state_dir == usual {
         return String::new();
     }
-    let dir = quoted(state_dir);
+    let (dir, place) = (quoted(state_dir), quoted(usual));
+    let is_there = |path: &Path| path.symlink_metadata().is_ok();
+    let old = |number: u32| {
+        let end = if number == 1 { ".old".to_owned() } else { format!(".old-{number}") };
+        PathBuf::from(format!("{}{end}", usual.display()))
+    };
+    let mut number = 1;
+    while is_there(&old(number)) {
+        number += 1;
+    }
+    let aside = if is_there(usual) { format!("mv {place} {} && ", quoted(old(number))) } else { String::new() };
     format!(
-        "or:    to serve it as the unit does, in the place of {DEFAULT_STATE_DIR}: systemctl stop claviger && \
-         mv {DEFAULT_STATE_DIR} {DEFAULT_STATE_DIR}.old && mv {dir} {DEFAULT_STATE_DIR} && systemctl start claviger\n"
+        "or:    to serve it as the unit does, in the place of {place}: systemctl stop claviger && {aside}mv {dir} {place} && systemctl \
+         start claviger\n"
     )
 }
 
@@ -284,7 +299,24 @@ fn fields(report: &RestoreReport<'_>, done: &DoneRestore<'_>) -> Vec<(&'static s
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    #[test]
+    fn a_directory_is_moved_away_only_if_it_exists_and_to_a_name_that_is_free() {
+        let keep = tempfile::tempdir().unwrap();
+        let usual = keep.path().join("claviger");
+        let said = || in_place(Path::new("/srv/new"), &usual).replace(&keep.path().display().to_string(), "LIB");
+        let begin = "or:    to serve it as the unit does, in the place of LIB/claviger: systemctl stop claviger && ";
+        let end = "mv /srv/new LIB/claviger && systemctl start claviger\n";
+        assert_eq!(said(), format!("{begin}{end}"));
+        fs::create_dir(&usual).unwrap();
+        assert_eq!(said(), format!("{begin}mv LIB/claviger LIB/claviger.old && {end}"));
+        fs::create_dir(keep.path().join("claviger.old")).unwrap();
+        assert_eq!(said(), format!("{begin}mv LIB/claviger LIB/claviger.old-2 && {end}"));
+        assert_eq!(in_place(&usual, &usual), "");
+    }
 
     #[test]
     fn the_directory_of_the_plugin_is_left_only_if_it_has_every_key() {
