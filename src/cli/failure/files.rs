@@ -152,7 +152,9 @@ impl Explain for DurableError {
                 quoted(path),
                 safer(path)
             )),
-            Self::AncestorOwner { path, .. } => refused(&safer(path)),
+            Self::AncestorOwner { path, .. } => {
+                refused(&format!("if it should be root's: chown root {}; otherwise {}", quoted(path), safer(path)))
+            }
             Self::Locked(_) => refused("another command or the daemon is at work here; run it again"),
             Self::SharedDisk { .. } => refused("keep backups on another disk"),
             Self::ReadBack(_) => with(Exit::Disk, "check the disk; the old state is whole"),
@@ -324,6 +326,7 @@ mod tests {
                      only directories of their own: run it as uid 7; or ";
         assert_eq!(mixed, format!("{cause}{expected}"));
         let error = DurableError::AncestorOwner { path: "/".into(), found: 7, below: "/var/lib/claviger".into() };
-        assert_eq!(error.explain().hint.unwrap(), "use a directory that nobody but root and its owner can replace");
+        let expected = "if it should be root's: chown root /; otherwise use a directory that nobody but root and its owner can replace";
+        assert_eq!(error.explain().hint.unwrap(), expected);
     }
 }
