@@ -233,15 +233,16 @@ fn no_process(error: &FlagsError) -> Failure {
     let hint = match error {
         FlagsError::SeveralProcesses(_) => "name one: --apiserver-process PID",
         FlagsError::Process { .. } => {
-            "run this command as root, and name a process that runs: --apiserver-process without a number finds it"
+            "run this command as root, and name a process that runs: --apiserver-process without a number finds it; if kube-apiserver has \
+             stopped, its flags are in its static pod or unit: --apiserver-manifest FILE"
         }
         FlagsError::Foreign { .. } => {
             "any user can run a process of this name: if it is the API server, give --apiserver-manifest FILE, or --etcd-servers URL"
         }
         FlagsError::Replaced(_) => "run it again",
         _ => {
-            "k3s and MicroK8s run kube-apiserver inside another process: give --apiserver-manifest with a log or a file \
-              of arguments, or --etcd-servers"
+            "if kube-apiserver has stopped, its flags are still in its static pod or unit: --apiserver-manifest FILE; k3s and MicroK8s \
+             run it inside another process: give a log or a file of arguments with the same option; or name etcd: --etcd-servers URL"
         }
     };
     Failure::new(Exit::Usage, error, hint.to_owned())
