@@ -16,7 +16,7 @@ use super::{
 use crate::escrow::share::shares_in;
 use crate::{
     durable::open_input,
-    escrow::{Identities, NotRecipient, Recipient},
+    escrow::{Identities, IdentityError, NotRecipient, Recipient},
     hardening,
 };
 
@@ -75,17 +75,32 @@ pub(super) fn identities(files: &[PathBuf], purpose: Purpose) -> Result<Identiti
     hardening::lock_memory();
     // Each share may be in its own file.
     let mut text = Zeroizing::new(String::with_capacity(files.len().max(1) * (IDENTITY_MAX + 1)));
+    let mut wrong = None;
     for file in files.iter().map(|file| Some(&**file)).chain(files.is_empty().then_some(None)) {
         let one = read_identities(file, purpose)?;
         // Each file is read separately, so that an error names the file and the line in it.
+        let name = || named(file);
         #[cfg(feature = "shares")]
-        let name = file.map_or_else(|| "the terminal".to_owned(), |file| file.display().to_string());
-        #[cfg(feature = "shares")]
-        shares_in(&one).map_err(|error| Failure::from(error).about(&name))?;
+        shares_in(&one).map_err(|error| Failure::from(error).about(&name()))?;
+        if Identities::parse(&one).is_err_and(|error| error == IdentityError::NotIdentity) {
+            wrong = wrong.or_else(|| Some(name()));
+        }
         text.push_str(&one);
         text.push('\n');
     }
-    Ok(Identities::parse(&text)?)
+    Identities::parse(&text).map_err(|error| match wrong {
+        Some(name) if error == IdentityError::NotIdentity => Failure::from(error).about(&name),
+        _ => Failure::from(error),
+    })
+}
+
+/// Returns the name of a file in messages, or of the terminal.
+fn named(file: Option<&Path>) -> String {
+    match file {
+        None => "the terminal".to_owned(),
+        Some(file) if file == Path::new("-") => "standard input".to_owned(),
+        Some(file) => file.display().to_string(),
+    }
 }
 
 /// Reads the text of an identity or of shares from `file`, or else from the terminal.
