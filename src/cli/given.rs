@@ -1,5 +1,6 @@
 //! The flags of this command that say which keyring, plugin or etcd it is about. The commands that it suggests get the
-//! same flags, so that a suggestion works when it is pasted.
+//! same flags, so that a suggestion works when it is pasted. A flag that they need and that nobody gave gets a
+//! placeholder.
 
 use std::{borrow::Cow, ffi::OsStr, fmt::Write, path::Path};
 
@@ -7,61 +8,10 @@ use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 
 use crate::config::{Config, DEFAULT_SOCKET, DEFAULT_STATE_DIR};
 
-/// The flags that a suggested command repeats, if it takes them.
-const REPEATED: [&str; 19] = [
-    "config",
-    "state-dir",
-    "socket",
-    "passphrase-file",
-    "recovery-identity",
-    "provider-name",
-    "etcd-servers",
-    "etcd-cafile",
-    "etcd-certfile",
-    "etcd-keyfile",
-    "etcd-prefix",
-    "apiserver-manifest",
-    "apiserver-process",
-    "encryption-config",
-    "feature-gates",
-    "keyring",
-    "primary",
-    "kubeconfig",
-    "context",
-];
-
-/// The flags that a hint repeats only if it suggests the same command again. `--html` is not one of them, because most
-/// commands have written the page when they print a hint.
-const REPEATED_BY_ITSELF: [&str; 10] =
-    ["snapshot", "list", "all", "prometheus", "rate", "leave", "backup-dir", "api-servers", "without-backup", "wait"];
-
-/// The flags that a hint of `claviger rotate` repeats only if it suggests a rotation again, because a rotation writes
-/// its reports at its end.
-const REPEATED_BY_ROTATION: [&str; 2] = ["html", "to"];
-
-/// The flags that name a file to read. A hint does not repeat such a flag if its file is the reason of the failure.
-const FILES: [&str; 10] = [
-    "config",
-    "passphrase-file",
-    "recovery-identity",
-    "etcd-cafile",
-    "etcd-certfile",
-    "etcd-keyfile",
-    "apiserver-manifest",
-    "encryption-config",
-    "keyring",
-    "kubeconfig",
-];
-
-/// The flags that name a file or a directory. A hint repeats the absolute path, so that it can be pasted elsewhere.
-const PATHS: [&str; 6] = ["state-dir", "snapshot", "prometheus", "backup-dir", "html", "to"];
-
-/// The names that etcdctl has for the flags that name an etcd.
-const ETCDCTL: [(&str, &str); 4] =
-    [("etcd-servers", "endpoints"), ("etcd-cafile", "cacert"), ("etcd-certfile", "cert"), ("etcd-keyfile", "key")];
-
-/// The flags that a command does not take together with a snapshot.
-const LIVE: [&str; 4] = ["etcd-servers", "etcd-cafile", "etcd-certfile", "etcd-keyfile"];
+use super::{
+    lacking::lacking,
+    repeated::{ETCDCTL, FILES, LIVE, REPEATED, REPEATED_BY_ITSELF, REPEATED_BY_ROTATION, anywhere},
+};
 
 /// A command in hints that does not name an etcd yet.
 const SAVE: &str = "etcdctl snapshot save FILE";
@@ -96,7 +46,7 @@ struct Flag {
 impl Flag {
     /// Returns a flag with a value that every command repeats.
     fn of(name: &'static str, given: String) -> Self {
-        let value = Some(quoted(absolute(name, &given)));
+        let value = Some(quoted(anywhere(name, &given)));
         Self { name, value, given: Some(given), by_itself: false, implied_by: None }
     }
 }
@@ -169,7 +119,7 @@ impl Given {
     }
 
     fn repeat_in_claviger<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let Some(claviger) = self.claviger.filter(|_| !self.flags.is_empty()) else { return text.into() };
+        let Some(claviger) = self.claviger.filter(|_| text.contains("claviger ")) else { return text.into() };
         let claviger = built(claviger);
         let (mut whole, mut rest) = (String::with_capacity(text.len()), text);
         while let Some(start) = rest.find("claviger ") {
@@ -200,17 +150,25 @@ impl Given {
         format!("{}{socket}", self.command(command))
     }
 
-    /// Appends the name of the mentioned command and its repeated flags to `whole`. Returns where the name ends in
-    /// `mention`.
+    /// Appends the name of the mentioned command, its repeated flags and its placeholders to `whole`. Returns where the
+    /// name ends in `mention`.
     fn repeat(&self, claviger: &Command, mention: &str, whole: &mut String) -> usize {
         let verbs = verbs(claviger, mention);
-        let name = &mention[..verbs.end];
-        whole.push_str(name);
-        let is_this = name.strip_prefix("claviger ") == Some(self.this.as_str());
-        for flag in self.flags.iter().filter(|flag| (is_this || !flag.by_itself) && verbs.takes(flag, mention)) {
+        whole.push_str(&mention[..verbs.end]);
+        let name = mention[..verbs.end].strip_prefix("claviger ").unwrap_or_default();
+        let is_this = name == self.this;
+        let is_repeated = |flag: &&Flag| (is_this || !flag.by_itself) && verbs.takes(flag, mention);
+        let flags: Vec<&Flag> = self.flags.iter().filter(is_repeated).collect();
+        for flag in &flags {
             // Writing to a String cannot fail.
             let _ = write!(whole, " --{}", flag.name);
             let _ = flag.value.iter().try_for_each(|value| write!(whole, " {value}"));
+        }
+        let has = |name: &str| has_flag(mention, name) || flags.iter().any(|flag| flag.name == name);
+        let config = flags.iter().find(|flag| flag.name == "config").and_then(|flag| flag.given.as_deref());
+        let lacked = lacking(name, has, config.map(Path::new)).into_iter();
+        for (name, value) in lacked.filter(|(name, _)| verbs.knows(name)) {
+            let _ = write!(whole, " --{name} {value}");
         }
         verbs.end
     }
@@ -234,13 +192,23 @@ struct Verbs<'c> {
 impl Verbs<'_> {
     /// Whether the command takes the flag, and `mention` contains neither this flag nor one that contradicts it.
     fn takes(&self, flag: &Flag, mention: &str) -> bool {
-        let has = |name: &str| mention.split_whitespace().any(|word| word.strip_prefix("--") == Some(name));
-        let takes = |name: &str| self.command.is_some_and(|command| argument(command, name).is_some());
+        let has = |name: &str| has_flag(mention, name);
         let contradicts = has("snapshot") && LIVE.contains(&flag.name)
             || has("backup-dir") && flag.name == "without-backup"
             || has("without-backup") && flag.name == "backup-dir";
-        takes(flag.name) && !has(flag.name) && !contradicts && !flag.implied_by.is_some_and(takes)
+        let is_implied = flag.implied_by.is_some_and(|name| self.knows(name));
+        self.knows(flag.name) && !has(flag.name) && !contradicts && !is_implied
     }
+
+    /// Whether the command has a flag of this name.
+    fn knows(&self, name: &str) -> bool {
+        self.command.is_some_and(|command| argument(command, name).is_some())
+    }
+}
+
+/// Whether a command contains the flag `--name`.
+fn has_flag(mention: &str, name: &str) -> bool {
+    mention.split_whitespace().any(|word| word.strip_prefix("--") == Some(name))
 }
 
 fn verbs<'c>(claviger: &'c Command, mention: &str) -> Verbs<'c> {
@@ -271,17 +239,6 @@ fn flags(names: &[&'static str], by_itself: bool, command: &Command, matches: &A
         flags.extend(values.map(|value| Flag { by_itself, ..Flag::of(name, value.into_owned()) }));
     }
     flags
-}
-
-/// Returns the value of a flag in a form that means the same in any directory.
-fn absolute(name: &str, given: &str) -> String {
-    let is_path = given.contains('/') || std::path::Path::new(given).extension().is_some_and(|end| end == "sock");
-    let is_socket = name == "socket" && is_path && !given.starts_with('@') && !given.contains(':');
-    if !is_socket && !PATHS.contains(&name) && !FILES.contains(&name) {
-        return given.to_owned();
-    }
-    let path = std::path::absolute(given).map(|path| path.components().collect::<std::path::PathBuf>());
-    path.map_or_else(|_| given.to_owned(), |path| path.display().to_string())
 }
 
 /// Returns the argument of `command` that is given as `--name`.
@@ -415,7 +372,10 @@ mod tests {
     fn a_rotation_that_goes_on_still_writes_its_reports() {
         let line = "claviger rotate --to r1.report --html r1.html";
         let again = repeated(line, "go on: claviger rotate; see: claviger scan");
-        assert_eq!(again, "go on: claviger rotate --html r1.html --to r1.report; see: claviger scan");
+        assert_eq!(
+            again,
+            "go on: claviger rotate --html r1.html --to r1.report; see: claviger scan --etcd-servers URL"
+        );
     }
 
     #[test]
@@ -426,11 +386,14 @@ mod tests {
         let hint = "claviger key list; claviger scan --list";
         assert_eq!(
             repeated(&scan, hint),
-            format!("claviger key list; {scan} --list"),
+            format!("claviger key list; {scan} --etcd-servers URL --list"),
             "a copy is in no state directory"
         );
         std::fs::write(keep.path().join("root"), "").unwrap();
-        assert_eq!(repeated(&scan, hint), format!("claviger key list --state-dir {dir}; {scan} --list"));
+        assert_eq!(
+            repeated(&scan, hint),
+            format!("claviger key list --state-dir {dir}; {scan} --etcd-servers URL --list")
+        );
         assert_eq!(repeated(&format!("claviger scan --keyring {dir}/copy"), hint).matches("state-dir").count(), 0);
     }
 

@@ -3,7 +3,7 @@
 //! | files | what they are |
 //! |---|---|
 //! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `verify` `reencrypt` `rotate` `decrypt` `generate` `runbook` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
-//! | `arguments` `given` `help` `runtime` `interrupt` | shared: the arguments, the flags that hints repeat, the help, the event loop, Ctrl-C |
+//! | `arguments` `given` `repeated` `lacking` `help` `runtime` `interrupt` | shared: the arguments, the flags that hints repeat or lack, the help, the event loop, Ctrl-C |
 //! | `site` `files` `identities` `passphrase` `backup_file` `at_hand` `rotation` | shared: what a command opens and reads |
 //! | `probe` `live` `adoption` `socket` `world` | shared: the plugin that runs beside a command |
 //! | `etcd` `named` `needed` `scanning` `progress` `unscanned` | shared: where etcd is, which objects a flag names, which keys its values need, and how a scan is run and shown |
@@ -32,6 +32,8 @@ mod init;
 #[cfg(feature = "scan")]
 mod interrupt;
 mod key;
+#[cfg(feature = "scan")]
+mod lacking;
 mod live;
 #[cfg(any(feature = "recover", feature = "reencrypt"))]
 mod named;
@@ -49,6 +51,7 @@ mod reencrypt;
 #[cfg(feature = "reference")]
 mod reference;
 mod rekey;
+mod repeated;
 #[cfg(feature = "reencrypt")]
 mod rotate;
 mod rotation;
@@ -84,7 +87,7 @@ use self::{
     site::Site,
 };
 #[cfg(not(feature = "scan"))]
-use self::{unscanned as etcd, unscanned as needed};
+use self::{unscanned as etcd, unscanned as lacking, unscanned as needed};
 use crate::{
     hardening,
     rotate::{BootClock, RotationClock},

@@ -1,8 +1,8 @@
-//! Takes the place of `etcd` and `needed` if claviger is built without the feature `scan`.
+//! Takes the place of `etcd`, `lacking` and `needed` if claviger is built without the feature `scan`.
 //!
 //! Nothing reads etcd then, so it stays unknown which keys are needed, and the operator must give a `--risk-…` flag.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -37,4 +37,9 @@ impl EtcdArgs {
 #[allow(clippy::unnecessary_wraps, reason = "a scan can fail")]
 pub(super) fn keys(_: &Config, _: Option<PathBuf>, _: &Global) -> Result<Option<ScannedNeeds>, Failure> {
     Ok(None)
+}
+
+/// Returns no flags: no command reads etcd.
+pub(super) fn lacking(_: &str, _: impl Fn(&str) -> bool, _: Option<&Path>) -> Vec<(&'static str, &'static str)> {
+    Vec::new()
 }

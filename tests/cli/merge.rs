@@ -208,7 +208,7 @@ fn a_key_that_only_one_keyring_has_disabled_is_enabled_and_the_merge_says_why() 
     let [shown, done] = shown_then_done(&sandbox, "[DIR]/twin.age");
     let why = format!(
         "\n! {first} is disabled in one keyring, and becomes decrypt-only, because not every keyring that lists it says that it is \
-         disabled; if nothing needs it: claviger key disable {STATE} {first}\n"
+         disabled; if nothing needs it: claviger key disable {STATE} --etcd-servers URL {first}\n"
     );
     assert!(shown.stdout.contains(&why) && done.stdout.contains(&why), "{shown}{done}");
     let status = sandbox.run(&format!("status {STATE} --socket [DIR]/run/kms.sock"));

@@ -7,7 +7,7 @@
 //! ```text
 //! usage, output, frozen, init, key, slot, state, status, mark, socket, configuration, machine, secrets, serving -> sandbox -> tree
 //!         backup, key, machine, serving -> disk;   mark, secrets -> forge;   backup, slot, secrets, status -> kms;   init, slot -> terminal
-//!         attacks, merge, share, status, waiting -> backup;   waiting -> sandbox, slot;   mistakes, restarts -> status
+//!         attacks, hints, merge, share, status, waiting -> backup;   waiting -> sandbox, slot;   hints, mistakes, restarts -> status
 //! ```
 
 #![allow(
@@ -23,6 +23,7 @@ mod configuration;
 pub(crate) mod disk;
 pub(crate) mod forge;
 mod frozen;
+mod hints;
 mod init;
 mod key;
 pub(crate) mod kms;

@@ -31,7 +31,7 @@ fn a_rotation_is_given_up_until_its_key_is_primary() {
             " stays primary\n",
             " stays pending\n",
             "to promote it by hand: claviger key promote --state-dir [DIR]/state k2-",
-            "to take it out of use: claviger key disable --state-dir [DIR]/state k2-",
+            "to take it out of use: claviger key disable --state-dir [DIR]/state --etcd-servers URL k2-",
         ],
     );
     rig.sandbox.refused(3, &give_up);

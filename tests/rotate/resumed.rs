@@ -52,7 +52,7 @@ fn a_rotation_that_is_killed_at_every_edge_goes_on_to_the_same_key() {
     assert!(!refused.stderr.contains("--despite-rotation"), "{refused}");
     // A new root key would void the plan.
     let rekey = rig.sandbox.refused(3, "rekey --state-dir [DIR]/state");
-    let hint = "hint:  finish it: claviger rotate --state-dir [DIR]/state; or replace the root key all the same: claviger rekey --state-dir [DIR]/state --despite-rotation";
+    let hint = "hint:  finish it: claviger rotate --state-dir [DIR]/state --etcd-servers URL --encryption-config FILE; or replace the root key all the same: claviger rekey --state-dir [DIR]/state --despite-rotation";
     assert!(rekey.stderr.contains(hint), "{rekey}");
     let done = rotate(&mut rig, "--without-backup --api-servers 1 --rate unlimited", 0);
     assert!(done.stdout.contains("The rotation to k2-"), "{done}");

@@ -460,7 +460,10 @@ fn right_after_a_promotion_the_hint_is_to_wait_for_the_api_servers() {
     let old = [&keyring[..at], "20", &keyring[at + 2..]].concat();
     fs::write(cluster.sandbox.path("old-keyring"), old).unwrap();
     let answer = cluster.scan(&format!("{} --keyring [DIR]/old-keyring", cluster.live()));
-    let rewrite = format!("stale: re-encrypt them: claviger reencrypt {} --keyring [DIR]/old-keyring", cluster.live());
+    let rewrite = format!(
+        "stale: re-encrypt them: claviger reencrypt {} --keyring [DIR]/old-keyring --encryption-config FILE",
+        cluster.live()
+    );
     assert_eq!(hints(answer.ends_with(1)), [rewrite], "{answer}");
 }
 

@@ -1,0 +1,102 @@
+//! Pastes the commands that hints name. If a command lacks an option that says where etcd is or what is encrypted, it
+//! has a placeholder for that option, and with a value in the place of the placeholder it reads etcd.
+
+use std::fs;
+
+use super::{
+    backup::{STATE, names},
+    sandbox::{Answer, Sandbox},
+    status::backed_up,
+};
+
+/// A snapshot with values in plaintext.
+const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/etcd-snapshot.db");
+
+const BOTH: &str = "--etcd-servers URL --encryption-config FILE";
+
+/// Returns the suggested command that begins with `claviger VERB`.
+fn suggested(answer: &Answer, verb: &str) -> String {
+    let whole = format!("{}\n{}", answer.stdout, answer.stderr);
+    let begin = format!("claviger {verb} ");
+    let at = whole.find(&begin).unwrap_or_else(|| panic!("no {begin}: {answer}"));
+    whole[at..].split(['`', ';', '\n']).next().unwrap().to_owned()
+}
+
+/// Runs a suggested command with values in the place of its placeholders. It gets as far as the etcd, where nothing
+/// listens.
+fn reads_etcd(sandbox: &Sandbox, command: &str, more: &str) {
+    let line = command.strip_prefix("claviger ").unwrap().replace("URL", "http://127.0.0.1:1");
+    let line = line.replace("--encryption-config FILE", "--encryption-config [DIR]/enc.yaml");
+    let answer = sandbox.run(&format!("{line} {more}"));
+    assert!(answer.ends_with(6).stderr.contains("etcd http://127.0.0.1:1 does not answer"), "{answer}");
+}
+
+/// Makes a keyring with a key that can be promoted, and an EncryptionConfiguration.
+fn declared() -> (Sandbox, String) {
+    let (sandbox, _) = backed_up();
+    let config = sandbox.run("generate encryption-configuration").ends_with(0).stdout.clone();
+    fs::write(sandbox.path("enc.yaml"), config).unwrap();
+    let (keys, primary) = names(&sandbox, "state");
+    let pending = keys.into_iter().find(|key| *key != primary).unwrap();
+    (sandbox, pending)
+}
+
+#[test]
+fn a_suggested_command_has_a_placeholder_for_each_option_that_nothing_gives() {
+    let (sandbox, key) = declared();
+    let promote = format!("key promote {key} {STATE} --without-backup");
+    let twin = sandbox.twin();
+    let promoted = twin.run(&promote);
+    let reencrypt = suggested(promoted.ends_with(0), "reencrypt");
+    assert_eq!(reencrypt, format!("claviger reencrypt {STATE} {BOTH}"));
+    reads_etcd(&twin, &reencrypt, "--dry-run");
+
+    let refused = sandbox.run(&format!("key disable {key} {STATE}"));
+    let scan = suggested(refused.ends_with(3), "scan");
+    assert_eq!(scan, format!("claviger scan {STATE} --etcd-servers URL"));
+    reads_etcd(&sandbox, &scan, "");
+
+    let scanned = sandbox.run(&format!("scan --snapshot {SNAPSHOT} --encryption-config [DIR]/enc.yaml {STATE}"));
+    let reencrypt = suggested(scanned.ends_with(1), "reencrypt");
+    let expected = format!("claviger reencrypt {STATE} --encryption-config [DIR]/enc.yaml --etcd-servers URL");
+    assert_eq!(reencrypt, expected);
+    reads_etcd(&sandbox, &reencrypt, "--dry-run");
+}
+
+#[test]
+fn what_a_configuration_file_says_needs_no_placeholder() {
+    let (sandbox, key) = declared();
+    let manifest = "spec: {containers: [{command: [kube-apiserver, '--etcd-servers=http://127.0.0.1:1', \
+                    '--encryption-provider-config=[DIR]/enc.yaml']}]}\n";
+    fs::write(sandbox.path("manifest.yaml"), sandbox.unmask(manifest)).unwrap();
+    let config = "apiserver-manifest = '[DIR]/manifest.yaml'\nstate-dir = '[DIR]/state'\n";
+    fs::write(sandbox.path("config.toml"), sandbox.unmask(config)).unwrap();
+    sandbox.chmod("config.toml", 0o600);
+    let promoted = sandbox.run(&format!("key promote {key} --config [DIR]/config.toml --without-backup"));
+    let reencrypt = suggested(promoted.ends_with(0), "reencrypt");
+    assert_eq!(reencrypt, "claviger reencrypt --config [DIR]/config.toml");
+    reads_etcd(&sandbox, &reencrypt, "--dry-run");
+}
+
+#[test]
+fn an_identity_that_is_none_is_named() {
+    let sandbox = super::backup::with_recovery();
+    fs::write(sandbox.path("note.txt"), "call Anna\n").unwrap();
+    let backup = format!("backup create [DIR]/b.age {STATE}");
+    sandbox.run(&backup).ends_with(0);
+    let ours = "--recovery-identity [DIR]/ours.txt";
+    let wrong = "--recovery-identity [DIR]/note.txt";
+    for line in [
+        format!("recovery test {wrong} {STATE}"),
+        format!("recovery test {ours} {wrong} {STATE}"),
+        format!("backup check [DIR]/b.age {wrong} {STATE}"),
+        format!("backup restore [DIR]/b.age {wrong} --state-dir [DIR]/new"),
+        format!("decrypt --all --snapshot {SNAPSHOT} --backup [DIR]/b.age {wrong}"),
+    ] {
+        let refused = sandbox.refused(2, &line).complaint();
+        let expected = "error: [DIR]/note.txt: not an age identity file, expected lines of AGE-SECRET-KEY-1…\n";
+        assert!(refused.starts_with(expected), "{refused}");
+    }
+    let piped = sandbox.call(&format!("recovery test --recovery-identity - {STATE}")).stdin("call Anna\n").refused(2);
+    assert!(piped.stderr.starts_with("error: standard input: not an age identity file, "), "{piped}");
+}
