@@ -19,7 +19,7 @@ use crate::durable::{InputError, Untrusted, open_trusted};
 
 use super::{
     program::lasting_token,
-    reason::{CredentialsError, can_be_sent, of_kubeconfig},
+    reason::{CredentialsError, KubeconfigFault, can_be_sent},
 };
 
 /// The environment variable that names kubeconfig files, and the variable that every Pod has.
@@ -57,7 +57,7 @@ pub enum AccessError {
         /// The path of the kubeconfig, or the places where it was looked for.
         path: String,
         /// The reason, without any line of the kubeconfig.
-        reason: String,
+        reason: KubeconfigFault,
     },
     /// Other users could change the kubeconfig, which names programs to run and files to send.
     #[error("kubeconfig {}: {reason}", path.display())]
@@ -110,8 +110,14 @@ impl KubeAccess {
             }
             None => return Err(AccessError::NoKubeconfig),
         };
-        let about = |error| AccessError::Kubeconfig { path: path.clone(), reason: of_kubeconfig(&error) };
-        let mut config = Config::from_custom_kubeconfig(read.map_err(about)?, &options).await.map_err(about)?;
+        let fault = |error, contexts| AccessError::Kubeconfig {
+            path: path.clone(),
+            reason: KubeconfigFault::of(&error, contexts),
+        };
+        let read = read.map_err(|error| fault(error, Vec::new()))?;
+        let contexts = read.contexts.iter().map(|context| context.name.clone()).collect();
+        let config = Config::from_custom_kubeconfig(read, &options).await;
+        let mut config = config.map_err(|error| fault(error, contexts))?;
         run_program(&mut config.auth_info)?;
         // The client would panic at such a token.
         if config.auth_info.token.as_ref().is_some_and(|token| !can_be_sent(token.expose_secret())) {
@@ -152,7 +158,7 @@ fn check(path: &Path) -> Result<(), AccessError> {
     match open_trusted(path) {
         Ok(_) => Ok(()),
         Err(InputError::Io(error)) => {
-            Err(AccessError::Kubeconfig { path: path.display().to_string(), reason: format!("reading it: {error}") })
+            Err(AccessError::Kubeconfig { path: path.display().to_string(), reason: KubeconfigFault::unread(&error) })
         }
         Err(InputError::Untrusted(reason)) => Err(AccessError::Untrusted { path: path.to_owned(), reason }),
     }
@@ -190,6 +196,38 @@ mod tests {
         fs::remove_file(&file).unwrap();
         let expected = format!("kubeconfig {}: reading it: No such file or directory (os error 2)", file.display());
         assert_eq!(refused_as(&file), expected);
+    }
+
+    #[tokio::test]
+    async fn each_fault_of_a_kubeconfig_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config");
+        let whole = "current-context: a
+contexts: [{name: a, context: {cluster: c, user: u}}, {name: b, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]
+users: [{name: u, user: {token: t}}]
+";
+        for (from, to, context, expected) in [
+            ("current-context: a\n", "", None, "it has no current context"),
+            ("current-context: a", "current-context: x", None, "it has no context x"),
+            ("", "", Some("z"), "it has no context z"),
+            ("cluster: c,", "cluster: d,", None, "its context names the cluster d, which it does not have"),
+            ("server: 'https://127.0.0.1:1'", "", None, "its cluster has no server"),
+            ("current-context: a", "}{", None, "it is not the YAML of a kubeconfig (line 1, column 1)"),
+        ] {
+            fs::write(&file, whole.replacen(from, to, 1)).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            let access = KubeAccess { kubeconfig: Some(file.clone()), context: context.map(ToOwned::to_owned) };
+            let error = access.read().await.unwrap_err();
+            assert_eq!(error.to_string(), format!("kubeconfig {}: {expected}", file.display()));
+            if let AccessError::Kubeconfig {
+                reason: KubeconfigFault::NoCurrentContext { contexts } | KubeconfigFault::NoContext { contexts, .. },
+                ..
+            } = error
+            {
+                assert_eq!(contexts, ["a", "b"], "{expected}");
+            }
+        }
     }
 
     fn refused_as(path: &Path) -> String {

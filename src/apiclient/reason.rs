@@ -63,17 +63,76 @@ pub(super) fn can_be_sent(token: &str) -> bool {
     HeaderValue::from_str(token).is_ok()
 }
 
-/// Explains what is wrong with a kubeconfig, without quoting it.
-pub(super) fn of_kubeconfig(error: &KubeconfigError) -> String {
-    match error {
-        KubeconfigError::Parse(error) => {
-            let place = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));
-            format!("it is not the YAML of a kubeconfig{}", place.unwrap_or_default())
-        }
-        // The library's text quotes a path that already has quotation marks.
-        KubeconfigError::ReadConfig(error, _) => format!("reading it: {error}"),
-        other => other.to_string(),
+/// Why a kubeconfig cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KubeconfigFault {
+    /// The file cannot be read.
+    #[error("reading it: {text}")]
+    Unread {
+        /// The kind of the failure.
+        kind: io::ErrorKind,
+        /// The text of the failure.
+        text: String,
+    },
+    /// The file contains something else. Contains the place in the file, if it is known.
+    #[error("it is not the YAML of a kubeconfig{0}")]
+    NotYaml(String),
+    /// Neither a flag nor the file names a context.
+    #[error("it has no current context")]
+    NoCurrentContext {
+        /// The names of the contexts that it has.
+        contexts: Vec<String>,
+    },
+    /// The file does not have the context that a flag or the file itself names.
+    #[error("it has no context {wanted}")]
+    NoContext {
+        /// The name of the missing context.
+        wanted: String,
+        /// The names of the contexts that it has.
+        contexts: Vec<String>,
+    },
+    /// The context names a cluster that the file does not have.
+    #[error("its context names the cluster {0}, which it does not have")]
+    NoCluster(String),
+    /// The cluster has no address.
+    #[error("its cluster has no server")]
+    NoServer,
+    /// Something else is wrong. Contains the text of the library, which quotes nothing of the file.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl KubeconfigFault {
+    /// Returns the fault of a file that cannot be read.
+    pub(super) fn unread(error: &io::Error) -> Self {
+        Self::Unread { kind: error.kind(), text: error.to_string() }
     }
+
+    /// Explains what is wrong with a kubeconfig, without quoting it. `contexts` are the names of its contexts.
+    pub(super) fn of(error: &KubeconfigError, contexts: Vec<String>) -> Self {
+        match error {
+            KubeconfigError::Parse(error) => {
+                let place = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));
+                Self::NotYaml(place.unwrap_or_default())
+            }
+            // The library's text quotes a path that already has quotation marks.
+            KubeconfigError::ReadConfig(error, _) => Self::unread(error),
+            KubeconfigError::CurrentContextNotSet => Self::NoCurrentContext { contexts },
+            KubeconfigError::LoadContext(wanted) if wanted.is_empty() => Self::NoCurrentContext { contexts },
+            KubeconfigError::LoadContext(wanted) => Self::NoContext { wanted: wanted.clone(), contexts },
+            KubeconfigError::LoadClusterOfContext(cluster) => Self::NoCluster(cluster.clone()),
+            KubeconfigError::MissingClusterUrl => Self::NoServer,
+            other => Self::Other(causes(other)),
+        }
+    }
+}
+
+/// Whether the client refuses the certificate of the server, according to the text of an error. Another attempt would
+/// fail in the same way.
+#[must_use]
+pub fn is_certificate_refused(reason: &str) -> bool {
+    reason.contains("invalid peer certificate")
 }
 
 /// Returns the reason if a request was not sent because there were no credentials.

@@ -7,7 +7,7 @@
 //! | `site` `files` `identities` `passphrase` `backup_file` `at_hand` `rotation` | shared: what a command opens and reads |
 //! | `probe` `live` `adoption` `socket` `world` | shared: the plugin that runs beside a command |
 //! | `etcd` `named` `needed` `scanning` `progress` `unscanned` | shared: where etcd is, which objects a flag names, which keys its values need, and how a scan is run and shown |
-//! | `output` `tables` `failure` | shared: what a command prints |
+//! | `output` `waiting` `tables` `failure` | shared: what a command prints |
 //!
 //! No verb imports another verb, with two exceptions: `rotate` is made of `reencrypt` and `verify`, and `recovery` runs
 //! `split`.
@@ -73,6 +73,8 @@ mod tables;
 mod unscanned;
 #[cfg(feature = "scan")]
 mod verify;
+#[cfg(feature = "scan")]
+mod waiting;
 #[cfg(feature = "scan")]
 mod world;
 

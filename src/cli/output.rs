@@ -127,9 +127,14 @@ pub(super) const COUNTING: &str = "counting the API servers, which takes up to 3
 /// `--quiet` or JSON.
 pub(super) fn aside(line: &str, global: &Global) {
     if global.is_for_people() {
-        // If standard error is closed, nobody can read the line.
-        let _ = writeln!(io::stderr(), "{}", escape::page(line));
+        aside_for_people(line);
     }
+}
+
+/// Prints a line for people to standard error.
+pub(super) fn aside_for_people(line: &str) {
+    // If standard error is closed, nobody can read the line.
+    let _ = writeln!(io::stderr(), "{}", escape::page(line));
 }
 
 /// Prints `value` as a line of JSON to standard error, because standard output carries something else.

@@ -20,7 +20,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::apiclient::{ApiError, CredentialsError, ObjectAnswer, RewriteAnswer, ServedResource, Unanswered};
+use crate::apiclient::{
+    ApiError, CredentialsError, ObjectAnswer, RewriteAnswer, ServedResource, Unanswered, is_certificate_refused,
+};
 
 use super::{
     failures::{FailureKind, FailureList},
@@ -122,6 +124,8 @@ pub struct SweepOutcome {
     pub failures: FailureList,
     /// Whether the API server answers without writing, and has written nothing in this sweep yet.
     pub is_awaiting_adoption: bool,
+    /// The reason why the API server gave no answer to the last request. `None` if it answered.
+    pub silence: Option<String>,
 }
 
 impl SweepOutcome {
@@ -136,6 +140,7 @@ impl SweepOutcome {
             busy: 0,
             failures: FailureList::default(),
             is_awaiting_adoption: false,
+            silence: None,
         }
     }
 
@@ -244,7 +249,7 @@ impl SweepState {
     pub(super) fn end(&self, now: Instant) -> Option<SweepEnd> {
         let has_waited = |since: Instant, patience: Duration| now.duration_since(since) >= patience;
         if let Some((since, reason)) = &self.silent_since
-            && has_waited(*since, self.patience.silence)
+            && (has_waited(*since, self.patience.silence) || is_certificate_refused(reason))
         {
             return Some(SweepEnd::Failed(SweepFailure::Unreachable(reason.clone())));
         }
@@ -337,7 +342,7 @@ impl SweepState {
         self.under_way = self.under_way.saturating_sub(1);
         match answer {
             RewriteAnswer::Object(answer) => {
-                self.silent_since = None;
+                (self.silent_since, self.outcome.silence) = (None, None);
                 self.pace.answered(latency, now);
                 Taken { end: None, changed: self.note_answer(attempt, &resource, answer, now) }
             }
@@ -433,6 +438,7 @@ impl SweepState {
     fn note_silence(&mut self, reason: &str, now: Instant) {
         let since = self.silent_since.as_ref().map_or(now, |(since, _)| *since);
         self.silent_since = Some((since, reason.to_owned()));
+        self.outcome.silence = Some(reason.to_owned());
     }
 
     /// Puts an object back for another attempt, unless it had [`ATTEMPTS`] attempts.

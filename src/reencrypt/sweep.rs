@@ -46,7 +46,7 @@ pub struct Sweep<'a, A> {
 }
 
 impl<A: ObjectApi> Sweep<'_, A> {
-    /// Sweeps once. `progress` is called after each answer.
+    /// Sweeps once. `progress` is called after each answer, and while the API server does not answer.
     ///
     /// # Errors
     /// When an etcd cannot be read. Objects that were found before have been tried.
@@ -99,6 +99,9 @@ impl<A: ObjectApi> Sweeper<A> {
             }
             if let Err(end) = self.begin_requests().await {
                 break end;
+            }
+            if self.state.outcome().silence.is_some() {
+                progress(self.state.outcome());
             }
             match self.event(&mut batches, &mut stop).await {
                 SweepEvent::Stopped => break SweepEnd::Interrupted,

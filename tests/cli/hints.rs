@@ -100,3 +100,68 @@ fn an_identity_that_is_none_is_named() {
     let piped = sandbox.call(&format!("recovery test --recovery-identity - {STATE}")).stdin("call Anna\n").refused(2);
     assert!(piped.stderr.starts_with("error: standard input: not an age identity file, "), "{piped}");
 }
+
+/// A kubeconfig with two contexts.
+const KUBECONFIG: &str = "current-context: a
+contexts: [{name: a, context: {cluster: c, user: u}}, {name: b, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]
+users: [{name: u, user: {token: t}}]
+";
+
+#[test]
+#[cfg(feature = "reencrypt")]
+fn whatever_is_wrong_with_a_kubeconfig_has_a_hint_of_its_own() {
+    let (sandbox, _) = declared();
+    let another = "--kubeconfig FILE";
+    let exec =
+        |exec: &str| format!("exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never{exec}}}");
+    for (from, to, more, hint) in [
+        ("", String::new(), "--context z", "the contexts that it has: a, b; name one: --context a\n"),
+        ("current-context: a\n", String::new(), "", "the contexts that it has: a, b; name one: --context a\n"),
+        (
+            "cluster: c,",
+            "cluster: d,".to_owned(),
+            "",
+            "name a context whose cluster is in the file: --context NAME; or take",
+        ),
+        (
+            "token: t",
+            exec(", command: /no/program"),
+            "",
+            "the program is `exec.command` of the user in the kubeconfig: install it",
+        ),
+        (
+            "token: t",
+            exec(", command: 'false'"),
+            "",
+            "run the program as the kubeconfig does, and see what it prints: kubectl auth whoami",
+        ),
+        (
+            "token: t",
+            exec(", command: 'true'"),
+            "",
+            "run the program as the kubeconfig does, and see what it prints: kubectl auth whoami",
+        ),
+        ("token: t", exec(""), "", "name the program in `exec.command` of the user; or take another"),
+        ("users", "}{".to_owned(), "", "correct this line; or take another"),
+    ] {
+        fs::write(sandbox.path("kubeconfig"), KUBECONFIG.replacen(from, &to, 1)).unwrap();
+        sandbox.chmod("kubeconfig", 0o600);
+        let line = format!(
+            "rotate {STATE} {} --kubeconfig [DIR]/kubeconfig {more}",
+            BOTH.replace("URL", "http://127.0.0.1:1").replace("FILE", "[DIR]/enc.yaml")
+        );
+        let refused = sandbox.refused(2, &line).complaint();
+        assert!(refused.contains(&format!("hint:  {hint}")), "{refused}");
+        assert!(hint.contains("name one") || refused.contains(another), "{refused}");
+    }
+    fs::remove_file(sandbox.path("kubeconfig")).unwrap();
+    let line = format!("rotate {STATE} --etcd-servers http://127.0.0.1:1 --kubeconfig [DIR]/kubeconfig");
+    let missing = sandbox.refused(2, &line).complaint();
+    assert!(
+        missing.ends_with(
+            "hint:  to see which files are there: ls -l [DIR]; or take another kubeconfig: --kubeconfig FILE\n"
+        ),
+        "{missing}"
+    );
+}

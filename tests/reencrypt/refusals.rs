@@ -3,12 +3,17 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
     os::unix::fs::PermissionsExt,
     time::{Duration, Instant},
 };
 
 use super::rig::{PLAIN, PLAIN_KEY, Rig, STATE, has_all};
-use crate::cli::sandbox::{Sandbox, report_snapshot};
+use crate::{
+    cli::sandbox::{Sandbox, report_snapshot},
+    harness::certificates::ClientCertificate,
+};
 
 /// A policy that refuses any change of the Secret `refused`.
 const POLICY: &str = r#"
@@ -159,7 +164,11 @@ fn whatever_is_wrong_with_the_way_to_the_api_server_is_said() {
             3,
             "The API server does not accept the credentials: 3 objects are left\n",
         ),
-        (whole.replacen("current-context: test", "current-context: x", 1), 2, "failed to load current context: x"),
+        (
+            whole.replacen("current-context: test", "current-context: x", 1),
+            2,
+            "other.yaml: it has no context x\nhint:  the contexts that it has: test; name one: --context test\n",
+        ),
         ("}{".to_owned(), 2, "other.yaml: it is not the YAML of a kubeconfig (line 1, column 1)"),
         (whole.replacen("server: https", "server: http", 1), 2, "answered HTTP 400 to /api/v1"),
     ] {
@@ -168,6 +177,26 @@ fn whatever_is_wrong_with_the_way_to_the_api_server_is_said() {
         answer.ends_with(exit);
         has_all(&answer, &[expected]);
     }
+    // Another attempt would not make the certificate better, so the command does not wait.
+    let authority = whole.lines().find(|line| line.contains("certificate-authority-data: ")).unwrap();
+    let stranger = ClientCertificate::create(rig.sandbox.root(), "stranger").unwrap();
+    fs::write(
+        &config,
+        whole.replace(authority, &format!("    certificate-authority: {}", stranger.certificate.display())),
+    )
+    .unwrap();
+    let begin = Instant::now();
+    let answer = rig.call_as(&other, "").run();
+    answer.ends_with(6);
+    has_all(
+        &answer,
+        &[
+            "The API server does not answer: nothing was rewritten, 3 objects are left\n",
+            "invalid peer certificate: UnknownIssuer",
+            "hint:  something listens there, and its certificate is not signed by the `certificate-authority` of the kubeconfig: ",
+        ],
+    );
+    assert!(begin.elapsed() < Duration::from_secs(30), "{answer}");
     fs::set_permissions(&config, fs::Permissions::from_mode(0o666)).unwrap();
     let answer = rig.call_as(&other, "").run();
     answer.ends_with(2);
@@ -177,6 +206,36 @@ fn whatever_is_wrong_with_the_way_to_the_api_server_is_said() {
     answer.ends_with(2);
     has_all(&answer, &["other.yaml: reading it: No such file"]);
     assert!(!answer.stderr.contains('"'), "{answer}");
+}
+
+/// An API server may be starting, so the command waits for it, but not in silence.
+#[test]
+fn an_api_server_that_does_not_answer_is_named_while_the_command_waits() {
+    let mut rig = Rig::new();
+    rig.create_secrets("old", 2);
+    rig.promote_and_adopt();
+    let whole = fs::read_to_string(rig.kubeconfig()).unwrap();
+    let server = whole.lines().find(|line| line.contains("server: ")).unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let config = rig.sandbox.path("other.yaml");
+    let other = config.display().to_string();
+    for (url, expected) in [
+        (
+            "https://127.0.0.1:1".to_owned(),
+            "the API server at https://127.0.0.1:1 does not answer, waiting for up to 2 min: ",
+        ),
+        (format!("https://{address}"), "waiting for an answer of the API server at https://127.0.0.1:"),
+    ] {
+        fs::write(&config, whole.replace(server, &format!("    server: {url}"))).unwrap();
+        let mut child = rig.call_as(&other, "").start();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with(expected), "{line}");
+        assert_eq!(line.contains("Connection refused"), url.ends_with(":1"), "{line}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }
 
 #[test]

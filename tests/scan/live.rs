@@ -31,7 +31,7 @@ use crate::{
 /// An endpoint at which nobody listens, because the kernel keeps the port for itself.
 const DEAD: &str = "http://127.0.0.1:1";
 
-const UNREACHABLE: &str = "hint:  use the address and the certificates of the API server: --apiserver-manifest FILE\n";
+const UNREACHABLE: &str = "use the address and the certificates of the API server: --apiserver-manifest FILE";
 
 fn start(run: &Run) -> (Etcd, Store) {
     let etcd = Etcd::start(run, 1).unwrap();
@@ -127,24 +127,31 @@ spec:
     let (other_ca, other) = (file("cafile", &stranger.certificate), file("certfile", &stranger.certificate));
     let (other_key, missing) = (file("keyfile", &stranger.key), " --etcd-cafile [DIR]/missing");
     let refused = |exit, flags: &str| sandbox.refused(exit, &format!("scan {flags}")).complaint();
-    let checked_with = |authority: &str| {
-        let file = sandbox.mask(authority.trim_start_matches(" --etcd-cafile "));
-        let of_authority = "; the certificate of etcd has to be signed by the authority in";
-        format!("{}{of_authority} {file}\n", UNREACHABLE.trim_end())
-    };
-    let unreachable = |flags: String, authority: &str, expected: &str| {
+    let unreachable = |flags: String, expected: &str, begin: &str, end: &str| {
         let complaint = refused(6, &flags);
         let (error, hint) = complaint.split_once('\n').unwrap();
         assert!(
             error.starts_with(&format!("error: etcd {url} does not answer: ")) && error.contains(expected),
             "{error} for {flags}"
         );
-        assert_eq!(hint, checked_with(authority));
+        assert!(hint.starts_with(&format!("hint:  something listens there, and it{begin}")), "{complaint}");
+        assert!(hint.ends_with(&format!("{end}\n")), "{complaint}");
     };
-    unreachable(format!("{servers}{other_ca}{certificate}{key}"), &other_ca, "UnknownIssuer");
+    let authority = sandbox.mask(&stranger.certificate.display().to_string());
+    let of_authority =
+        format!("{UNREACHABLE}; the certificate of etcd has to be signed by the authority in {authority}");
+    unreachable(
+        format!("{servers}{other_ca}{certificate}{key}"),
+        "UnknownIssuer",
+        "s certificate is refused: ",
+        &of_authority,
+    );
     // The error depends on which side closes the connection first.
-    unreachable(format!("{servers}{ca}"), &ca, "");
-    unreachable(format!("{servers}{ca}{other}{other_key}"), &ca, "");
+    let certified = format!(
+        "clients with a certificate of its authority: --etcd-certfile FILE --etcd-keyfile FILE; or {UNREACHABLE}"
+    );
+    unreachable(format!("{servers}{ca}"), "", "", &certified);
+    unreachable(format!("{servers}{ca}{other}{other_key}"), "", "", &certified);
     let half = "error: a client certificate without its key, or a key without its certificate\n\
                 hint:  give both: --etcd-certfile FILE --etcd-keyfile FILE\n";
     assert_eq!(refused(2, &format!("{servers}{ca}{certificate}")), half);
@@ -194,8 +201,12 @@ spec:
     // One side speaks TLS and the other does not.
     let plain = etcd.endpoints().replace("http:", "https:");
     let no_tls = refused(6, &format!("--etcd-servers {plain}{ca}{certificate}{key}"));
-    assert!(no_tls.ends_with(&checked_with(&ca)), "{no_tls}");
-    assert!(refused(6, &format!("--etcd-servers {}", url.replace("https:", "http:"))).ends_with(UNREACHABLE));
+    let speaks =
+        format!("it speaks no TLS: if it is etcd: --etcd-servers {}; otherwise {UNREACHABLE}\n", etcd.endpoints());
+    assert!(no_tls.ends_with(&speaks), "{no_tls}");
+    let no_tls = refused(6, &format!("--etcd-servers {}", url.replace("https:", "http:")));
+    let expects = format!("it expects TLS: --etcd-servers {url} --etcd-cafile FILE; otherwise {UNREACHABLE}\n");
+    assert!(no_tls.ends_with(&expects), "{no_tls}");
 }
 
 #[test]
@@ -221,7 +232,10 @@ fn whichever_endpoint_answers_is_read_below_its_prefix_and_refusals_are_reported
     for servers in [DEAD.to_owned(), format!("http://127.0.0.2:1,{DEAD}")] {
         let complaint = refused(6, &servers);
         assert!(complaint.starts_with(&format!("error: etcd {DEAD} does not answer: ")), "{complaint}");
-        assert!(complaint.contains("Connection refused") && complaint.ends_with(UNREACHABLE), "{complaint}");
+        let hint = format!(
+            "hint:  nothing listens at this address: start etcd if it has stopped; if it listens elsewhere, {UNREACHABLE}\n"
+        );
+        assert!(complaint.contains("Connection refused") && complaint.ends_with(&hint), "{complaint}");
     }
     let scheme =
         "say how it is reached: --etcd-servers https://127.0.0.1:32379, or http://127.0.0.1:32379 if it has no TLS";
@@ -329,7 +343,7 @@ fn a_scan_goes_on_with_another_endpoint_of_the_same_cluster_only() {
     let listed: BTreeSet<Line> = lines(&list.ends_with(0).stdout).into_iter().collect();
     assert_same(&listed, &store.truth.lines(), "by two endpoints");
     let cut_off = sandbox.refused(6, &format!("scan {} --output text", servers("")));
-    assert!(cut_off.complaint().ends_with(UNREACHABLE), "{cut_off}");
+    assert!(cut_off.complaint().trim_end().ends_with(UNREACHABLE), "{cut_off}");
 
     let cluster = |etcd: &Etcd| {
         let report = scan(&sandbox, &format!("--etcd-servers {}", etcd.endpoints())).report.0;

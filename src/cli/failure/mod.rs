@@ -13,9 +13,11 @@ mod report;
 mod scan;
 mod serving;
 mod set_up;
-
 #[cfg(feature = "scan")]
-pub(super) use self::scan::NO_REPORT;
+mod silence;
+
+#[cfg(feature = "reencrypt")]
+pub(super) use self::silence::silent_api_server;
 pub(super) use self::{
     exit::{Exit, Explain, Explanation},
     files::{reading, reading_settings, unreadable},
@@ -24,3 +26,5 @@ pub(super) use self::{
     operations::{ID_DIGITS, ledger_hint, no_backup_counts},
     report::{Failure, warn},
 };
+#[cfg(feature = "scan")]
+pub(super) use self::{scan::NO_REPORT, silence::is_of_certificate};

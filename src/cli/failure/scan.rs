@@ -1,5 +1,7 @@
 //! Hints for an etcd or a snapshot that cannot be scanned.
 
+#[cfg(feature = "reencrypt")]
+use std::io;
 use std::path::Path;
 
 #[cfg(feature = "reencrypt")]
@@ -8,9 +10,10 @@ use super::{
     super::given::quoted,
     exit::{Exit, Explain, Explanation, refused, with},
     files::{LIMITS, reading, reading_settings, unreadable},
+    silence::silent_etcd,
 };
 #[cfg(feature = "reencrypt")]
-use crate::apiclient::AccessError;
+use crate::apiclient::{AccessError, CredentialsError, KubeconfigFault};
 use crate::{
     etcd::{EtcdError, Pem, ServersError},
     proof::{ReadReportError, WriteReportError},
@@ -73,13 +76,80 @@ impl Explain for AccessError {
     fn explain(&self) -> Explanation {
         match self {
             Self::NoKubeconfig => with(Exit::Usage, "give one: --kubeconfig FILE"),
-            Self::Kubeconfig { .. } | Self::Token { .. } => {
-                with(Exit::Usage, "give a file and a context that kubectl takes: --kubeconfig FILE --context NAME")
+            Self::Kubeconfig { path, reason } => kubeconfig(path, reason),
+            Self::Token { .. } => {
+                with(Exit::Usage, "write the token without line breaks, or take another kubeconfig: --kubeconfig FILE")
             }
             Self::Untrusted { path, reason } => with(Exit::Usage, &untrusted(path, reason)),
             Self::ServiceAccount(_) => with(Exit::Usage, "give a kubeconfig: --kubeconfig FILE"),
-            Self::Credentials(_) => with(Exit::Usage, "try them with kubectl: kubectl auth whoami"),
+            Self::Credentials(error) => with(Exit::Usage, credentials(error)),
         }
+    }
+}
+
+/// Explains what is wrong with a kubeconfig. `path` is its path, or `$KUBECONFIG`.
+#[cfg(feature = "reencrypt")]
+fn kubeconfig(path: &str, fault: &KubeconfigFault) -> Explanation {
+    const ANOTHER: &str = "take another kubeconfig: --kubeconfig FILE";
+    match fault {
+        KubeconfigFault::Unread { kind, .. } => {
+            let error = io::Error::from(*kind);
+            let hint = unreadable(Path::new(path), &error);
+            let hint = hint.map_or_else(|| ANOTHER.to_owned(), |hint| format!("{hint}; or {ANOTHER}"));
+            with(reading_settings(&error), &hint)
+        }
+        KubeconfigFault::NotYaml(_) => with(Exit::Usage, &format!("correct this line; or {ANOTHER}")),
+        KubeconfigFault::NoCurrentContext { contexts } | KubeconfigFault::NoContext { contexts, .. } => {
+            with(Exit::Usage, &of_contexts(contexts))
+        }
+        KubeconfigFault::NoCluster(_) | KubeconfigFault::NoServer => {
+            with(Exit::Usage, &format!("name a context whose cluster is in the file: --context NAME; or {ANOTHER}"))
+        }
+        _ => with(Exit::Usage, "give a file and a context that kubectl takes: --kubeconfig FILE --context NAME"),
+    }
+}
+
+/// The greatest number of contexts that a hint names.
+#[cfg(feature = "reencrypt")]
+const CONTEXTS: usize = 5;
+
+/// Returns the hint that names the contexts of a kubeconfig.
+#[cfg(feature = "reencrypt")]
+fn of_contexts(contexts: &[String]) -> String {
+    let Some(first) = contexts.first() else {
+        return "it has no contexts at all: take another kubeconfig: --kubeconfig FILE".to_owned();
+    };
+    let names: Vec<&str> = contexts.iter().take(CONTEXTS).map(String::as_str).collect();
+    let more = if contexts.len() > CONTEXTS { ", and others" } else { "" };
+    format!("the contexts that it has: {}{more}; name one: --context {}", names.join(", "), quoted(first))
+}
+
+/// Returns the hint for credentials that cannot be used.
+#[cfg(feature = "reencrypt")]
+fn credentials(error: &CredentialsError) -> &'static str {
+    match error {
+        CredentialsError::NotStarted(_) => {
+            "the program is `exec.command` of the user in the kubeconfig: install it, or write its whole path there; or take another \
+             kubeconfig: --kubeconfig FILE"
+        }
+        CredentialsError::Ended(_) | CredentialsError::NotCredentials | CredentialsError::NonePrinted => {
+            "run the program as the kubeconfig does, and see what it prints: kubectl auth whoami; or take another kubeconfig: --kubeconfig \
+             FILE"
+        }
+        CredentialsError::NoCommand => {
+            "name the program in `exec.command` of the user; or take another kubeconfig: --kubeconfig FILE"
+        }
+        CredentialsError::Unsendable => {
+            "write the token without line breaks, or take another kubeconfig: --kubeconfig FILE"
+        }
+        CredentialsError::TokenFile { .. } => {
+            "`tokenFile` of the user in the kubeconfig has to name a file that this user may read; or take another kubeconfig: --kubeconfig \
+             FILE"
+        }
+        CredentialsError::Kind => {
+            "use a token, a client certificate or an exec program; or take another kubeconfig: --kubeconfig FILE"
+        }
+        _ => "try them with kubectl: kubectl auth whoami",
     }
 }
 
@@ -140,10 +210,11 @@ impl Explain for ServersError {
 impl Explain for EtcdError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Unreachable { .. } => with(
-                Exit::Unreachable,
-                "use the address and the certificates of the API server: --apiserver-manifest FILE",
-            ),
+            Self::Unreachable { url, reason } => with(Exit::Unreachable, &silent_etcd(url, reason)),
+            // An HTTP server that is no gRPC server answers like this.
+            Self::Refused { reason, .. } if reason.contains("grpc-status header missing") => {
+                with(Exit::Refused, NOT_ETCD)
+            }
             Self::Refused { .. } => {
                 with(Exit::Refused, "use the client certificate of the API server: --apiserver-manifest FILE")
             }

@@ -3,7 +3,10 @@
 use crate::{reencrypt::FailureKind, scan::judge::FindingKind};
 
 use super::{
-    super::given::{Given, quoted},
+    super::{
+        failure::silent_api_server,
+        given::{Given, quoted},
+    },
     report::{ReencryptEnd, ReencryptReport, ReencryptTarget},
     rounds::SWEEPS,
 };
@@ -52,9 +55,9 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
             "run the program as the kubeconfig does, and see what it prints: kubectl auth whoami; or take another kubeconfig: {}",
             other(given)
         ),
-        ReencryptEnd::Unreachable => format!(
-            "see whether an API server runs at this address, and whether the CA in the kubeconfig is its own; then go on: {again}"
-        ),
+        ReencryptEnd::Unreachable => {
+            format!("{}; then go on: {again}", silent_api_server(report.reason.as_deref().unwrap_or_default()))
+        }
         ReencryptEnd::LeftOver if report.events > 0 && report.rest == 0 => {
             "events expire an hour after they were written, unless --event-ttl is another".to_owned()
         }

@@ -12,7 +12,10 @@ use crate::{
 };
 
 use super::{
-    super::{Global, failure::Failure, interrupt::Interrupt, output, progress::Meter, scanning::ScanInput},
+    super::{
+        Global, failure::Failure, interrupt::Interrupt, output, progress::Meter, scanning::ScanInput, tables::span,
+        waiting::AnswerWait,
+    },
     args::Rate,
     census::Census,
 };
@@ -88,8 +91,21 @@ impl Sweeping<'_> {
             summarizer: &summarizer,
         };
         let mut bar = Meter::objects(self.global.is_for_people());
-        let (total, mut has_told) = (census.count(), false);
+        let (total, mut has_told, mut has_told_of_silence) = (census.count(), false, false);
+        let api_server = format!("the API server at {}", self.api.url());
+        let mut wait = AnswerWait::begin(&api_server, self.global);
+        let patience = Patience::default();
         let mut progress = |outcome: &SweepOutcome| {
+            wait.end();
+            if let Some(reason) = &outcome.silence
+                && !std::mem::replace(&mut has_told_of_silence, true)
+            {
+                let limit = span(patience.silence);
+                output::aside(
+                    &format!("{api_server} does not answer, waiting for up to {limit}: {reason}"),
+                    self.global,
+                );
+            }
             if outcome.is_awaiting_adoption {
                 bar.waits();
             }
@@ -99,7 +115,7 @@ impl Sweeping<'_> {
             bar.of(outcome.tried(), total.max(outcome.tried()));
         };
         let pace = RequestPace::new(self.rate.0, Instant::now());
-        let (patience, stop) = (Patience::default(), self.interrupt.stopped.clone());
+        let stop = self.interrupt.stopped.clone();
         let sweep = Sweep { runtime: self.runtime, scan: &scan, api: self.api, pace, patience, stop };
         Ok(sweep.run(&mut progress)?)
     }
@@ -150,6 +166,7 @@ mod tests {
             busy: 0,
             failures: FailureList::default(),
             is_awaiting_adoption: false,
+            silence: None,
         };
         let both = with_sums(swept(&[1, 2, 3]), Some(swept(&[1, 2])));
         assert_eq!((both.objects(), both.written), (3, 5));

@@ -11,7 +11,7 @@ use crate::{
 
 use super::{
     super::{
-        failure::{self, Exit, Failure, miscounted},
+        failure::{self, Exit, Failure, miscounted, silent_api_server},
         given::{Given, quoted},
         reencrypt::Census,
         tables::all_of,
@@ -155,35 +155,35 @@ pub(super) fn swept(given: &Given, failure: &SweepFailure, api: &str) -> Failure
         SweepFailure::Denied(reason) => (
             Exit::Refused,
             format!("the API server at {api} denies it: {reason}"),
-            "to make an account with this right, also with --resource RESOURCE for each resource besides Secrets: claviger generate reencrypt-rbac | kubectl apply -f -; then go on with a token of it: claviger rotate --kubeconfig FILE",
+            "to make an account with this right, also with --resource RESOURCE for each resource besides Secrets: claviger generate reencrypt-rbac | kubectl apply -f -; then go on with a token of it: claviger rotate --kubeconfig FILE".to_owned(),
         ),
         SweepFailure::NoCredentials(reason) => (
             Exit::Refused,
             format!("there are no credentials for the API server at {api}: {reason}"),
-            "take another kubeconfig: claviger rotate --kubeconfig FILE",
+            "take another kubeconfig: claviger rotate --kubeconfig FILE".to_owned(),
         ),
         SweepFailure::Unauthenticated(reason) => (
             Exit::Refused,
             format!("the API server at {api} does not accept the credentials: {reason}"),
-            "take another kubeconfig: claviger rotate --kubeconfig FILE",
+            "take another kubeconfig: claviger rotate --kubeconfig FILE".to_owned(),
         ),
         SweepFailure::NotAnApiServer(reason) => (
             Exit::Usage,
             format!("what answers at {api} is no API server: {reason}"),
-            "name the API server: claviger rotate --kubeconfig FILE",
+            "name the API server: claviger rotate --kubeconfig FILE".to_owned(),
         ),
         SweepFailure::OtherCluster => (
             Exit::Usage,
             format!("the API server at {api} keeps its objects in another etcd"),
-            "name the API server that uses this etcd: claviger rotate --kubeconfig FILE",
+            "name the API server that uses this etcd: claviger rotate --kubeconfig FILE".to_owned(),
         ),
         SweepFailure::Unreachable(reason) => (
             Exit::Unreachable,
             format!("the API server at {api} did not answer: {reason}"),
-            "nothing is lost; go on when it answers: claviger rotate",
+            format!("{}; nothing is lost; go on when it answers: claviger rotate", silent_api_server(reason)),
         ),
     };
-    Failure::new(exit, &message, given.repeat_in(hint).into_owned())
+    Failure::new(exit, &message, given.repeat_in(&hint).into_owned())
 }
 
 /// Returns the failure of a rotation whose last scan is clean but proves nothing.

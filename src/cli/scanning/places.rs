@@ -18,7 +18,11 @@ use crate::{
 };
 
 use super::{
-    super::{Global, failure::Failure, given::quoted},
+    super::{
+        Global,
+        failure::{Failure, is_of_certificate},
+        given::quoted,
+    },
     declared::nowhere,
     etcdctl::etcdctl,
     meter::PlaceMeter,
@@ -98,12 +102,12 @@ fn not_read(error: ScanPlaceError, place: &ScanPlace) -> Failure {
         .with_hint(&format!("scan a snapshot instead: {etcdctl} snapshot save FILE && claviger scan --snapshot FILE"))
 }
 
-/// Returns the file of the certificate authority, if an etcd over TLS does not answer.
+/// Returns the file of the certificate authority, if the certificate of an etcd is not accepted.
 fn authority<'p>(error: &ScanPlaceError, place: &'p ScanPlace) -> Option<&'p Path> {
-    let (ScanPlaceError::Live(LiveError::Etcd(EtcdError::Unreachable { url, .. })), ScanPlace::Etcd(servers)) =
+    let (ScanPlaceError::Live(LiveError::Etcd(EtcdError::Unreachable { reason, .. })), ScanPlace::Etcd(servers)) =
         (error, place)
     else {
         return None;
     };
-    servers.cafile.as_deref().filter(|_| !url.starts_with("http://"))
+    servers.cafile.as_deref().filter(|_| is_of_certificate(reason))
 }
