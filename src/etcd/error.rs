@@ -152,8 +152,7 @@ pub(super) fn refusal(url: &str, revision: u64, status: &Status) -> EtcdError {
 /// After such an answer the value may have changed all the same: etcd executes the transaction that exceeds its quota,
 /// and then reports that it has no space (`quotaApplierV3`).
 pub(super) fn is_answer(status: &Status) -> bool {
-    // A status that has a cause was made from a broken connection.
-    std::error::Error::source(status).is_none()
+    !has_broken(status)
         && matches!(
             status.code(),
             Code::InvalidArgument
@@ -163,6 +162,11 @@ pub(super) fn is_answer(status: &Status) -> bool {
                 | Code::ResourceExhausted
                 | Code::Unimplemented
         )
+}
+
+/// Whether a status was made from a broken connection. Only such a status has a cause.
+pub(super) fn has_broken(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::{
     },
     client::KeyValue,
     endpoint::{EtcdTarget, ServersError, targets},
-    error::{ANSWER_MAX, EtcdError, is_answer, refusal},
+    error::{ANSWER_MAX, EtcdError, has_broken, is_answer, refusal},
     servers::Servers,
 };
 use crate::telemetry::causes;
@@ -73,9 +73,9 @@ pub enum Replaced {
 
 /// Why an endpoint has not read the key.
 enum Missed {
-    /// Nobody listens there.
+    /// Nobody listens there, or the connection broke, for example because etcd does not accept the certificate.
     Absent(EtcdError),
-    /// The endpoint gave no answer, and may give one later.
+    /// The endpoint is there and has not read the key. It may do so later.
     Silent(EtcdError),
     /// The endpoint answered. No other endpoint is asked.
     Answered(EtcdError),
@@ -140,6 +140,7 @@ impl SingleKey {
         let request = RangeRequest { key: self.key.clone(), ..RangeRequest::default() };
         let answer = timeout_at(until.into(), connection.range(request)).await.map_err(late)?;
         let answer = answer.map_err(|status| match refusal(url, 0, &status) {
+            error if error.is_of_endpoint() && has_broken(&status) => Missed::Absent(error),
             error if error.is_of_endpoint() => Missed::Silent(error),
             error => Missed::Answered(error),
         })?;

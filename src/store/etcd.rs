@@ -254,7 +254,7 @@ mod tests {
     impl Lossy {
         /// Makes a store that holds the record `held`. Its next transactions have these `mishaps`.
         fn new(held: Option<&str>, mishaps: &[Mishap]) -> Self {
-            let [Servers { urls, .. }, _] = servers();
+            let urls = servers().remove(0).urls;
             let (proxy, uuid) = (LossyProxy::start(&urls[0], mishaps), new_uuid());
             let (store, mut witness) = (at(vec![proxy.url()], uuid, LIMIT), at(urls, uuid, LIMIT));
             if let Some(held) = held {
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_record_is_read_and_written_while_the_first_endpoint_refuses_or_hangs() {
-        let [Servers { urls, .. }, _] = servers();
+        let urls = servers().remove(0).urls;
         let (_listener, hanging) = silent();
         for first in [REFUSING.to_owned(), hanging] {
             let mut store = at([vec![first.clone()], urls.clone()].concat(), new_uuid(), LIMIT);
@@ -403,6 +403,35 @@ mod tests {
         etcd.restart(0).unwrap();
         assert_eq!(store.load(soon()).unwrap().as_ref(), Some(&held));
         assert!(matches!(store.swap(Some(&held.version), &record("two")).unwrap(), Swapped::Done));
+    }
+
+    #[test]
+    fn a_member_that_hangs_loses_no_swap() {
+        let run = Run::new().unwrap();
+        let mut etcd = Etcd::start(&run, 3).unwrap();
+        let uuid = new_uuid();
+        let mut store = at(etcd.client_urls(), uuid, LIMIT);
+        assert!(matches!(store.swap(None, &record("one")).unwrap(), Swapped::Done));
+        // This member answered last, so it is asked first. It may also be the leader.
+        etcd.process(0).unwrap().pause().unwrap();
+        let held = store.load(Instant::now() + Duration::from_secs(20)).unwrap().unwrap();
+        assert!(matches!(store.swap(Some(&held.version), &record("two")).unwrap(), Swapped::Done));
+        etcd.process(0).unwrap().resume().unwrap();
+        etcd.wait_until_healthy(0).unwrap();
+        let mut at_member = at(vec![etcd.client_urls().remove(0)], uuid, LIMIT);
+        assert_eq!(*at_member.load(soon()).unwrap().unwrap().bytes, record("two"));
+    }
+
+    #[test]
+    fn endpoints_of_two_clusters_are_refused() {
+        let run = Run::new().unwrap();
+        let mut etcd = Etcd::start(&run, 1).unwrap();
+        let urls = [etcd.client_urls(), servers().remove(0).urls].concat();
+        let mut store = at(urls, new_uuid(), LIMIT);
+        assert_eq!(store.load(soon()).unwrap(), None);
+        etcd.kill(0).unwrap();
+        let other = store.load(soon()).unwrap_err();
+        assert!(matches!(other, StoreError::Etcd(EtcdError::OtherCluster { .. })), "{other}");
     }
 
     #[test]
@@ -497,7 +526,9 @@ mod tests {
         };
         assert!(matches!(store(&ours).swap(None, &record("one")).unwrap(), Swapped::Done));
         assert_eq!(*store(&ours).load(soon()).unwrap().unwrap().bytes, record("one"));
+        let begin = Instant::now();
         assert!(matches!(store(&other).load(soon()), Err(StoreError::Etcd(EtcdError::Unreachable { .. }))));
+        assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
         let error = EtcdStore::new(&Servers::default(), "/claviger", uuid, LIMIT).err().unwrap();
         assert!(error.to_string().starts_with("etcd endpoint \"\": expected "), "{error}");
         let error = EtcdStoreError::Runtime(io::Error::other("no memory")).to_string();

@@ -1,4 +1,4 @@
-//! Stores in a real etcd, and in kine over SQLite. All tests of stores share these two servers.
+//! Stores in a real etcd, and in kine over SQLite and over PostgreSQL. All tests of stores share these servers.
 
 use std::sync::{
     LazyLock,
@@ -9,7 +9,7 @@ use super::etcd::EtcdStore;
 use crate::{
     crypto::Uuid,
     etcd::Servers,
-    harness::{etcd::Etcd, kine::Kine, processes::Run},
+    harness::{etcd::Etcd, kine::Kine, postgres::Postgres, processes::Run},
 };
 
 /// The length limit of the records in the tests' stores.
@@ -18,19 +18,25 @@ pub const LIMIT: usize = 1000;
 struct Shared {
     _run: Run,
     etcd: Etcd,
-    kine: Kine,
+    kines: Vec<Kine>,
+    _postgres: Option<Postgres>,
 }
 
 static SHARED: LazyLock<Shared> = LazyLock::new(|| {
     let run = Run::new().unwrap();
-    let (etcd, kine) = (Etcd::start(&run, 1).unwrap(), Kine::over_sqlite(&run).unwrap());
-    Shared { _run: run, etcd, kine }
+    let etcd = Etcd::start(&run, 1).unwrap();
+    // A machine that cannot have PostgreSQL tests the other servers.
+    let postgres = Postgres::impossible().is_none().then(|| Postgres::start(&run).unwrap());
+    let over_postgres = postgres.iter().map(|postgres| Kine::over_postgres(&run, postgres).unwrap());
+    let kines = [Kine::over_sqlite(&run).unwrap()].into_iter().chain(over_postgres).collect();
+    Shared { _run: run, etcd, kines, _postgres: postgres }
 });
 
-/// Returns the servers of a shared etcd and of a shared kine.
-pub fn servers() -> [Servers; 2] {
-    let Shared { etcd, kine, .. } = &*SHARED;
-    [etcd.client_urls(), vec![kine.url()]].map(|urls| Servers { urls, ..Servers::default() })
+/// Returns the addresses of the shared etcd, and of each shared kine.
+pub fn servers() -> Vec<Servers> {
+    let Shared { etcd, kines, .. } = &*SHARED;
+    let all = [etcd.client_urls()].into_iter().chain(kines.iter().map(|kine| vec![kine.url()]));
+    all.map(|urls| Servers { urls, ..Servers::default() }).collect()
 }
 
 /// Returns several stores of one new record.
