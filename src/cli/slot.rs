@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     crypto::stretch::Cost,
-    keeper::{self, SlotSummary, SlotsChanged},
+    keeper::{self, LeftKeyFile, SlotSummary, SlotsChanged},
     root::{CredentialSlot, FileSlot, Means, PassphraseSlot, RootError, Sealer, SlotError, is_name},
 };
 
@@ -253,8 +253,10 @@ fn read_credential(name: &str, file: Option<&Path>) -> Result<CredentialSlot, Fa
 fn remove(name: &str, keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let site = Site::find(keyring.settings(), global)?;
     let changed = keeper::remove_slot(&site.dir, &site.means, name)?;
-    let left = changed.left.as_ref();
-    let left = left.map(|path| format!("its key file still exists: {}", path.display()));
+    let left = changed.left.as_ref().map(|left| match left {
+        LeftKeyFile::Elsewhere(path) => format!("its key file still exists: {}", path.display()),
+        LeftKeyFile::NotRemoved(error) => format!("its key file, which opens nothing any more, still exists: {error}"),
+    });
     let revoke =
         "older copies of the root file still open with it; to revoke that: claviger rekey, then rotate to a new key";
     let advice: Vec<String> = left.into_iter().chain([revoke.to_owned()]).collect();

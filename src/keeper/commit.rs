@@ -257,8 +257,8 @@ pub(super) struct Commit<'a> {
 pub(super) struct Committed {
     /// The directory to which the files of an unfinished set-up were moved.
     pub(super) aside: Option<PathBuf>,
-    /// Whether removing the key file of the removed slot failed. The key file opens nothing any more.
-    pub(super) is_key_file_left: bool,
+    /// Why the key file of the removed slot could not be removed. The key file opens nothing any more.
+    pub(super) key_file_left: Option<DurableError>,
 }
 
 impl<'a> Commit<'a> {
@@ -327,11 +327,11 @@ impl<'a> Commit<'a> {
         self.swap(state, store, held.as_ref())?;
         self.write_followers(state)?;
         // The slot is gone, so its key file opens nothing. The commit succeeds even if the file cannot be removed.
-        let is_key_file_left = match &self.root {
-            Some(NewRoot { key_file: KeyFile::Removed(slot), .. }) => state.remove_key_file(slot).is_err(),
-            _ => false,
+        let key_file_left = match &self.root {
+            Some(NewRoot { key_file: KeyFile::Removed(slot), .. }) => state.remove_key_file(slot).err(),
+            _ => None,
         };
-        Ok(Committed { aside, is_key_file_left })
+        Ok(Committed { aside, key_file_left })
     }
 
     /// Checks that nobody has changed root file and record since they were read. Returns the record in the store.

@@ -76,7 +76,8 @@ pub use self::{
     rotation::{GiveUpPlanError, LoadPlanError, WritePlanError, give_up_plan, load_plan, write_plan},
     served_keys::{Degraded, Published, ServedFrom, ServedKeys, ServingKey},
     slots::{
-        AddSlotError, RemoveSlotError, SlotsChanged, TestSlotsError, add_slot, remove_slot, slots, test_slots, uuid_of,
+        AddSlotError, LeftKeyFile, RemoveSlotError, SlotsChanged, TestSlotsError, add_slot, remove_slot, slots,
+        test_slots, uuid_of,
     },
     state_dir::{KEYRING_PREV, RECORD_FILES},
 };

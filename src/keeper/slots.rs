@@ -17,7 +17,6 @@ use crate::{
     durable::{Dir, DurableError},
     root::{
         DropSlotError, Kind, Means, NoSuchSlot, PutSlotError, RootError, RootFile, RootIn, Sealer, Slot, SlotError,
-        key_file_name,
     },
 };
 
@@ -30,7 +29,16 @@ pub struct SlotsChanged {
     /// The slots after the change. `opened` is false for all of them.
     pub slots: Vec<SlotSummary>,
     /// The key file of a removed slot, if the file was not removed.
-    pub left: Option<PathBuf>,
+    pub left: Option<LeftKeyFile>,
+}
+
+/// A key file that is still there after its slot was removed. It opens nothing any more.
+#[derive(Debug)]
+pub enum LeftKeyFile {
+    /// The file is outside of the state directory, where claviger removes nothing.
+    Elsewhere(PathBuf),
+    /// The file could not be removed.
+    NotRemoved(DurableError),
 }
 
 /// Why `slot add` failed.
@@ -165,8 +173,9 @@ pub fn remove_slot(dir: &Dir, means: &Means, name: &str) -> Result<SlotsChanged,
     let (bytes, removed) = opened.root_file.without(name, &opened.current)?;
     let slots = summaries(&RootFile::parse(&bytes).map_err(|error| RootFileError(error.into()))?);
     check_that_another_opens(state.dir(), means, &opened.root_file, name)?;
-    let elsewhere = removed.parameter("path").map(PathBuf::from);
-    let is_here = removed.kind() == Kind::File && elsewhere.is_none();
+    let is_file = removed.kind() == Kind::File;
+    let elsewhere = removed.parameter("path").filter(|_| is_file).map(PathBuf::from);
+    let is_here = is_file && elsewhere.is_none();
     let _lock = state.lock().map_err(BeginError::Lock)?;
     let commit = Commit {
         root_before: Some(opened.root_file.bytes()),
@@ -175,8 +184,7 @@ pub fn remove_slot(dir: &Dir, means: &Means, name: &str) -> Result<SlotsChanged,
         ..Commit::default()
     };
     let committed = commit.run(state, &mut state.store())?;
-    let left = committed.is_key_file_left.then(|| state.path_of(&key_file_name(name)));
-    let left = if removed.kind() == Kind::File { left.or(elsewhere) } else { None };
+    let left = elsewhere.map(LeftKeyFile::Elsewhere).or(committed.key_file_left.map(LeftKeyFile::NotRemoved));
     Ok(SlotsChanged { slots, left })
 }
 
@@ -215,7 +223,7 @@ mod tests {
             self,
             testing::{add_passphrase, events, set_up, slow},
         },
-        root::{FileSlot, Passphrase, PassphraseSlot},
+        root::{FileSlot, Passphrase, PassphraseSlot, key_file_name},
     };
 
     fn add_second(dir: &Dir) -> Result<SlotsChanged, AddSlotError> {
@@ -326,10 +334,27 @@ mod tests {
         for (name, left) in [("usb", Some(path.clone())), ("spoken", None)] {
             let other = format!("slot-{name}.key");
             dir.create(&other, b"of an attempt that died").unwrap();
-            assert_eq!(remove(&dir, name).unwrap().left, left);
+            let found = remove(&dir, name).unwrap().left.map(|left| match left {
+                LeftKeyFile::Elsewhere(path) => path,
+                LeftKeyFile::NotRemoved(error) => panic!("{error}"),
+            });
+            assert_eq!(found, left);
             assert!(dir.contains(&other).unwrap(), "{other}");
         }
         assert!(path.exists());
+    }
+
+    #[test]
+    fn the_reason_why_a_key_file_could_not_be_removed_is_kept() {
+        let (_keep, dir) = set_up();
+        add_second(&dir).unwrap();
+        let path = dir.path_of(&key_file_name("second"));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let left = remove(&dir, "second").unwrap().left.unwrap();
+        let LeftKeyFile::NotRemoved(error) = left else { panic!("{left:?}") };
+        assert_eq!(error.to_string(), format!("removing {}: Is a directory (os error 21)", path.display()));
+        assert_eq!(names(&dir), ["file"]);
     }
 
     #[test]
