@@ -21,6 +21,8 @@ const FILES: usize = 4;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event<'a> {
+    /// A new keyring is about to be set up.
+    Init(KeyringEvent),
     /// A key is about to be made.
     Add(KeyEvent),
     /// A key is about to become primary. The previous primary key will only unwrap.
@@ -130,8 +132,9 @@ pub struct KeyEvent {
     /// The name of the key.
     pub key_id: String,
     /// Whether the operator skipped the proof: for a promotion, that a listed backup contains the key; otherwise, that
-    /// nothing needs the key.
-    pub unproven: bool,
+    /// nothing needs the key. `None` for a change that needs no proof.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<bool>,
 }
 
 /// A change of one recovery recipient.
@@ -227,8 +230,8 @@ pub fn line(event: &Event<'_>) -> Vec<u8> {
     line
 }
 
-/// Whether the log proves that a keyring was finished here. A line about a restore proves nothing, because it is
-/// written before the restore.
+/// Whether the log proves that a keyring was finished here. A line about a set-up or a restore proves nothing, because
+/// it is written before that.
 ///
 /// # Errors
 /// When the log cannot be read.
@@ -247,8 +250,10 @@ pub fn names_a_keyring(dir: &Dir) -> Result<bool, DurableError> {
     };
     // A line without an LF is incomplete, because a crash cut it off.
     let lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
-    let is_restore = |line: &[u8]| serde_json::from_slice::<EventName>(line).is_ok_and(|line| line.event == "restore");
-    Ok(lines.into_iter().any(|line| !is_restore(line)))
+    let begins = |line: &[u8]| {
+        serde_json::from_slice::<EventName>(line).is_ok_and(|line| matches!(line.event.as_str(), "init" | "restore"))
+    };
+    Ok(lines.into_iter().any(|line| !begins(line)))
 }
 
 #[cfg(test)]
@@ -261,13 +266,15 @@ mod tests {
         let dir = Dir::open_or_create(temporary.path()).unwrap();
         let named = || names_a_keyring(&dir).unwrap();
         assert!(!named());
-        let restore = || Event::Restore(KeyringEvent { keyring: "9013".to_owned(), generation: 3 });
-        write(&dir, &restore()).unwrap();
-        write(&dir, &restore()).unwrap();
+        let keyring = || KeyringEvent { keyring: "9013".to_owned(), generation: 3 };
+        let restore = || Event::Restore(keyring());
+        for begun in [Event::Init(keyring()), restore(), restore()] {
+            write(&dir, &begun).unwrap();
+        }
         let path = temporary.path().join(FILE);
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{text}{{\"format\":\"clav")).unwrap();
-        assert!(!named(), "two restores, and what a crash has cut off");
+        assert!(!named(), "a set-up, two restores, and what a crash has cut off");
         write(&dir, &restore()).unwrap();
         assert!(named(), "a line that nobody understands may have been anything");
         std::fs::write(&path, text).unwrap();

@@ -455,7 +455,10 @@ mod tests {
     use crate::{
         crypto::Uuid,
         durable::{self, Dir},
-        keeper::{self, testing::set_up},
+        keeper::{
+            self,
+            testing::{events, set_up},
+        },
         keyring::testing::{self, now},
         root::Means,
         store::{LostAnswer, MemoryStore},
@@ -476,7 +479,7 @@ mod tests {
             keyring: String::new(),
             generation: next.generation(),
             key_id: key_id.to_string(),
-            unproven: false,
+            unproven: None,
         };
         Commit::change(opened, &next, Event::Add(event), PrevCopy::Before)?.0.run(StateFiles::new(dir), store)
     }
@@ -514,7 +517,7 @@ mod tests {
             format!("{} was changed while this command ran", dir.path_of(KEYRING).display())
         );
         assert_eq!(held(&mut store), Digest::of(b"another one"));
-        assert!(!dir.contains(audit::FILE).unwrap() && !dir.contains(KEYRING_PREV).unwrap());
+        assert!(events(&dir).is_empty() && !dir.contains(KEYRING_PREV).unwrap());
     }
 
     #[test]

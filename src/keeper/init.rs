@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{Commit, CommitError, Export, Followers, KeyFile, Limit, NewRecord, NewRoot, PrevCopy, Swap},
+    commit::{
+        Commit, CommitError, Export, Followers, KeyFile, Limit, NewRecord, NewRoot, PrevCopy, Swap, keyring_event,
+    },
     error::OpenError,
     open::open,
     state_dir::StateFiles,
@@ -135,7 +137,8 @@ pub fn init(dir: &Dir, plan: &InitRequest) -> Result<Initialised, InitError> {
     if !begun.leftovers.is_empty() && !plan.restart {
         return Err(InitError::Unfinished(dir.path().to_owned()));
     }
-    Ok(files.set_up(begun, None, None)?)
+    let event = Event::Init(keyring_event(&files.keyring));
+    Ok(files.set_up(begun, event, None)?)
 }
 
 /// A directory without a keyring, and its lock.
@@ -211,7 +214,7 @@ impl Files {
     pub(super) fn set_up(
         self,
         BegunSetUp { state, _lock, leftovers }: BegunSetUp<'_>,
-        event: Option<Event<'_>>,
+        event: Event<'_>,
         export: Option<&Export>,
     ) -> Result<Initialised, SetUpError> {
         let dir = state.dir();
@@ -223,7 +226,7 @@ impl Files {
         let commit = Commit {
             set_up: Some(&leftovers),
             backup: export,
-            event,
+            event: Some(event),
             root: Some(NewRoot { bytes: &self.root, key_file: KeyFile::New(SLOT, &self.slot) }),
             swap: Some(Swap { before: None, record: self.record, copy: PrevCopy::Before }),
             followers: Followers::Mark { ledger: self.ledger, mark: self.mark },
@@ -284,6 +287,16 @@ mod tests {
         assert_eq!(opened(&dir).slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>(), [SLOT]);
         std::fs::remove_file(dir.path_of(&first_key_file())).unwrap();
         open(&dir, &Means::default()).unwrap_err();
+    }
+
+    #[test]
+    fn the_audit_log_begins_with_the_set_up() {
+        let (_keep, dir) = set_up();
+        let log = std::fs::read_to_string(dir.path_of("audit.jsonl")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+        assert_eq!(line["event"], "init");
+        assert_eq!(line["keyring"], opened(&dir).keyring.uuid().to_hex());
+        assert_eq!(line["generation"], 1);
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub fn add_key(dir: &Dir, means: &Means, others: &[KeyId], now: Time) -> Result<
     let (opened, _lock) = open_to_change(state, means)?;
     let others = [opened.listed_keys().as_slice(), others].concat();
     let (keyring, key_id) = opened.keyring.add(&others, &mut SysRng, &opened.root, opened.digest, now)?;
-    let event = Event::Add(key_event(&keyring, key_id, false));
+    let event = Event::Add(key_event(&keyring, key_id, None));
     Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::Before)?)
 }
 
@@ -112,7 +112,7 @@ pub fn promote_key(dir: &Dir, means: &Means, promotion: Promotion, now: Time) ->
     if backed_up == BackedUp::Required && opened.unbacked().contains(&key_id) {
         return Err(PromoteKeyError::Unbacked { key_id, ledger: opened.listed.ledger().err().cloned() });
     }
-    let key = key_event(&keyring, key_id, backed_up == BackedUp::Waived);
+    let key = key_event(&keyring, key_id, Some(backed_up == BackedUp::Waived));
     let event = match compromised_up_to {
         Some(compromised_up_to) => Event::Supersede { key, compromised_up_to },
         None => Event::Promote(key),
@@ -131,7 +131,7 @@ pub fn disable_key(dir: &Dir, means: &Means, key_id: KeyId, usage: &Usage) -> Re
     let keyring = opened.keyring.disable(key_id, opened.digest)?;
     usage.check(opened.digest).map_err(|in_use| DisableKeyError::in_use(key_id, in_use))?;
     opened.listed.note_unused(key_id, usage.etcds());
-    let event = Event::Disable(key_event(&keyring, key_id, usage.is_waived()));
+    let event = Event::Disable(key_event(&keyring, key_id, Some(usage.is_waived())));
     Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::Before)?)
 }
 
@@ -144,7 +144,7 @@ pub fn enable_key(dir: &Dir, means: &Means, key_id: KeyId) -> Result<Changed, En
     let (mut opened, _lock) = open_to_change(state, means)?;
     let keyring = opened.keyring.enable(key_id, opened.digest)?;
     opened.listed.note_unused(key_id, &[]);
-    let event = Event::Enable(key_event(&keyring, key_id, false));
+    let event = Event::Enable(key_event(&keyring, key_id, None));
     Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::Before)?)
 }
 
@@ -162,7 +162,7 @@ pub fn destroy_key(dir: &Dir, means: &Means, key_id: KeyId, usage: &Usage) -> Re
     }
     usage.check(opened.digest).map_err(|in_use| DestroyKeyError::in_use(key_id, in_use))?;
     opened.listed.note_unused(key_id, &[]);
-    let event = Event::Destroy(key_event(&keyring, key_id, usage.is_waived()));
+    let event = Event::Destroy(key_event(&keyring, key_id, Some(usage.is_waived())));
     Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::After)?)
 }
 
@@ -179,7 +179,7 @@ fn commit(
     Ok(Changed { keyring, digest, key_id })
 }
 
-fn key_event(keyring: &Keyring, key_id: KeyId, unproven: bool) -> KeyEvent {
+fn key_event(keyring: &Keyring, key_id: KeyId, unproven: Option<bool>) -> KeyEvent {
     KeyEvent {
         keyring: keyring.uuid().to_hex(),
         generation: keyring.generation(),
@@ -362,21 +362,21 @@ mod tests {
         destroyed(&dir, second, &Usage::Waived);
         let found = events(&dir).into_iter().filter(|event| event["key_id"].is_string()).map(|event| {
             let key_id: KeyId = event["key_id"].as_str().unwrap().parse().unwrap();
-            (event["event"].as_str().unwrap().to_owned(), key_id.seq(), event["unproven"].as_bool().unwrap())
+            (event["event"].as_str().unwrap().to_owned(), key_id.seq(), event["unproven"].as_bool())
         });
         let expected = [
-            ("add", 2, false),
-            ("add", 3, false),
-            ("promote", 2, false),
-            ("promote", 3, true),
-            ("disable", 1, false),
-            ("enable", 1, false),
-            ("disable", 1, true),
-            ("enable", 1, false),
-            ("disable", 1, false),
-            ("destroy", 1, false),
-            ("disable", 2, true),
-            ("destroy", 2, true),
+            ("add", 2, None),
+            ("add", 3, None),
+            ("promote", 2, Some(false)),
+            ("promote", 3, Some(true)),
+            ("disable", 1, Some(false)),
+            ("enable", 1, None),
+            ("disable", 1, Some(true)),
+            ("enable", 1, None),
+            ("disable", 1, Some(false)),
+            ("destroy", 1, Some(false)),
+            ("disable", 2, Some(true)),
+            ("destroy", 2, Some(true)),
         ];
         let expected = expected.map(|(verb, seq, unproven)| (verb.to_owned(), seq, unproven));
         assert_eq!(found.collect::<Vec<_>>(), expected);

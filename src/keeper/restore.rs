@@ -180,7 +180,7 @@ pub fn restore(dir: &Dir, plan: RestoreRequest) -> Result<RestoredKeyring, Resto
     let disabled = stay_disabled(&keyring, needed);
     let contents = Contents { keyring, record, ledger: Some(ledger), is_restored: true };
     let files = Files::of(contents, RootKeys { current: root, earlier: &backup.earlier }, slot_file)?;
-    let initialised = files.set_up(BegunSetUp::lock(dir)?, Some(event), export.as_ref())?;
+    let initialised = files.set_up(BegunSetUp::lock(dir)?, event, export.as_ref())?;
     let fresh = export.map(|export| (export.file, export.listed.is_some()));
     Ok(RestoredKeyring { initialised, fresh, disabled })
 }

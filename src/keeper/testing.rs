@@ -167,10 +167,11 @@ pub fn source(backup: &Backup) -> Source {
     Source::of_backup(backup, "backup.age".to_owned())
 }
 
-/// Returns the events in the audit log.
+/// Returns the events in the audit log, without that of `init`.
 pub fn events(dir: &Dir) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(dir.path_of("audit.jsonl")).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let all = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    all.filter(|event: &serde_json::Value| event["event"] != "init").collect()
 }
 
 /// Fills the record with tombs until it has used half of the reserve.

@@ -84,7 +84,7 @@ fn a_restart_that_does_not_finish_either_is_moved_aside_beside_the_first() {
             fs::remove_file(sandbox.path("state").join(name)).unwrap();
         }
     }
-    assert_eq!(Tree::names(&sandbox.path("state")), ["lock", "unfinished-1/", "unfinished-2/"]);
+    assert_eq!(Tree::names(&sandbox.path("state")), ["audit.jsonl", "lock", "unfinished-1/", "unfinished-2/"]);
 }
 
 #[test]
@@ -93,7 +93,10 @@ fn a_file_that_was_half_written_is_in_nobodys_way() {
     sandbox.make_dir("state", 0o700);
     fs::write(sandbox.path("state/slot-file.key.0123456789abcdef.new"), "half a key").unwrap();
     sandbox.run(INIT).ends_with(0);
-    assert_eq!(Tree::names(&sandbox.path("state")), ["keyring", "lock", "mark", "root", "slot-file.key"]);
+    assert_eq!(
+        Tree::names(&sandbox.path("state")),
+        ["audit.jsonl", "keyring", "lock", "mark", "root", "slot-file.key"]
+    );
 }
 
 /// The state directory needs these names, or may need them. A key file with such a name would be overwritten, or
@@ -133,7 +136,10 @@ fn what_an_unfinished_init_left_opens_for_nobody() {
 fn a_restart_without_anything_unfinished_is_an_init() {
     let sandbox = Sandbox::new();
     sandbox.run(&format!("{INIT} --restart")).ends_with(0);
-    assert_eq!(Tree::names(&sandbox.path("state")), ["keyring", "lock", "mark", "root", "slot-file.key"]);
+    assert_eq!(
+        Tree::names(&sandbox.path("state")),
+        ["audit.jsonl", "keyring", "lock", "mark", "root", "slot-file.key"]
+    );
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn a_key_goes_through_its_whole_life() {
     let gone = ["enable", "disable"].map(|verb| sandbox.refused(3, &format!("key {verb} {first} {STATE}")));
     let list = sandbox.run(&format!("key list {STATE}"));
     snapshot("key/life", &[&add, &promote, &disable, &enable, &destroy, &gone[0], &gone[1], &list]);
-    assert_eq!(audited(&sandbox), ["add", "promote", "disable", "enable", "disable", "destroy"]);
+    assert_eq!(audited(&sandbox), ["init", "add", "promote", "disable", "enable", "disable", "destroy"]);
     let record = fs::read(sandbox.path("state/keyring")).unwrap();
     assert_eq!(fs::read(sandbox.path("state/keyring.prev")).unwrap(), record, "no copy has the destroyed key");
 }
@@ -176,7 +176,7 @@ fn recovery_recipients_are_added_tested_and_removed() {
     let removed = sandbox.run(&format!("recovery remove {ours} --risk-no-recovery {STATE} --output json"));
     let all = [&none, &wrong, &added, &twice, &tested[0], &tested[1], &last, &unknown, &rekeyed, &removed];
     snapshot("key/recovery", &all);
-    assert_eq!(audited(&sandbox), ["recovery-add", "rekey", "rekey", "recovery-remove"]);
+    assert_eq!(audited(&sandbox), ["init", "recovery-add", "rekey", "rekey", "recovery-remove"]);
 }
 
 #[test]
@@ -308,6 +308,7 @@ fn a_wait_that_loses_the_plugin_says_that_the_key_is_primary() {
 #[test]
 fn what_cannot_be_written_to_the_audit_log_is_not_done() {
     let sandbox = Sandbox::initialised();
+    fs::remove_file(sandbox.path("state/audit.jsonl")).unwrap();
     symlink("/dev/null", sandbox.path("state/audit.jsonl")).unwrap();
     let answers = ["key add", "rekey"].map(|verb| sandbox.refused(3, &format!("{verb} {STATE}")));
     snapshot("key/unaudited", &answers.each_ref());

@@ -25,9 +25,10 @@ fn full_disk(sandbox: &Sandbox, pages: usize) -> Option<Disk<'_>> {
 #[test]
 fn a_disk_that_fills_up_during_init_loses_nothing() {
     for (pages, (name, written)) in [
-        ("slot-file", &["lock"][..]),
-        ("root-file", &["lock", "slot-file.key"]),
-        ("keyring", &["lock", "root", "slot-file.key"]),
+        ("audit", &["audit.jsonl", "lock"][..]),
+        ("slot-file", &["audit.jsonl", "lock"]),
+        ("root-file", &["audit.jsonl", "lock", "slot-file.key"]),
+        ("keyring", &["audit.jsonl", "lock", "root", "slot-file.key"]),
     ]
     .into_iter()
     .enumerate()
@@ -52,9 +53,9 @@ fn a_disk_that_fills_up_during_init_loses_nothing() {
 #[test]
 fn a_disk_that_fills_up_at_the_mark_leaves_a_keyring_that_serves() {
     let sandbox = Sandbox::new();
-    let Some(disk) = full_disk(&sandbox, 3) else { return };
+    let Some(disk) = full_disk(&sandbox, 4) else { return };
     let failed = disk.call(INIT).run();
-    assert_eq!(Tree::names(&disk.path("state")), ["keyring", "lock", "root", "slot-file.key"]);
+    assert_eq!(Tree::names(&disk.path("state")), ["audit.jsonl", "keyring", "lock", "root", "slot-file.key"]);
     disk.remount("size=1m");
     let again = disk.call(INIT).run();
     let status = disk.call("status --state-dir [DIR]/disk/state --socket [DIR]/run/kms.sock --backups none").run();
@@ -66,7 +67,7 @@ fn a_disk_that_fills_up_at_the_mark_leaves_a_keyring_that_serves() {
 #[test]
 fn a_full_disk_stops_no_daemon_that_has_a_mark() {
     let sandbox = Sandbox::new();
-    let Some(disk) = full_disk(&sandbox, 5) else { return };
+    let Some(disk) = full_disk(&sandbox, 6) else { return };
     disk.call(INIT).run().ends_with(0);
     fs::write(disk.path("more"), [b'x'; 4096]).unwrap();
     assert_eq!(disk.call(SERVE).serve().terminate().0, Some(0));

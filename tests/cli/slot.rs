@@ -61,7 +61,8 @@ fn a_slot_of_each_kind_is_added_tested_and_removed() {
     let all = [&passphrase, &credential, &usb, &list, &some, &one, &removed[0], &removed[1], &removed[2], &only_one];
     snapshot("slot/life", &all);
     assert!(!sandbox.path("state/slot-file.key").exists() && sandbox.path("usb/claviger.key").exists());
-    let acts: Vec<_> = audited(&sandbox).iter().map(|line| format!("{} {}", line["event"], line["slot"])).collect();
+    let audited = audited(&sandbox).split_off(1);
+    let acts: Vec<_> = audited.iter().map(|line| format!("{} {}", line["event"], line["slot"])).collect();
     let expected = ["add passphrase", "add credential", "add usb", "remove file", "remove usb", "remove credential"];
     assert_eq!(acts, expected.map(|act| format!("\"slot-{}\"", act.replacen(' ', "\" \"", 1))));
 }
