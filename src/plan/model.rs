@@ -7,10 +7,11 @@
 //! must hold:
 //!
 //! - every plugin that runs reads every value in etcd;
-//! - once a rotation is proven, no value is under another key than the primary one, whatever is still under way.
+//! - once a rotation is proven, no value is under another key than the primary one, whatever is still under way;
+//! - no rotation is proven while a plugin serves a fork of the keyring.
 //!
-//! Tests take out the quiet time, the canary and the count of API servers. Then the model checker finds an order that
-//! breaks one of these.
+//! Tests take out the quiet time, the canary, the count of API servers and the check of the chain. Then the model
+//! checker finds an order that breaks one of these.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -55,6 +56,8 @@ struct UnderWay {
 struct Pair {
     /// The record that the plugin serves, by its number. `None` if the plugin is down.
     serves: Option<usize>,
+    /// Whether the served record is a fork: the key of the plan was promoted on a copy of the keyring file, too.
+    is_forked: bool,
     /// Whether the plugin follows changes of the keyring. A plugin with a copied keyring file does not.
     follows: bool,
     /// The key under which the API server writes.
@@ -112,6 +115,8 @@ enum ModelEvent {
     Commit(usize),
     /// The write of this API server fails.
     Abort(usize),
+    /// The plugin of this pair serves a fork, in which another command has promoted the key of the plan, too.
+    Fork(usize),
     /// This API server is paused. It happens only in a compromise, whose end disables a key.
     Freeze(usize),
     /// This API server runs again after a pause.
@@ -123,6 +128,8 @@ struct Exploration {
     rules: Rules,
     /// Whether others may know the first key.
     is_compromise: bool,
+    /// Whether a node may serve a fork, until the promotion is published.
+    has_forks: bool,
     /// The number of nodes of the keyring.
     nodes: usize,
     /// The number of API servers. Those beyond the nodes have a copy of the keyring file.
@@ -131,6 +138,9 @@ struct Exploration {
     until: u8,
     crashes: u8,
 }
+
+/// The SHA-256 of the record of a fork.
+const FORK: Digest = Digest([255; 32]);
 
 fn digest(number: usize) -> Digest {
     Digest([u8::try_from(number).unwrap(); 32])
@@ -178,7 +188,7 @@ impl ModelCluster {
                 STEP * u32::from(pair.steady.filter(|_| pair.age <= 1).unwrap_or(0)),
             )],
             serves: pair.serves.map(|record| ServedNow {
-                record: digest(record),
+                record: if pair.is_forked { FORK } else { digest(record) },
                 primary: key(primary(&self.records[record])),
                 canary: wanted.filter(|wanted| self.records[record].iter().any(|(seq, _)| key(*seq) == *wanted)),
                 primary_for: STEP * u32::from(pair.primary_for),
@@ -216,6 +226,13 @@ impl ModelCluster {
 
     fn is_proven(&self) -> bool {
         self.plan.as_ref().is_some_and(|plan| plan.phase == Phase::Done)
+    }
+
+    /// Whether the key of the plan is primary, and the plan does not say yet that every node serves it.
+    fn is_promoted_and_not_published(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| {
+            plan.key == Some(key(primary(self.keys()))) && matches!(plan.phase, Phase::Prepare | Phase::Promote)
+        })
     }
 
     /// Carries out an action of the planner.
@@ -309,6 +326,7 @@ impl Model for Exploration {
     fn init_states(&self) -> Vec<ModelCluster> {
         let pair = |number| Pair {
             serves: Some(0),
+            is_forked: false,
             follows: number < self.nodes,
             seed: 1,
             age: 0,
@@ -352,12 +370,15 @@ impl Model for Exploration {
         }
         for (number, pair) in state.pairs.iter().enumerate() {
             let newest = state.records.len() - 1;
+            if self.has_forks && may_crash && state.is_promoted_and_not_published() {
+                events.push(ModelEvent::Fork(number));
+            }
             if pair.is_frozen {
                 events.push(ModelEvent::Thaw(number));
             } else if self.is_compromise && may_crash {
                 events.push(ModelEvent::Freeze(number));
             }
-            if pair.serves.is_none() || pair.follows && pair.serves != Some(newest) {
+            if pair.serves.is_none() || pair.follows && (pair.is_forked || pair.serves != Some(newest)) {
                 events.push(ModelEvent::Follow(number));
             }
             if let Some(record) = pair.serves {
@@ -408,10 +429,16 @@ impl Model for Exploration {
                 if pair.serves.map(serves) != Some(serves(newest)) {
                     pair.primary_for = 0;
                 }
-                pair.serves = Some(newest);
+                (pair.serves, pair.is_forked) = (Some(newest), false);
+            }
+            ModelEvent::Fork(number) => {
+                let newest = state.records.len() - 1;
+                (state.pairs[number].serves, state.pairs[number].is_forked) = (Some(newest), true);
+                state.crashes += 1;
             }
             ModelEvent::Stop(number) => {
-                (state.pairs[number].serves, state.pairs[number].steady) = (None, None);
+                let pair = &mut state.pairs[number];
+                (pair.serves, pair.steady, pair.is_forked) = (None, None, false);
                 state.crashes += 1;
             }
             ModelEvent::Status(number) if self.is_compromise => state.pairs[number].ask_status(),
@@ -456,6 +483,9 @@ impl Model for Exploration {
                 let unwraps = |(seq, key): &(u32, State)| *seq < primary(state.keys()) && key.unwraps();
                 !(model.is_compromise && state.is_proven() && state.keys().iter().any(unwraps))
             }),
+            Property::always(CHAINED, |_, state: &ModelCluster| {
+                !state.is_proven() || state.pairs.iter().all(|pair| !pair.is_forked)
+            }),
             Property::sometimes(ENDS, |_, state: &ModelCluster| state.is_proven()),
         ]
     }
@@ -463,11 +493,21 @@ impl Model for Exploration {
 
 const READABLE: &str = "every plugin that runs reads every value";
 const PROVEN: &str = "what is proven stays so";
+const CHAINED: &str = "nothing is proven while a plugin serves a fork";
 const GIVEN_UP: &str = "after a compromise, no old key unwraps";
 const ENDS: &str = "a rotation ends";
 
 fn one_node(rules: Rules) -> Exploration {
-    Exploration { rules, is_compromise: false, nodes: 1, api_servers: 1, objects: 2, until: 10, crashes: 3 }
+    Exploration {
+        rules,
+        is_compromise: false,
+        has_forks: false,
+        nodes: 1,
+        api_servers: 1,
+        objects: 2,
+        until: 10,
+        crashes: 3,
+    }
 }
 
 #[test]
@@ -493,10 +533,7 @@ fn without_settled_connections_a_compromise_disables_a_key_in_use() {
 #[test]
 fn two_nodes_rotate_whatever_dies() {
     let rules = Rules::default();
-    holds(
-        Exploration { rules, is_compromise: false, nodes: 2, api_servers: 2, objects: 1, until: 4, crashes: 1 },
-        100_000,
-    );
+    holds(Exploration { nodes: 2, api_servers: 2, objects: 1, until: 4, crashes: 1, ..one_node(rules) }, 100_000);
 }
 
 #[test]
@@ -507,16 +544,27 @@ fn without_the_quiet_time_an_old_write_comes_after_the_proof() {
 #[test]
 fn without_the_acknowledgements_a_node_meets_a_key_that_it_lacks() {
     let rules = Rules::without(Rule::Acknowledge);
-    breaks(
-        Exploration { rules, is_compromise: false, nodes: 2, api_servers: 2, objects: 1, until: 3, crashes: 0 },
-        READABLE,
-    );
+    breaks(Exploration { nodes: 2, api_servers: 2, objects: 1, until: 3, crashes: 0, ..one_node(rules) }, READABLE);
+}
+
+/// Returns a model in which a node may serve a fork.
+fn forked(rules: Rules) -> Exploration {
+    Exploration { has_forks: true, nodes: 2, api_servers: 2, objects: 1, until: 5, crashes: 1, ..one_node(rules) }
+}
+
+#[test]
+fn nothing_is_proven_while_a_node_serves_a_fork() {
+    holds(forked(Rules::default()), 10_000);
+}
+
+#[test]
+fn without_the_chain_a_fork_with_the_same_primary_key_counts_as_the_keyring() {
+    breaks(forked(Rules::without(Rule::Chain)), CHAINED);
 }
 
 #[test]
 fn without_the_count_a_copied_keyring_file_is_taken_for_a_shared_one() {
-    let copied =
-        |rules| Exploration { rules, is_compromise: false, nodes: 1, api_servers: 2, objects: 1, until: 3, crashes: 0 };
+    let copied = |rules| Exploration { nodes: 1, api_servers: 2, objects: 1, until: 3, crashes: 0, ..one_node(rules) };
     let counted = explored(copied(Rules::default()));
     assert_eq!((counted.broken, counted.ends), (Vec::new(), false), "it is refused");
     breaks(copied(Rules::without(Rule::Count)), READABLE);
