@@ -366,14 +366,11 @@ impl Explain for ReadLedgerError {
             Self::File(_) if self.is_lost() => with(Exit::Damaged, BEGIN_ANEW),
             Self::File(error) => error.explain(),
             Self::Ledger(LedgerError::Text(error)) if !self.is_lost() => error.explain(),
+            Self::Ledger(LedgerError::Text(error)) => error.explain().with_hint(BEGIN_ANEW),
             Self::Ledger(LedgerError::Memory(error)) => error.explain(),
-            Self::Ledger(
-                LedgerError::Text(_)
-                | LedgerError::Origin(_)
-                | LedgerError::RolledBack { .. }
-                | LedgerError::Missing(_)
-                | LedgerError::NotCanonical(_),
-            ) => refused(BEGIN_ANEW),
+            Self::Ledger(LedgerError::Origin(_)) => with(Exit::WrongKey, BEGIN_ANEW),
+            Self::Ledger(LedgerError::Missing(_) | LedgerError::NotCanonical(_)) => with(Exit::Damaged, BEGIN_ANEW),
+            Self::Ledger(LedgerError::RolledBack { .. }) => refused(BEGIN_ANEW),
         }
     }
 }
@@ -427,7 +424,7 @@ mod tests {
     fn a_ledger_that_only_lacks_memory_is_not_begun_anew() {
         let memory = || SecretError::Random(no_random());
         assert_eq!(ReadLedgerError::Ledger(LedgerError::Memory(memory())).explain(), memory().explain());
-        assert_eq!(ReadLedgerError::Ledger(LedgerError::Missing(3)).explain(), refused(BEGIN_ANEW));
+        assert_eq!(ReadLedgerError::Ledger(LedgerError::Missing(3)).explain(), with(Exit::Damaged, BEGIN_ANEW));
     }
 
     #[test]
