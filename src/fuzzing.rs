@@ -15,7 +15,7 @@ use crate::{
     },
     config::Config,
     crypto::{
-        Uuid,
+        RootName, Uuid,
         kdf::MacLabel,
         root_key::{RootKey, RootKeys},
         seed::Seed,
@@ -141,7 +141,7 @@ fn report(data: &[u8]) {
     let text = signed(data, MacLabel::Report);
     if let Ok(report) = VerifyReport::decode(&text, &ROOT, UUID) {
         assert_eq!(report.encode(&ROOT).ok(), Some(text));
-        assert_eq!(VerifyReport::owner(data).ok(), Some((UUID, ROOT.id(UUID))));
+        assert_eq!(VerifyReport::root_name(data).ok(), Some(RootName { uuid: UUID, root_id: ROOT.id(UUID) }));
     }
 }
 

@@ -8,7 +8,7 @@
 use base64ct::{Base64, Encoding};
 
 use crate::crypto::{
-    RootId, Uuid,
+    RootId, RootName, Uuid,
     root_key::{MacKey, RootKey},
 };
 
@@ -67,16 +67,15 @@ pub enum OriginError {
 }
 
 impl OriginError {
-    /// Checks that a file belongs to the keyring `expected` and is under its root key `root`. The file names the
-    /// keyring `found` and the root key `under`.
+    /// Checks that a file belongs to the keyring `expected` and is under its root key `root`. The file says `name`.
     ///
     /// # Errors
     /// When it is not.
-    pub fn check((found, under): (Uuid, RootId), expected: Uuid, root: &RootKey) -> Result<(), Self> {
-        if found != expected {
-            return Err(Self::OtherKeyring { found, expected });
+    pub fn check(name: RootName, expected: Uuid, root: &RootKey) -> Result<(), Self> {
+        if name.uuid != expected {
+            return Err(Self::OtherKeyring { found: name.uuid, expected });
         }
-        if under == root.id(expected) { Ok(()) } else { Err(Self::OtherRootKey) }
+        if name.root_id == root.id(expected) { Ok(()) } else { Err(Self::OtherRootKey) }
     }
 }
 
@@ -142,9 +141,9 @@ impl<'a> LineReader<'a> {
     ///
     /// # Errors
     /// When the next lines are others.
-    pub fn owner_and_root(&mut self) -> Result<(Uuid, RootId), TextError> {
+    pub fn root_name(&mut self) -> Result<RootName, TextError> {
         let uuid = self.field("uuid", "`uuid <32 hex digits>`", uuid)?;
-        Ok((uuid, self.field("root-id", "`root-id <base64>`", root_id)?))
+        Ok(RootName { uuid, root_id: self.field("root-id", "`root-id <base64>`", root_id)? })
     }
 
     /// Returns the value of the line `<name> <value>`, read by `parse`.

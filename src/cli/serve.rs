@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::{
     config::{Config, MetricsAddress, Settings},
-    daemon::{self, DaemonError},
+    daemon::{self, DaemonError, SocketUse},
     durable::{Dir, Privacy},
     hardening::{self, FilesError, Layer, Needs, Restricted},
     keeper::{self, Expect},
@@ -108,7 +108,8 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     telemetry::advice::complete(|advice| reaching.repeat_in(advice).into_owned());
     let _log = telemetry::start(config.log_level, global.output == Format::Json);
     // The daemon uses one thread: compared with two workers, it serves more calls and uses less of the machine.
-    let ended = event_loop()?.block_on(daemon::run(&config, means, args.expect, args.take_over, &files));
+    let socket = if args.take_over { SocketUse::TakeOver } else { SocketUse::Bind };
+    let ended = event_loop()?.block_on(daemon::run(&config, means, args.expect, socket, &files));
     ended.map_err(|error| failed(error, &config, dir.as_ref()))?;
     Ok(Exit::Done)
 }

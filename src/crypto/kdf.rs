@@ -13,7 +13,7 @@ use ring::{hkdf, hmac};
 
 use crate::memory::{Secret, SecretError, without_traces};
 
-use super::{Commitment, RootId, Salt, Uuid, length_prefixed};
+use super::{Commitment, RootId, RootName, Salt, Uuid, length_prefixed};
 
 /// The label of a share's check value, which is the first bytes of `SHA-256(label, recipient)`.
 #[cfg(feature = "shares")]
@@ -171,7 +171,7 @@ pub fn old_root_aad(uuid: Uuid, old: RootId, root_id: RootId) -> Vec<u8> {
 
 /// Returns the associated data that binds a sealed root key to the line of its slot: `LP("claviger/v1/slot") | LP(uuid)
 /// | LP(root-id) | LP(line)`.
-pub(super) fn slot_aad(uuid: Uuid, root_id: RootId, line: &str) -> Vec<u8> {
+pub(super) fn slot_aad(RootName { uuid, root_id }: RootName, line: &str) -> Vec<u8> {
     length_prefixed(&[AadLabel::Slot.info(), &uuid.0, &root_id.0, line.as_bytes()])
 }
 
@@ -209,6 +209,6 @@ mod tests {
         let old_root = [&lp(20, b"claviger/v1/old-root")[..], &of_uuid, &of_third, &of_root_id].concat();
         assert_eq!(old_root_aad(uuid, RootId([3; 32]), root_id), old_root);
         let slot = [&lp(16, b"claviger/v1/slot")[..], &of_uuid, &of_root_id, &lp(4, b"line")].concat();
-        assert_eq!(slot_aad(uuid, root_id, "line"), slot);
+        assert_eq!(slot_aad(RootName { uuid, root_id }, "line"), slot);
     }
 }

@@ -11,7 +11,7 @@
 use crate::memory::{RandomError, SecretError};
 
 use super::{
-    RootId, Salt, Uuid,
+    RootName, Salt,
     aead::{OpenKeyError, WrapKey, WrappedKey},
     kdf::{KeyLabel, derive, slot_aad},
     root_key::RootKey,
@@ -30,31 +30,26 @@ impl SlotKey {
         derive(secret, salt, KeyLabel::Slot).map(|key| Self(WrapKey(key)))
     }
 
-    /// Wraps `root`, the root key `root_id` of the keyring `uuid`, for the slot with this line.
+    /// Wraps `root`, which has this name, for the slot with this line.
     ///
     /// # Errors
     /// When the random source fails.
     pub fn wrap(
         &self,
         rng: &mut impl rand::TryCryptoRng,
-        (uuid, root_id): (Uuid, RootId),
+        name: RootName,
         line: &str,
         root: &RootKey,
     ) -> Result<WrappedKey, RandomError> {
-        WrappedKey::wrap(rng, &self.0, &slot_aad(uuid, root_id, line), root.secret())
+        WrappedKey::wrap(rng, &self.0, &slot_aad(name, line), root.secret())
     }
 
-    /// Opens a root key that [`wrap`](Self::wrap) has wrapped with the same uuid, root-id and line.
+    /// Opens a root key that [`wrap`](Self::wrap) has wrapped with the same name and line.
     ///
     /// # Errors
     /// When it is not authentic, or no memory can be locked.
-    pub fn open(
-        &self,
-        (uuid, root_id): (Uuid, RootId),
-        line: &str,
-        wrapped: &WrappedKey,
-    ) -> Result<RootKey, OpenKeyError> {
-        wrapped.open(&self.0, &slot_aad(uuid, root_id, line)).map(RootKey::from_secret)
+    pub fn open(&self, name: RootName, line: &str, wrapped: &WrappedKey) -> Result<RootKey, OpenKeyError> {
+        wrapped.open(&self.0, &slot_aad(name, line)).map(RootKey::from_secret)
     }
 }
 
@@ -62,18 +57,22 @@ impl SlotKey {
 mod tests {
     use rand::rngs::SysRng;
 
-    use super::*;
+    use super::{
+        super::{RootId, Uuid},
+        *,
+    };
 
     #[test]
     fn a_wrapped_root_key_opens_with_the_secret_the_salt_and_the_line_of_its_slot_only() {
-        let (root, bound) = (RootKey::generate(&mut SysRng).unwrap(), (Uuid([1; 16]), RootId([2; 32])));
+        let (root, name) =
+            (RootKey::generate(&mut SysRng).unwrap(), RootName { uuid: Uuid([1; 16]), root_id: RootId([2; 32]) });
         let key = |secret: &[u8], salt| SlotKey::derive(secret, Salt([salt; 16])).unwrap();
-        let wrapped = key(b"secret", 3).wrap(&mut SysRng, bound, "disk file", &root).unwrap();
-        let opened = key(b"secret", 3).open(bound, "disk file", &wrapped).unwrap();
+        let wrapped = key(b"secret", 3).wrap(&mut SysRng, name, "disk file", &root).unwrap();
+        let opened = key(b"secret", 3).open(name, "disk file", &wrapped).unwrap();
         assert_eq!(opened.secret().expose(), root.secret().expose());
-        assert!(key(b"another", 3).open(bound, "disk file", &wrapped).is_err());
-        assert!(key(b"secret", 4).open(bound, "disk file", &wrapped).is_err());
-        assert!(key(b"secret", 3).open(bound, "usb file", &wrapped).is_err());
-        assert!(key(b"secret", 3).open((Uuid([9; 16]), bound.1), "disk file", &wrapped).is_err());
+        assert!(key(b"another", 3).open(name, "disk file", &wrapped).is_err());
+        assert!(key(b"secret", 4).open(name, "disk file", &wrapped).is_err());
+        assert!(key(b"secret", 3).open(name, "usb file", &wrapped).is_err());
+        assert!(key(b"secret", 3).open(RootName { uuid: Uuid([9; 16]), ..name }, "disk file", &wrapped).is_err());
     }
 }

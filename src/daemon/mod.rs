@@ -13,4 +13,7 @@ mod signals;
 mod start;
 mod unsealer;
 
-pub use self::{error::DaemonError, start::run};
+pub use self::{
+    error::DaemonError,
+    start::{SocketUse, run},
+};

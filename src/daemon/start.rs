@@ -36,6 +36,15 @@ const FOLLOW_WITHIN: Duration = Duration::from_secs(3);
 /// answers the calls in flight for up to 5 s, and then releases its state directory.
 const ENDED_WITHIN: Duration = Duration::from_secs(6);
 
+/// How a daemon gets its socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketUse {
+    /// It binds the socket, which no other plugin may have.
+    Bind,
+    /// It takes the socket over from the plugin that serves there now.
+    TakeOver,
+}
+
 /// Serves until a signal ends the daemon, or until another plugin has taken over. `files` is the outcome of restricting
 /// the files of this process.
 ///
@@ -45,7 +54,7 @@ pub async fn run(
     config: &Config,
     means: Means,
     expect: Option<Expect>,
-    take_over: bool,
+    socket: SocketUse,
     files: &Result<Option<Restricted>, FilesError>,
 ) -> Result<(), DaemonError> {
     // Catches signals before the socket exists, because anybody who sees the socket may send one.
@@ -54,7 +63,10 @@ pub async fn run(
     listen::keep_new_sockets_private();
     let keys = Arc::new(Published::default());
     let publisher = Publisher::new(config.state_dir.clone(), means, expect, Arc::clone(&keys));
-    let bound = if take_over { None } else { Some(listen(config, listen::bind)?) };
+    let bound = match socket {
+        SocketUse::TakeOver => None,
+        SocketUse::Bind => Some(listen(config, listen::bind)?),
+    };
     let mut serving = Serving::open(&config.state_dir, Arc::clone(&keys))?;
     if bound.is_some()
         && let BeforeServing::SignalToEnd = become_alone(&serving, &mut signals, config).await?

@@ -88,7 +88,7 @@ impl KeyManagementService for Api {
     async fn decrypt(&self, request: Request<DecryptRequest>) -> Result<Response<DecryptResponse>, Status> {
         let DecryptRequest { ciphertext, uid, key_id, annotations } = request.into_inner();
         self.0.wait_until_unsealed().await;
-        let opened = self.0.decrypt(&key_id, &ciphertext, !annotations.is_empty());
+        let opened = self.0.decrypt(&key_id, &ciphertext, annotations.len());
         let seed = opened.map_err(|error| Refusal::from(error).status(&uid))?;
         answered("Decrypt", Some(&uid));
         // The plaintext is moved, not copied. From here on the allocator wipes it, as it wipes every other buffer of

@@ -33,7 +33,7 @@ use crate::{
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
         listed_snapshot::ListedSnapshot,
-        mark::{Mark, MarkError},
+        mark::{Mark, MarkError, RecordChoice},
         merge::{Greatest, Merge, MergeError, MergeRow, MergeSource, Sources, Weight, Wishes, merge},
         record::RecordError,
         time::Time,
@@ -243,7 +243,7 @@ impl Local {
         let mut keyring = None;
         match held.as_ref().map(|held| weighed(roots, &held.bytes, mark.as_ref(), state)).transpose() {
             Ok(Some(found)) => {
-                let standing = mark.as_ref().map(|mark| mark.check(&found.keyring, found.digest, false));
+                let standing = mark.as_ref().map(|mark| mark.check(&found.keyring, found.digest, RecordChoice::Found));
                 doubts.extend(standing.and_then(Result::err).map(KeyringDoubt::NotFollowing));
                 if found.weight == Weight::KeyBytes {
                     doubts.push(KeyringDoubt::EarlierRootKey);

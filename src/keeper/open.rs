@@ -22,7 +22,7 @@ use crate::{
         key_id::KeyId,
         ledger::{Ledger, ListedBackup},
         listed_snapshot::ListedSnapshot,
-        mark::{Mark, Standing},
+        mark::{Mark, RecordChoice, Standing},
         record,
         unused::EtcdRevision,
     },
@@ -249,7 +249,8 @@ fn open_once(
     let mark = marked.zip(mark_root).map(|(bytes, root)| Mark::decode(&bytes, &root, uuid));
     let mark = mark.transpose().map_err(mark_error)?;
     let is_named = expect.is_some_and(|expect| expect.is(&keyring, digest));
-    let standing = mark.as_ref().map(|mark| mark.check(&keyring, digest, is_named));
+    let choice = if is_named { RecordChoice::Named } else { RecordChoice::Found };
+    let standing = mark.as_ref().map(|mark| mark.check(&keyring, digest, choice));
     let standing = standing.transpose().map_err(mark_error)?;
     // A commit writes the ledger before the mark. So the ledger is read after the mark.
     let listed = Listed::read(state, &roots, mark.as_ref(), marked_under)?;

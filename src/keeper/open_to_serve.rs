@@ -16,7 +16,7 @@ use crate::{
     durable::DurableError,
     keyring::{
         home::Home,
-        mark::{Mark, Standing},
+        mark::{Mark, RecordChoice, Standing},
     },
     root::Means,
 };
@@ -72,7 +72,8 @@ impl Served<'_> {
     /// their own, so the files alone prove nothing. Only someone who knows the served root key can list it as an
     /// earlier root key.
     fn check(self, state: StateFiles<'_>, opened: &Opened) -> Result<(), ServeError> {
-        let standing = self.last.map(|last| last.check(&opened.keyring, opened.digest, false)).transpose();
+        let standing =
+            self.last.map(|last| last.check(&opened.keyring, opened.digest, RecordChoice::Found)).transpose();
         standing.map_err(|source| ServeError::NoSuccessor(OpenError::mark(state, source)))?;
         let (file, uuid) = (&opened.root_file, opened.keyring.uuid());
         if let Some(root) = self.under.filter(|root| !file.is_under(root)) {

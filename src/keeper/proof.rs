@@ -2,7 +2,7 @@
 
 use super::open::Opened;
 use crate::{
-    crypto::RootId,
+    crypto::{RootId, RootName},
     proof::{ReadReportError, VerifyReport, WriteReportError},
 };
 
@@ -27,7 +27,7 @@ impl Opened {
     /// When it is about another keyring or under another root key, or was changed or damaged.
     pub fn read_report(&self, bytes: &[u8]) -> Result<VerifyReport, ReadReportError> {
         let uuid = self.keyring.uuid();
-        let (found, root_id) = VerifyReport::owner(bytes)?;
+        let RootName { uuid: found, root_id } = VerifyReport::root_name(bytes)?;
         let is_earlier = || matches!(self.root_file.old(root_id, &self.current), Ok(Some(_)));
         if found == uuid && root_id != self.report_root_id() && is_earlier() {
             return Err(ReadReportError::EarlierRootKey);

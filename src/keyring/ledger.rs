@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use crate::{
-    crypto::{Digest, RootId, Uuid, kdf::MacLabel, root_key::RootKey},
+    crypto::{Digest, RootId, RootName, Uuid, kdf::MacLabel, root_key::RootKey},
     memory::SecretError,
     text::{self, LineReader, LineWriter, NotCanonical, OriginError, TextError, base64, base64_array, number},
 };
@@ -352,7 +352,7 @@ impl Ledger {
     /// # Errors
     /// When the first lines are not those of a ledger.
     pub fn named_root(bytes: &[u8]) -> Result<RootId, TextError> {
-        Ok(LineReader::open(bytes, KIND, LEDGER_MAX)?.owner_and_root()?.1)
+        Ok(LineReader::open(bytes, KIND, LEDGER_MAX)?.root_name()?.root_id)
     }
 
     /// Reads a ledger of the keyring `expected` under `root`. `marked` is the count in the mark.
@@ -362,8 +362,9 @@ impl Ledger {
     pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid, marked: u64) -> Result<Self, LedgerError> {
         const FORGOT: &str = "`forgot <number>`, 1 to 2^31";
         let mut lines = LineReader::open(bytes, KIND, LEDGER_MAX)?;
-        let (uuid, root_id) = lines.owner_and_root()?;
-        OriginError::check((uuid, root_id), expected, root)?;
+        let name = lines.root_name()?;
+        OriginError::check(name, expected, root)?;
+        let RootName { uuid, root_id } = name;
         text::authenticate(bytes, &root.mac(uuid, MacLabel::State)?)?;
         let count = lines.field("count", "`count <number>`", number)?;
         let forgot = lines.line_after("forgot ").map(|seq| text::seq(seq).ok_or_else(|| lines.wrong(FORGOT)));

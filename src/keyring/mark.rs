@@ -4,7 +4,7 @@
 //! successor lists the marked record in its past. The mark contains no key. Source: `docs/formats.md`, "mark".
 
 use crate::{
-    crypto::{Digest, RootId, Uuid, kdf::MacLabel, root_key::RootKey},
+    crypto::{Digest, RootId, RootName, Uuid, kdf::MacLabel, root_key::RootKey},
     memory::SecretError,
     text::{self, LineReader, LineWriter, NotCanonical, OriginError, TextError, base64, base64_array, number},
 };
@@ -26,6 +26,15 @@ pub struct Mark {
     ledger: u64,
     restored: Option<u32>,
     has: Vec<KeyId>,
+}
+
+/// How a record came to be the one that is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordChoice {
+    /// It was found where the keyring is kept.
+    Found,
+    /// An operator named exactly this record.
+    Named,
 }
 
 /// The relation of a record to the mark.
@@ -196,7 +205,7 @@ impl Mark {
     /// # Errors
     /// When the first lines are not those of a mark.
     pub fn root_id(bytes: &[u8]) -> Result<RootId, TextError> {
-        Ok(LineReader::open(bytes, KIND, MARK_MAX)?.owner_and_root()?.1)
+        Ok(LineReader::open(bytes, KIND, MARK_MAX)?.root_name()?.root_id)
     }
 
     /// Reads a mark of the keyring `expected` under `root`.
@@ -206,8 +215,9 @@ impl Mark {
     pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Self, MarkError> {
         const RESTORED: &str = "`restored <number>`, 1 to 2^31";
         let mut lines = LineReader::open(bytes, KIND, MARK_MAX)?;
-        let (uuid, root_id) = lines.owner_and_root()?;
-        OriginError::check((uuid, root_id), expected, root)?;
+        let name = lines.root_name()?;
+        OriginError::check(name, expected, root)?;
+        let RootName { uuid, root_id } = name;
         text::authenticate(bytes, &root.mac(uuid, MacLabel::State)?)?;
         let generation = lines.field("generation", "`generation <number>`, 1 to 2^40", read_generation)?;
         let home = lines.field("home", "`home file` or `home etcd <prefix>`", Home::parse)?;
@@ -224,12 +234,11 @@ impl Mark {
         Ok(mark)
     }
 
-    /// Compares `keyring` with the mark. `record` is the SHA-256 of its record. `is_named` is set if an operator named
-    /// exactly this record.
+    /// Compares `keyring` with the mark. `record` is the SHA-256 of its record.
     ///
     /// # Errors
     /// When `keyring` is older, is a fork, or lacks a key.
-    pub fn check(&self, keyring: &Keyring, record: Digest, is_named: bool) -> Result<Standing, MarkError> {
+    pub fn check(&self, keyring: &Keyring, record: Digest, choice: RecordChoice) -> Result<Standing, MarkError> {
         if keyring.uuid() != self.uuid {
             return Err(OriginError::OtherKeyring { found: keyring.uuid(), expected: self.uuid }.into());
         }
@@ -240,7 +249,7 @@ impl Mark {
         if found == marked {
             return if record == self.record { Ok(Standing::Current) } else { Err(MarkError::Forked(found)) };
         }
-        self.check_past(keyring, is_named)?;
+        self.check_past(keyring, choice)?;
         let ids: std::collections::HashSet<KeyId> = keyring.entries().iter().map(Entry::id).collect();
         match self.has.iter().find(|key_id| !ids.contains(key_id)) {
             Some(key_id) => Err(MarkError::KeyLost { generation: found, key_id: *key_id }),
@@ -249,13 +258,13 @@ impl Mark {
     }
 
     /// Checks that the past of `keyring` has the marked record.
-    fn check_past(&self, keyring: &Keyring, is_named: bool) -> Result<(), MarkError> {
+    fn check_past(&self, keyring: &Keyring, choice: RecordChoice) -> Result<(), MarkError> {
         let (found, marked) = (keyring.generation(), self.generation);
         if keyring.past().names(marked, self.record) {
             return Ok(());
         }
         let is_too_far_ahead = found - marked > KEPT;
-        if is_too_far_ahead && is_named {
+        if is_too_far_ahead && choice == RecordChoice::Named {
             Ok(())
         } else if is_too_far_ahead {
             Err(MarkError::TooFarAhead { found, marked })
@@ -327,10 +336,12 @@ mod tests {
     fn only_the_marked_record_and_its_successors_may_follow() {
         let root = RootKey::generate(&mut SysRng).unwrap();
         let seen = keyring(&root);
-        let check = |mark: &Mark, keyring: &Keyring| mark.check(keyring, testing::digest(keyring.generation()), false);
+        let check = |mark: &Mark, keyring: &Keyring| {
+            mark.check(keyring, testing::digest(keyring.generation()), RecordChoice::Found)
+        };
         let mark = Mark::of(&seen, testing::digest(1), 0);
         assert_eq!(check(&mark, &seen).unwrap(), Standing::Current);
-        assert!(matches!(mark.check(&seen, Digest::of(b"other"), false), Err(MarkError::Forked(1))));
+        assert!(matches!(mark.check(&seen, Digest::of(b"other"), RecordChoice::Found), Err(MarkError::Forked(1))));
 
         let later = testing::later(&seen, |_| {});
         assert_eq!(check(&mark, &later).unwrap(), Standing::Ahead);
@@ -351,14 +362,14 @@ mod tests {
         let mut twin = testing::later(&seen, |_| {});
         for _ in 0..300 {
             twin = testing::later(&twin, |_| {});
-            let refused = mark.check(&twin, Digest::of(b"theirs"), false).unwrap_err();
+            let refused = mark.check(&twin, Digest::of(b"theirs"), RecordChoice::Found).unwrap_err();
             let is_far = twin.generation() > 2 + 256;
             assert_eq!(matches!(refused, MarkError::TooFarAhead { .. }), is_far, "{refused}");
             assert_eq!(matches!(refused, MarkError::NoSuccessor { marked: 2, .. }), !is_far, "{refused}");
             // Where the past reaches the marked record, no operator can make a fork a successor by naming it.
-            assert_eq!(mark.check(&twin, Digest::of(b"theirs"), true).is_ok(), is_far);
+            assert_eq!(mark.check(&twin, Digest::of(b"theirs"), RecordChoice::Named).is_ok(), is_far);
         }
-        let refused = mark.check(&twin, Digest::of(b"theirs"), false).unwrap_err().to_string();
+        let refused = mark.check(&twin, Digest::of(b"theirs"), RecordChoice::Found).unwrap_err().to_string();
         let expected = "the keyring is 300 generations ahead of generation 2, the last one that this node has seen; its past names only the last 256";
         assert_eq!(refused, expected);
     }

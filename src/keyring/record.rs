@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     crypto::{
-        Commitment, Digest, RootId, Uuid,
+        Commitment, Digest, RootId, RootName, Uuid,
         aead::{OpenKeyError, WrapKey, WrappedKey},
         kdf::{MacLabel, kek_aad},
         root_key::RootKey,
@@ -239,7 +239,7 @@ impl Head {
     }
 
     fn check(&self, root: &RootKey, expected: Uuid) -> Result<(), RecordError> {
-        Ok(OriginError::check((self.uuid, self.root_id), expected, root)?)
+        Ok(OriginError::check(RootName { uuid: self.uuid, root_id: self.root_id }, expected, root)?)
     }
 }
 

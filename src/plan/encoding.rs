@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::rotation::{Phase, PlanId, RotationPlan};
 use crate::{
-    crypto::{Digest, Uuid, kdf::MacLabel, root_key::RootKey},
+    crypto::{Digest, RootName, Uuid, kdf::MacLabel, root_key::RootKey},
     keyring::{key_id::KeyId, time::Time},
     memory::SecretError,
     text::{self, LineReader, LineWriter, TextError, base64, base64_array, hex_array},
@@ -76,7 +76,7 @@ impl RotationPlan {
     /// When it is another keyring's or under another root key, or was changed or damaged.
     pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Self, ReadPlanError> {
         let mut lines = LineReader::open(bytes, KIND, ROTATION_MAX)?;
-        let (found, root_id) = lines.owner_and_root()?;
+        let RootName { uuid: found, root_id } = lines.root_name()?;
         if found != expected {
             return Err(ReadPlanError::OtherKeyring { found, expected });
         }

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, iter::Peekable, str::Split};
 
 use crate::{
-    crypto::{Commitment, Digest, RootId, Uuid, kdf::MacLabel, root_key::RootKey},
+    crypto::{Commitment, Digest, RootId, RootName, Uuid, kdf::MacLabel, root_key::RootKey},
     keyring::{read_generation, time::Time},
     memory::SecretError,
     scan::judge::FindingKind,
@@ -116,12 +116,12 @@ impl VerifyReport {
         Ok(writer.finish(&root.mac(*uuid, MacLabel::Report)?))
     }
 
-    /// Reads which keyring and root key a report names. Nothing is authenticated yet.
+    /// Reads the name of the root key that a report is under. Nothing is authenticated yet.
     ///
     /// # Errors
     /// When the first lines are not those of a report.
-    pub fn owner(bytes: &[u8]) -> Result<(Uuid, RootId), TextError> {
-        LineReader::open(bytes, KIND, REPORT_MAX)?.owner_and_root()
+    pub fn root_name(bytes: &[u8]) -> Result<RootName, TextError> {
+        LineReader::open(bytes, KIND, REPORT_MAX)?.root_name()
     }
 
     /// Reads a report of the keyring `expected` under `root`.
@@ -130,7 +130,7 @@ impl VerifyReport {
     /// When it is about another keyring or under another root key, or was changed or damaged.
     pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Self, ReadReportError> {
         let mut lines = LineReader::open(bytes, KIND, REPORT_MAX)?;
-        let (uuid, root_id) = lines.owner_and_root()?;
+        let RootName { uuid, root_id } = lines.root_name()?;
         if uuid != expected {
             return Err(ReadReportError::OtherKeyring { found: uuid, expected });
         }
@@ -350,7 +350,7 @@ mod tests {
         let root = root();
         for report in [report(&root, UUID), odd(&root)] {
             let bytes = report.encode(&root).unwrap();
-            assert_eq!(VerifyReport::owner(&bytes), Ok((UUID, root.id(UUID))));
+            assert_eq!(VerifyReport::root_name(&bytes), Ok(RootName { uuid: UUID, root_id: root.id(UUID) }));
             assert_eq!(VerifyReport::decode(&bytes, &root, UUID).unwrap(), report);
             for (what, tampered) in tampering::of(&bytes) {
                 assert!(VerifyReport::decode(&tampered, &root, UUID).is_err(), "{what}");

@@ -2,13 +2,16 @@
 
 use std::{env, path::PathBuf};
 
-use crate::{crypto::root_key::RootKey, durable::Dir};
+use crate::{
+    crypto::{RootName, root_key::RootKey},
+    durable::Dir,
+};
 
 use super::{
     credential::CredentialSlot,
     file::FileSlot,
     passphrase::{PassphraseSlot, Passphrases},
-    slot::{Bound, Kind, Sealer, Slot, SlotError},
+    slot::{Kind, Sealer, Slot, SlotError},
 };
 
 /// The directory where systemd puts the credentials of claviger's unit. Root can read them there outside of the unit,
@@ -48,26 +51,26 @@ impl Means {
     pub(super) fn open(
         &self,
         slot: &Slot,
-        bound: Bound,
+        root: RootName,
         state_dir: &Dir,
     ) -> Result<(RootKey, Box<dyn Sealer>), SlotError> {
         let sealer: Box<dyn Sealer> = match slot.kind() {
             Kind::File => Box::new(FileSlot::read(slot, state_dir)?),
             Kind::Credential => Box::new(CredentialSlot::given(slot, self.credentials.as_ref())?),
-            Kind::Passphrase => return self.open_by_passphrase(slot, bound),
+            Kind::Passphrase => return self.open_by_passphrase(slot, root),
             kind => return Err(SlotError::Unsupported(kind)),
         };
-        Ok((slot.open(&*sealer, bound)?, sealer))
+        Ok((slot.open(&*sealer, root)?, sealer))
     }
 
-    fn open_by_passphrase(&self, slot: &Slot, bound: Bound) -> Result<(RootKey, Box<dyn Sealer>), SlotError> {
+    fn open_by_passphrase(&self, slot: &Slot, root: RootName) -> Result<(RootKey, Box<dyn Sealer>), SlotError> {
         let passphrases = self.passphrases.as_ref().ok_or(SlotError::NoPassphrase)?;
         let mut failed = SlotError::NoPassphrase;
         for nth in 0..ATTEMPTS {
             let Some(passphrase) = passphrases.of(slot.name(), nth).map_err(SlotError::Passphrase)? else { break };
             // Opening uses the cost in the slot's line, and ignores this one.
             let sealer = PassphraseSlot { passphrase, cost: crate::crypto::stretch::Cost::default() };
-            match slot.open(&sealer, bound) {
+            match slot.open(&sealer, root) {
                 Ok(root) => return Ok((root, Box::new(sealer))),
                 Err(SlotError::WrongKey) => failed = SlotError::WrongPassphrase,
                 Err(error) => return Err(error),

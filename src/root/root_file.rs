@@ -8,7 +8,7 @@ use rand::TryCryptoRng;
 
 use crate::{
     crypto::{
-        RootId, Uuid,
+        RootId, RootName, Uuid,
         aead::{OpenKeyError, WrappedKey},
         kdf::{MacLabel, old_root_aad},
         root_key::{RootKey, RootKeys},
@@ -20,7 +20,7 @@ use crate::{
 
 use super::{
     means::Means,
-    slot::{Bound, Kind, RootIn, Slot, SlotError},
+    slot::{Kind, RootIn, Slot, SlotError},
 };
 
 /// The greatest length of a root file in bytes.
@@ -161,7 +161,7 @@ impl RootFile {
     /// When a line is not what the grammar expects.
     pub fn parse(bytes: &[u8]) -> Result<Self, TextError> {
         let mut lines = LineReader::open(bytes, KIND, ROOT_MAX)?;
-        let (uuid, root_id) = lines.owner_and_root()?;
+        let RootName { uuid, root_id } = lines.root_name()?;
         let slots = read_slots(&mut lines)?;
         let old = read_old(&mut lines)?;
         lines.end()?;
@@ -188,7 +188,7 @@ impl RootFile {
         let mut slots: Vec<&Slot> = self.slots.iter().collect();
         slots.sort_by_key(|slot| slot.kind() == Kind::Passphrase);
         for slot in slots {
-            match means.open(slot, self.bound(), state_dir) {
+            match means.open(slot, self.name(), state_dir) {
                 Ok((root, _)) if !self.is_under(&root) => {
                     return Err(RootError::OtherRootKey(slot.name().to_owned()));
                 }
@@ -208,7 +208,7 @@ impl RootFile {
     /// When the slot does not open, or the file was changed.
     pub fn test(&self, slot: &Slot, state_dir: &Dir, means: &Means) -> Result<(), RootError> {
         let named = |error| RootError::NoSlotOpens(vec![(slot.name().to_owned(), error)]);
-        let (root, _) = means.open(slot, self.bound(), state_dir).map_err(named)?;
+        let (root, _) = means.open(slot, self.name(), state_dir).map_err(named)?;
         if self.is_under(&root) { self.check(&root) } else { Err(RootError::OtherRootKey(slot.name().to_owned())) }
     }
 
@@ -217,8 +217,8 @@ impl RootFile {
         &self.bytes
     }
 
-    fn bound(&self) -> Bound {
-        Bound { uuid: self.uuid, root_id: self.root_id }
+    fn name(&self) -> RootName {
+        RootName { uuid: self.uuid, root_id: self.root_id }
     }
 
     /// Returns the bytes of this root file with one more slot. `root` is its root key.
@@ -282,7 +282,7 @@ impl RootFile {
         let mut slots = Vec::new();
         for slot in &self.slots {
             // Seal with the same secret that opened the slot.
-            let (_, sealer) = means.open(slot, self.bound(), state_dir).map_err(|error| failed(slot, error))?;
+            let (_, sealer) = means.open(slot, self.name(), state_dir).map_err(|error| failed(slot, error))?;
             slots.push(
                 slot.reseal(rng, &*sealer, RootIn { uuid: self.uuid, root: next })
                     .map_err(|error| failed(slot, error))?,
@@ -297,7 +297,7 @@ impl RootFile {
         // Never write a file unless each of its slots opens it.
         let file = Self::parse(&bytes).map_err(RootError::from)?;
         for slot in &file.slots {
-            means.open(slot, file.bound(), state_dir).map_err(|error| failed(slot, error))?;
+            means.open(slot, file.name(), state_dir).map_err(|error| failed(slot, error))?;
         }
         file.check(next)?;
         Ok(bytes)

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, io, path::PathBuf};
 
 use crate::{
     crypto::{
-        RootId, Salt, Uuid,
+        RootName, Salt, Uuid,
         aead::{OpenKeyError, WrappedKey},
         root_key::RootKey,
         slot::SlotKey,
@@ -17,21 +17,6 @@ use crate::{
     memory::{RandomError, SecretBytes, SecretError, fill_random},
     text::{self, hex_array},
 };
-
-/// The keyring and the root key that a slot is bound to by its associated data.
-#[derive(Debug, Clone, Copy)]
-pub struct Bound {
-    /// The uuid of the keyring.
-    pub uuid: Uuid,
-    /// The public commitment of the root key.
-    pub root_id: RootId,
-}
-
-impl Bound {
-    fn parts(self) -> (Uuid, RootId) {
-        (self.uuid, self.root_id)
-    }
-}
 
 /// A root key, with the uuid of its keyring.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +28,8 @@ pub struct RootIn<'a> {
 }
 
 impl RootIn<'_> {
-    fn bound(self) -> Bound {
-        Bound { uuid: self.uuid, root_id: self.root.id(self.uuid) }
+    fn name(self) -> RootName {
+        RootName { uuid: self.uuid, root_id: self.root.id(self.uuid) }
     }
 }
 
@@ -308,16 +293,16 @@ impl Slot {
         fill_random(rng, &mut salt.0)?;
         self.parameters.insert("salt".to_owned(), salt.to_hex());
         let key = SlotKey::derive(sealer.secret(&self, salt)?.expose(), salt)?;
-        self.body = key.wrap(rng, root.bound().parts(), &self.line(), root.root)?.0.to_vec();
+        self.body = key.wrap(rng, root.name(), &self.line(), root.root)?.0.to_vec();
         Ok(self)
     }
 
     /// Opens the slot with the secret of `sealer`, and returns its root key.
-    pub(super) fn open(&self, sealer: &dyn Sealer, bound: Bound) -> Result<RootKey, SlotError> {
+    pub(super) fn open(&self, sealer: &dyn Sealer, root: RootName) -> Result<RootKey, SlotError> {
         let salt = self.parameter("salt").and_then(hex_array).map(Salt).ok_or(SlotFault::Salt)?;
         let body = self.body.as_slice().try_into().map_err(|_| SlotFault::Body)?;
         let key = SlotKey::derive(sealer.secret(self, salt)?.expose(), salt)?;
-        key.open(bound.parts(), &self.line(), &WrappedKey(body)).map_err(|error| match error {
+        key.open(root, &self.line(), &WrappedKey(body)).map_err(|error| match error {
             OpenKeyError::NotAuthentic(_) => SlotError::WrongKey,
             OpenKeyError::Memory(error) => SlotError::Memory(error),
         })
@@ -360,7 +345,9 @@ mod tests {
         let file = FileSlot::generate(&mut rand::rngs::SysRng, None).unwrap();
         let refused = |line: &str, body: &[u8]| {
             let slot = Slot::parse(line, body.to_vec()).unwrap();
-            slot.open(&file, Bound { uuid: Uuid([9; 16]), root_id: RootId([1; 32]) }).unwrap_err().to_string()
+            slot.open(&file, RootName { uuid: Uuid([9; 16]), root_id: crate::crypto::RootId([1; 32]) })
+                .unwrap_err()
+                .to_string()
         };
         assert_eq!(refused("disk file salt=00", &[0; 72]), "its parameter salt is not 32 hex digits");
         let line = "disk file salt=00112233445566778899aabbccddeeff";
@@ -378,7 +365,7 @@ mod tests {
         let mut slot = Slot::seal(&mut rand::rngs::SysRng, "disk", &file, sealed).unwrap();
         let salt = slot.parameter("salt").and_then(hex_array).map(Salt).unwrap();
         let key = SlotKey::derive(file.secret(&slot, salt).unwrap().expose(), salt).unwrap();
-        let sealed_other = key.wrap(&mut rand::rngs::SysRng, sealed.bound().parts(), &slot.line(), &other).unwrap();
+        let sealed_other = key.wrap(&mut rand::rngs::SysRng, sealed.name(), &slot.line(), &other).unwrap();
         slot.body = sealed_other.0.to_vec();
         let bytes =
             RootFile::encode(&mut rand::rngs::SysRng, uuid, crate::crypto::root_key::RootKeys::only(&root), &[slot])

@@ -131,7 +131,8 @@ pub(super) fn runtime() -> Result<Runtime, LiveError> {
 fn fit(servers: &Servers, summarizer: &Summarizer, has_keys: bool) -> Result<(PrefixFit, Vec<String>), LiveError> {
     let (runtime, mut client) = (runtime()?, Client::new(servers)?);
     let prefix = String::from_utf8_lossy(summarizer.names().prefix()).into_owned();
-    let fit = PrefixFit::of(has_keys, summarizer.groups().have_known_resource());
+    let has_resource = has_keys && summarizer.groups().have_known_resource();
+    let fit = if has_resource { PrefixFit::Fits } else { PrefixFit::without_resource(has_keys) };
     Ok(runtime.block_on(async {
         if fit == PrefixFit::Fits {
             let around = look_around(&mut client, &prefix).await;

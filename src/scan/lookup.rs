@@ -92,7 +92,7 @@ fn hand_on<S: Sink>(entry: &KeyValue, summarizer: &mut Summarizer, sink: &mut S)
 async fn fit(client: &mut Client, summarizer: &Summarizer) -> (PrefixFit, Vec<String>) {
     let prefix = String::from_utf8_lossy(summarizer.names().prefix()).into_owned();
     match has_namespaces(client, &prefix).await {
-        Ok(false) => (PrefixFit::of(has_keys(client, prefix.as_bytes()).await, false), look(client).await),
+        Ok(false) => (PrefixFit::without_resource(has_keys(client, prefix.as_bytes()).await), look(client).await),
         Ok(true) | Err(_) => (PrefixFit::Fits, Vec::new()),
     }
 }

@@ -80,13 +80,9 @@ pub enum PrefixFit {
 }
 
 impl PrefixFit {
-    /// Judges a prefix by whether it has keys, and whether one of these names a resource that API servers have.
-    pub fn of(has_keys: bool, has_resource: bool) -> Self {
-        match (has_keys, has_resource) {
-            (false, _) => Self::NoKey,
-            (true, false) => Self::NoResource,
-            (true, true) => Self::Fits,
-        }
+    /// Judges a prefix below which no key names a resource that API servers have. `has_keys` says whether it has keys.
+    pub fn without_resource(has_keys: bool) -> Self {
+        if has_keys { Self::NoResource } else { Self::NoKey }
     }
 }
 

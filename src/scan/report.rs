@@ -267,10 +267,16 @@ impl ScanReport {
         let history = has_history.then(|| older(&groups, counts.readable_older));
         let clean = found.is_empty() && reasons.is_empty() && !judge.writes_plaintext_secrets();
         let is_incomplete = !reasons.is_empty() || found.contains_key(&FindingKind::Damaged);
+        let outcome = match &history {
+            _ if is_incomplete => ReportOutcome::Incomplete,
+            _ if !clean => ReportOutcome::LeftOver,
+            Some(history) if history.readable > 0 => ReportOutcome::OlderValues,
+            _ => ReportOutcome::Clean,
+        };
         let findings = findings(counts.findings, &damage);
         Self {
             format: "claviger/scan/v1",
-            outcome: outcome_of(is_incomplete, clean, history.as_ref()),
+            outcome,
             time,
             source,
             overrides,
@@ -352,15 +358,6 @@ fn older(rows: &[GroupRow], readable: Smallest<ObjectFinding>) -> OlderValues {
         values: rows.iter().filter_map(|row| row.older_values).sum(),
         readable: readable.count,
         findings: readable.into_sorted().into_iter().map(value).collect(),
-    }
-}
-
-fn outcome_of(is_incomplete: bool, is_clean: bool, history: Option<&OlderValues>) -> ReportOutcome {
-    match (is_incomplete, is_clean) {
-        (true, _) => ReportOutcome::Incomplete,
-        (false, false) => ReportOutcome::LeftOver,
-        (false, true) if history.is_some_and(|history| history.readable > 0) => ReportOutcome::OlderValues,
-        (false, true) => ReportOutcome::Clean,
     }
 }
 

@@ -114,15 +114,15 @@ impl Connection {
         Ok(Wrapped { ciphertext, key_id: Arc::clone(&key.id) })
     }
 
-    /// Unwraps a seed under exactly the key that `key_id` names.
+    /// Unwraps a seed under exactly the key that `key_id` names, for a request with this number of annotations.
     ///
     /// # Errors
     /// When the keyring is not open yet, the request has annotations, the key is unknown or disabled, or the bytes are
     /// no seed that was wrapped under it.
-    pub fn decrypt(&self, key_id: &str, wrapped: &[u8], annotated: bool) -> Result<Seed, DecryptError> {
+    pub fn decrypt(&self, key_id: &str, wrapped: &[u8], annotations: usize) -> Result<Seed, DecryptError> {
         let current = self.service.current();
         let served = served_keys(current.as_ref())?;
-        if annotated {
+        if annotations > 0 {
             return Err(DecryptError::Annotations);
         }
         let Some(key) = served.key(key_id) else {
@@ -230,7 +230,7 @@ mod tests {
     fn a_seed_comes_back_as_it_was() {
         let connection = Fixture::new().connect();
         let Wrapped { ciphertext, key_id } = connection.encrypt(SEED.to_vec()).unwrap();
-        assert_eq!(connection.decrypt(&key_id, &ciphertext, false).unwrap().expose(), SEED);
+        assert_eq!(connection.decrypt(&key_id, &ciphertext, 0).unwrap().expose(), SEED);
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
         let connection = Connection::new(Arc::default(), Peer::default());
         assert_eq!(connection.status().unwrap_err(), Sealed);
         assert_eq!(connection.encrypt(SEED.to_vec()).unwrap_err(), EncryptError::Sealed(Sealed));
-        assert_eq!(connection.decrypt("k1", &[0; 108], false).unwrap_err(), DecryptError::Sealed(Sealed));
+        assert_eq!(connection.decrypt("k1", &[0; 108], 0).unwrap_err(), DecryptError::Sealed(Sealed));
     }
 
     #[tokio::test]
@@ -304,7 +304,7 @@ mod tests {
         let promoted = testing::promote(&fixture.keyring, 1);
         fixture.publish(testing::set_state(&promoted, 0, State::Disabled), Duration::ZERO);
         assert_eq!(*connection.encrypt(SEED.to_vec()).unwrap().key_id, fixture.id(1));
-        let error = connection.decrypt(&old, &wrapped, false).unwrap_err();
+        let error = connection.decrypt(&old, &wrapped, 0).unwrap_err();
         assert_eq!(error.to_string(), format!("key {old} is disabled"));
     }
 
@@ -316,7 +316,7 @@ mod tests {
             let Wrapped { ciphertext, key_id } = connection.encrypt(SEED.to_vec()).unwrap();
             let promoted = testing::promote(&fixture.keyring, 1);
             fixture.publish(testing::set_state(&promoted, 0, state), Duration::ZERO);
-            assert_eq!(connection.decrypt(&key_id, &ciphertext, false).unwrap().expose(), SEED, "{state}");
+            assert_eq!(connection.decrypt(&key_id, &ciphertext, 0).unwrap().expose(), SEED, "{state}");
         }
     }
 
@@ -325,12 +325,9 @@ mod tests {
         let fixture = Fixture::new();
         let connection = fixture.connect();
         let wrapped = connection.encrypt(SEED.to_vec()).unwrap().ciphertext;
-        assert_eq!(connection.decrypt(&fixture.id(1), &wrapped, false).unwrap_err(), DecryptError::OtherKey);
-        assert_eq!(
-            connection.decrypt("k9", &wrapped, false).unwrap_err(),
-            DecryptError::UnknownKey { is_logged: true }
-        );
-        assert_eq!(connection.decrypt(&fixture.id(0), &wrapped, true).unwrap_err(), DecryptError::Annotations);
+        assert_eq!(connection.decrypt(&fixture.id(1), &wrapped, 0).unwrap_err(), DecryptError::OtherKey);
+        assert_eq!(connection.decrypt("k9", &wrapped, 0).unwrap_err(), DecryptError::UnknownKey { is_logged: true });
+        assert_eq!(connection.decrypt(&fixture.id(0), &wrapped, 1).unwrap_err(), DecryptError::Annotations);
     }
 
     #[test]
@@ -342,7 +339,7 @@ mod tests {
         let index = keyring.entries().len() - 1;
         let disabled = keyring.entries()[index].id().to_string();
         fixture.publish(keyring.clone(), Duration::ZERO);
-        let error = connection.decrypt(&disabled, &[0; 108], false).unwrap_err();
+        let error = connection.decrypt(&disabled, &[0; 108], 0).unwrap_err();
         assert!(matches!(error, DecryptError::Disabled { is_logged: true, .. }), "{error}");
         let report = connection.report_for_peer(None).unwrap();
         assert_eq!((report.missing[0].key_id.as_str(), report.missing[0].calls), (disabled.as_str(), 1));
@@ -359,10 +356,10 @@ mod tests {
         let whole = testing::with_key(fixture.keyring.clone(), &root, State::Pending);
         let missing = whole.entries()[2].id().to_string();
         for _ in 0..3 {
-            let error = connection.decrypt(&missing, &[0; 108], false).unwrap_err();
+            let error = connection.decrypt(&missing, &[0; 108], 0).unwrap_err();
             assert!(matches!(error, DecryptError::UnknownKey { .. }), "{error}");
         }
-        connection.decrypt("of another plugin", &[0; 108], false).unwrap_err();
+        connection.decrypt("of another plugin", &[0; 108], 0).unwrap_err();
         let report = connection.report_for_peer(None).unwrap();
         let counted: Vec<_> = report.missing.iter().map(|key| (key.key_id.as_str(), key.calls)).collect();
         assert_eq!((counted.as_slice(), report.missing_others), (&[(missing.as_str(), 3)][..], 1));
@@ -384,15 +381,11 @@ mod tests {
         let wrapped = connection.encrypt(SEED.to_vec()).unwrap().ciphertext;
         for length in [0, 1, 76, 600] {
             let bytes = vec![0; length];
-            assert_eq!(
-                connection.decrypt(&fixture.id(0), &bytes, false).unwrap_err(),
-                DecryptError::Malformed,
-                "{length}"
-            );
+            assert_eq!(connection.decrypt(&fixture.id(0), &bytes, 0).unwrap_err(), DecryptError::Malformed, "{length}");
         }
         let mut forged = wrapped;
         forged[107] ^= 1;
-        let error = connection.decrypt(&fixture.id(0), &forged, false).unwrap_err();
+        let error = connection.decrypt(&fixture.id(0), &forged, 0).unwrap_err();
         assert_eq!(error.to_string(), "ciphertext failed authentication");
         assert_eq!(connection.encrypt(Vec::new()).unwrap_err(), EncryptError::Size(SeedSize));
         assert_eq!(connection.encrypt(vec![0; 513]).unwrap_err(), EncryptError::Size(SeedSize));
@@ -404,14 +397,14 @@ mod tests {
         let mut fixture = Fixture::new();
         let connection = fixture.connect();
         let wrapped = connection.encrypt(SEED.to_vec()).unwrap().ciphertext;
-        connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();
+        connection.decrypt(&fixture.id(0), &wrapped, 0).unwrap();
         let promoted = testing::promote(&fixture.keyring, 1);
         // Calls after the change continue the count.
         let after =
             ServedKeys::after(fixture.published.current().as_deref(), &promoted, crate::crypto::Digest([5; 32]), 0);
         fixture.publish(promoted, Duration::ZERO);
         fixture.published.publish(after);
-        connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();
+        connection.decrypt(&fixture.id(0), &wrapped, 0).unwrap();
         assert_eq!(connection.report_for_peer(None).unwrap().unwrapped, [(fixture.id(0), 2)].into());
         let shown = fixture.service.keyring().unwrap();
         assert_eq!((shown.generation, shown.keys.len()), (fixture.keyring.generation(), 2));

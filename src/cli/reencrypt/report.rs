@@ -110,16 +110,22 @@ pub(super) struct ReencryptReport {
     pub(super) incomplete: Vec<String>,
 }
 
+/// The API server that was asked to rewrite objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// None: a preview asks no API server.
+    NotInPreview,
+    /// None: nothing could be rewritten.
+    NotNeeded,
+    /// The API server with this address.
+    ApiServer(String),
+}
+
 impl ReencryptReport {
     /// Makes the report. `before` is the census of the first scan.
-    pub(super) fn new(
-        before: BTreeMap<String, u64>,
-        rounds: Rounds,
-        (api_server, is_dry): (Option<String>, bool),
-        target: ReencryptTarget,
-    ) -> Self {
+    pub(super) fn new(before: BTreeMap<String, u64>, rounds: Rounds, asked: Asked, target: ReencryptTarget) -> Self {
         let Rounds { census, outcome, sweeps } = rounds;
-        let (end, reason) = end(&census, outcome.as_ref(), is_dry, target);
+        let (end, reason) = end(&census, outcome.as_ref(), &asked, target);
         let sum = |of: fn(&SweepOutcome) -> u64| outcome.as_ref().map_or(0, of);
         let (written, writes) = (sum(SweepOutcome::objects), sum(|one| one.written));
         let (unchanged, gone) = (sum(|one| one.unchanged), sum(|one| one.gone));
@@ -129,7 +135,7 @@ impl ReencryptReport {
             format: "claviger/reencrypt/v1",
             end,
             reason,
-            api_server,
+            api_server: if let Asked::ApiServer(url) = asked { Some(url) } else { None },
             rest: census.count(),
             target,
             resources: resources(before, &census.stale),
@@ -192,13 +198,13 @@ fn resources(mut before: BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> 
 fn end(
     census: &Census,
     outcome: Option<&SweepOutcome>,
-    is_dry: bool,
+    asked: &Asked,
     target: ReencryptTarget,
 ) -> (ReencryptEnd, Option<String>) {
     let ended = outcome.map(|outcome| &outcome.end);
     match ended {
         _ if census.is_incomplete() => (ReencryptEnd::Incomplete, None),
-        _ if is_dry => (ReencryptEnd::DryRun, None),
+        _ if *asked == Asked::NotInPreview => (ReencryptEnd::DryRun, None),
         // The last scan decides, whatever the sweeps have met.
         _ if census.is_clean() => (ReencryptEnd::Done, None),
         _ if target == ReencryptTarget::Plaintext && is_wanted_plaintext(&census.report) => (ReencryptEnd::Done, None),

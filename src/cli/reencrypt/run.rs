@@ -33,7 +33,7 @@ use super::{
     args::ReencryptArgs,
     census::Census,
     hints::hints,
-    report::{ReencryptReport, ReencryptTarget},
+    report::{Asked, ReencryptReport, ReencryptTarget},
     rounds::{Rounds, Sweeping},
     text,
 };
@@ -78,8 +78,12 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
         }
     };
     let of_scan = ScanAdvice::of(&rounds.census, &input, global);
-    let asked = api.filter(|_| rounds.sweeps > 0).map(|api| api.url().to_owned());
-    let mut report = ReencryptReport::new(before, rounds, (asked, args.dry_run), target(&input, &provider, &args));
+    let asked = match api {
+        None => Asked::NotInPreview,
+        Some(_) if rounds.sweeps == 0 => Asked::NotNeeded,
+        Some(api) => Asked::ApiServer(api.url().to_owned()),
+    };
+    let mut report = ReencryptReport::new(before, rounds, asked, target(&input, &provider, &args));
     report.seconds = begin.elapsed().as_secs_f64();
     show(&report, of_scan, global)?;
     Ok(report.exit())

@@ -159,7 +159,7 @@ fn show(report: &ScanReport, hints: &[String], all: bool, global: &Global) -> Re
         Format::Json => output::json(report),
         Format::Text => {
             output::headline(&report.headline(), report.is_good())?;
-            output::text_line(&text::page(report, hints, all, global.quiet))
+            output::text_line(&text::page(report, (!global.quiet).then_some(hints), (!all).then_some("--all")))
         }
     }
 }

@@ -13,12 +13,13 @@ use super::super::{
     scanning::{findings, table, terminal_width},
 };
 
-/// Returns the page below the headline. `all` shows every resource, and `quiet` omits notes and hints.
-pub(super) fn page(report: &ScanReport, hints: &[String], all: bool, quiet: bool) -> String {
-    let mut parts = vec![output::fields(&facts(report)), table(report, (!all).then_some("--all"), terminal_width())];
+/// Returns the page below the headline. Without `hints`, it omits notes and hints. With `more`, it omits some
+/// resources, and names this flag, which shows them.
+pub(super) fn page(report: &ScanReport, hints: Option<&[String]>, more: Option<&str>) -> String {
+    let mut parts = vec![output::fields(&facts(report)), table(report, more, terminal_width())];
     parts.extend(report.reasons.iter().map(|reason| format!("! {}", escape::line(&reason.to_string()))));
     parts.extend(findings(report, "--list"));
-    if !quiet {
+    if let Some(hints) = hints {
         let notes = report.notes.iter().map(|note| format!("note:  {}", escape::line(note)));
         let hints = hints.iter().map(|hint| format!("hint:  {}", escape::line(hint)));
         parts.push(notes.chain(hints).collect::<Vec<_>>().join("\n"));

@@ -7,7 +7,6 @@ use rustix::termios::{isatty, tcgetwinsize};
 
 use crate::{
     scan::{
-        SourceKind,
         count::Count,
         report::{GroupRow, ScanReport},
     },
@@ -51,7 +50,7 @@ pub(in crate::cli) fn table(report: &ScanReport, more: Option<&str>, width: Opti
     rows.sort_by_key(|row| row.resource != "secrets");
     let mut lines = Vec::new();
     if !rows.is_empty() {
-        lines.push(columns(&rows, report.source.kind == SourceKind::Snapshot, width));
+        lines.push(columns(&rows, width));
         let is_narrow = width.is_some_and(|width| width < WITH_SEEDS);
         lines.extend((is_narrow && rows.iter().any(|row| row.seeds > 0)).then(|| NO_SEEDS.to_owned()));
     }
@@ -68,9 +67,9 @@ pub(in crate::cli) fn table(report: &ScanReport, more: Option<&str>, width: Opti
     lines.join("\n")
 }
 
-fn columns(rows: &[&GroupRow], has_history: bool, width: Option<usize>) -> String {
+fn columns(rows: &[&GroupRow], width: Option<usize>) -> String {
     let width = width.map(|width| width.max(NARROWEST));
-    let numbers = numbers(rows, has_history, width.is_none_or(|width| width >= WITH_SEEDS));
+    let numbers = numbers(rows, width.is_none_or(|width| width >= WITH_SEEDS));
     let taken: usize = numbers.iter().map(|(head, _)| head.len() + GAP).sum();
     let names: Vec<[String; 3]> = rows
         .iter()
@@ -98,11 +97,11 @@ fn fit([resource, provider, key]: [usize; 3], left: usize) -> [usize; 3] {
     [resource, provider, key.min(left - resource - provider)]
 }
 
-/// Returns the columns of numbers, each with its heading.
-fn numbers(rows: &[&GroupRow], has_history: bool, has_seeds: bool) -> Vec<(String, Vec<String>)> {
+/// Returns the columns of numbers, each with its heading. Only a snapshot has older values.
+fn numbers(rows: &[&GroupRow], has_seeds: bool) -> Vec<(String, Vec<String>)> {
     let number = |count: u64| Count(count).to_string();
     let mut numbers = vec![("OBJECTS", rows.iter().map(|row| number(row.objects)).collect::<Vec<_>>())];
-    if has_history {
+    if rows.iter().any(|row| row.older_values.is_some()) {
         numbers.push(("OLDER", rows.iter().map(|row| number(row.older_values.unwrap_or(0))).collect()));
     }
     if has_seeds {

@@ -92,8 +92,7 @@ impl SnapshotNeeds {
 /// When it cannot be read at all. If only a part of it cannot be read, that is a doubt, and no error.
 pub fn read_snapshot(file: &Path, prefix: &str, progress: Progress<'_>) -> Result<SnapshotNeeds, NeedsError> {
     let (names, place) = (Names::new(prefix), ScanPlace::Snapshot(file.to_owned()));
-    let mut place_progress = |_: &ScanPlace, done, of| progress(done, of);
-    let (outcome, counts) = count(&place, &names, true, &mut place_progress)?;
+    let (outcome, counts) = count(&place, &names, Options { digest: true, progress })?;
     let (by_lock, mut needed) = (by_lock(&counts), NeededKeys::default());
     needed.add(&place, &outcome, counts, &String::from_utf8_lossy(names.prefix()));
     Ok(SnapshotNeeds { source: outcome.source, by_lock, needed })
@@ -106,29 +105,23 @@ fn count_but(
     names_left: &BTreeSet<Vec<u8>>,
     progress: PlaceProgress<'_>,
 ) -> Result<(ScanOutcome, Counts, Vec<LeftValue>), NeedsError> {
+    let mut progress = |done, of| progress(place, done, of);
     if names_left.is_empty() {
-        let (outcome, counts) = count(place, names, false, progress)?;
+        let (outcome, counts) = count(place, names, Options { digest: false, progress: &mut progress })?;
         return Ok((outcome, counts, Vec::new()));
     }
     let (summarizer, judge) = (Summarizer::seeded(names.clone())?, Judge::default());
     let (tally, groups) = (Tally::new(&judge, summarizer.groups(), None), summarizer.groups());
     let mut sink = LeavingTally { tally, names: names_left, groups, left: Vec::new() };
-    let mut progress = |done, of| progress(place, done, of);
     let outcome = place.scan(&summarizer, &mut sink, Options { digest: false, progress: &mut progress })?;
     Ok((outcome, sink.tally.finish(), sink.left))
 }
 
-/// Counts the values of one place. `digest` tells whether the SHA-256 of a file is computed.
-fn count(
-    place: &ScanPlace,
-    names: &Names,
-    digest: bool,
-    progress: PlaceProgress<'_>,
-) -> Result<(ScanOutcome, Counts), NeedsError> {
+/// Counts the values of one place.
+fn count(place: &ScanPlace, names: &Names, options: Options<'_>) -> Result<(ScanOutcome, Counts), NeedsError> {
     let (summarizer, judge) = (Summarizer::seeded(names.clone())?, Judge::default());
     let mut tally = Tally::new(&judge, summarizer.groups(), None);
-    let mut progress = |done, of| progress(place, done, of);
-    let outcome = place.scan(&summarizer, &mut tally, Options { digest, progress: &mut progress })?;
+    let outcome = place.scan(&summarizer, &mut tally, options)?;
     Ok((outcome, tally.finish()))
 }
 

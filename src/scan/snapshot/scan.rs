@@ -188,13 +188,11 @@ impl DatabaseContents {
             return PrefixFit::Fits;
         }
         let has_resource = self.below == KeysBelow::DeletedResource || summarizer.groups().have_known_resource();
-        match PrefixFit::of(has_keys, has_resource) {
-            PrefixFit::Fits => {
-                let prefix = String::from_utf8_lossy(summarizer.names().prefix());
-                self.prefixes.around(prefix.trim_end_matches('/')).map_or(PrefixFit::Fits, PrefixFit::Inside)
-            }
-            fit => fit,
+        if !has_keys || !has_resource {
+            return PrefixFit::without_resource(has_keys);
         }
+        let prefix = String::from_utf8_lossy(summarizer.names().prefix());
+        self.prefixes.around(prefix.trim_end_matches('/')).map_or(PrefixFit::Fits, PrefixFit::Inside)
     }
 
     /// Returns the reasons why something may be missing.
