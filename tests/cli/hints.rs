@@ -1,11 +1,15 @@
 //! Pastes the commands that hints name. If a command lacks an option that says where etcd is or what is encrypted, it
 //! has a placeholder for that option, and with a value in the place of the placeholder it reads etcd.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+};
 
 use super::{
     backup::{STATE, names},
-    sandbox::{Answer, Sandbox},
+    sandbox::{Answer, Call, Sandbox},
     status::backed_up,
 };
 
@@ -76,6 +80,28 @@ fn what_a_configuration_file_says_needs_no_placeholder() {
     let reencrypt = suggested(promoted.ends_with(0), "reencrypt");
     assert_eq!(reencrypt, "claviger reencrypt --config [DIR]/config.toml");
     reads_etcd(&sandbox, &reencrypt, "--dry-run");
+}
+
+/// Returns the first line that a command prints on standard error. Then the command is killed.
+fn first_line_of(call: &Call<'_>) -> String {
+    let mut child = call.start();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    line
+}
+
+#[test]
+fn a_command_that_waits_for_etcd_says_so() {
+    let (sandbox, _) = declared();
+    // Connections come about, and nobody answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let expected = format!("waiting for an answer of etcd at {url}\n");
+    for line in ["scan", "verify --encryption-config [DIR]/enc.yaml", "decrypt secrets/default/a --show"] {
+        assert_eq!(first_line_of(&sandbox.call(&format!("{line} --etcd-servers {url} {STATE}"))), expected, "{line}");
+    }
 }
 
 #[test]

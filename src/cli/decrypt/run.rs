@@ -12,6 +12,7 @@ use super::{
         given::quoted,
         output,
         scanning::{nowhere, read_place},
+        waiting::AnswerWait,
     },
     args::DecryptArgs,
     report::DecryptReport,
@@ -154,7 +155,10 @@ fn scan_all(
     let mut outcomes = Vec::new();
     for place in places {
         let outcome = match (place, keys) {
-            (ScanPlace::Etcd(servers), Some(keys)) => lookup(servers, keys, summarizer.clone(), sink)?,
+            (ScanPlace::Etcd(servers), Some(keys)) => {
+                let _wait = AnswerWait::begin(&format!("etcd at {place}"), global);
+                lookup(servers, keys, summarizer.clone(), sink)?
+            }
             _ => read_place(place, summarizer, sink, false, global)?,
         };
         let is_ended = outcome.incomplete.contains(&Incomplete::Ended);

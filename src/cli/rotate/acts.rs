@@ -31,6 +31,7 @@ use super::{
         reencrypt::{Census, Rounds, Sweeping},
         scanning::nowhere,
         verify::{VerifyInput, VerifyRequest, verify_unchanged},
+        waiting::AnswerWait,
     },
     hands::RotateHands,
     report::RotateEvent,
@@ -195,7 +196,9 @@ impl RotateHands<'_> {
         progress.see_published(key, self.now());
         // With a new primary key, more values are stale, so the last scan does not count any more.
         progress.scanned = None;
+        let wait = AnswerWait::begin(&format!("the API server at {}", self.api.url()), self.global);
         self.runtime.block_on(self.api.poke());
+        drop(wait);
         self.tell(&RotateEvent::Published { key_id: key.to_string() })
     }
 

@@ -15,6 +15,7 @@ use super::{
     super::{
         failure::{Exit, Failure},
         reencrypt::{Census, ValueSum},
+        waiting::AnswerWait,
     },
     hands::RotateHands,
 };
@@ -62,7 +63,9 @@ impl Foreseen {
     pub(super) fn look(hands: &RotateHands<'_>, is_before: bool) -> Self {
         let rewritten = hands.census.as_ref().map(|census| rewritten(census, is_before)).unwrap_or_default();
         let mut not_known = Vec::new();
+        let mut wait = AnswerWait::begin(&format!("the API server at {}", hands.api.url()), hands.global);
         let may_refuse = hands.runtime.block_on(hands.api.admissions());
+        wait.end();
         let may_refuse = may_refuse.map(|found| may_refuse_of(&found, &rewritten));
         let may_refuse = may_refuse.map_err(|error| not_known.push(format!("whether a webhook may refuse: {error}")));
         let etcd = hands.etcd_statuses().map(|all| {
