@@ -9,7 +9,7 @@ use std::{
 use super::{Global, output};
 
 /// The time after which the line is printed.
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(3);
 
 /// The wait for an answer. Its end, or its drop, prevents the line.
 pub(super) struct AnswerWait {
