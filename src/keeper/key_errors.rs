@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc};
 
-use super::{commit::CommitError, error::ReadLedgerError, open::BeginError};
+use super::{commit::CommitError, error::ReadLedgerError, open::BeginError, rotation::LoadPlanError};
 use crate::{
     crypto::Digest,
     keyring::{ChangeKeyError, ChangePrimaryError, MakeKeyError, key_id::KeyId},
@@ -45,6 +45,9 @@ pub enum PromoteKeyError {
     /// The rotation that promotes the key was given up or replaced by another command. Nothing was changed.
     #[error("the rotation was given up or replaced meanwhile, so {0} is not promoted")]
     GivenUp(KeyId),
+    /// The plan of the rotation could not be read, or was refused. Nothing was changed.
+    #[error(transparent)]
+    Plan(#[from] LoadPlanError),
     /// Writing the change failed. The error says what was changed.
     #[error(transparent)]
     Commit(#[from] CommitError),

@@ -106,7 +106,9 @@ pub fn promote_key(dir: &Dir, means: &Means, promotion: Promotion, now: Time) ->
         Some(newest) => opened.keyring.supersede(key_id, newest, opened.digest, now)?,
         None => opened.keyring.promote(key_id, opened.digest, now)?,
     };
-    if rotation.is_some_and(|rotation| !is_under_way(dir, &opened, rotation)) {
+    if let Some(rotation) = rotation
+        && !is_under_way(dir, &opened, rotation)?
+    {
         return Err(PromoteKeyError::GivenUp(key_id));
     }
     if backed_up == BackedUp::Required && opened.unbacked().contains(&key_id) {

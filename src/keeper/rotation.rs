@@ -115,8 +115,11 @@ pub fn load_plan(dir: &Dir, opened: &Opened) -> Result<Option<RotationPlan>, Loa
 }
 
 /// Whether the plan of the rotation `id` is there and unfinished. The caller holds the lock.
-pub(super) fn is_under_way(dir: &Dir, opened: &Opened, id: PlanId) -> bool {
-    matches!(load_plan(dir, opened), Ok(Some(plan)) if plan.id == id && plan.is_unfinished())
+///
+/// # Errors
+/// When the file cannot be read, or was refused.
+pub(super) fn is_under_way(dir: &Dir, opened: &Opened, id: PlanId) -> Result<bool, LoadPlanError> {
+    Ok(load_plan(dir, opened)?.is_some_and(|plan| plan.id == id && plan.is_unfinished()))
 }
 
 /// Writes the plan of a rotation. It replaces an earlier state of the same plan, or the plan `before`. A plan on the
@@ -241,6 +244,11 @@ mod tests {
             format!("{primary} is not pending any more, so its rotation is not given up")
         );
         assert_eq!(load_plan(&dir, &opened(&dir)).unwrap(), Some(promoted));
+        let bytes = dir.read(ROTATION, 1 << 16).unwrap();
+        dir.replace(ROTATION, b"damaged").unwrap();
+        let unread = load_plan(&dir, &opened(&dir)).unwrap_err().to_string();
+        assert_eq!(promotion(8).unwrap_err(), unread, "a plan that cannot be read was not given up");
+        dir.replace(ROTATION, &bytes).unwrap();
         promotion(8).unwrap();
     }
 }

@@ -30,6 +30,7 @@ impl Explain for PromoteKeyError {
     fn explain(&self) -> Explanation {
         match self {
             Self::GivenUp(_) => refused("see how the keyring is: claviger status"),
+            Self::Plan(error) => error.explain(),
             Self::Begin(error) => error.explain(),
             Self::Refused(error) => error.explain(),
             Self::Unbacked { ledger: Some(error), .. } => Explanation { exit: Exit::Refused, ..error.explain() },
@@ -203,7 +204,7 @@ fn unsettled_hint(again: &str, unsettled: &Unsettled) -> String {
         }
         Unsettled::History(before) => format!(
             "API servers compact etcd every five minutes, and keep the revisions of the last five: to wait for that: {again} --wait; \
-             if none runs, compact it yourself: etcdctl compact {}",
+             if none runs, compact it yourself: etcdctl --endpoints URL compact {}",
             before.revision
         ),
         Unsettled::ServesAnother(_) => {
