@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     num::NonZero,
     ops::ControlFlow,
     sync::{
@@ -40,7 +41,7 @@ const AHEAD: usize = 8;
 const THREADS_MAX: usize = 8;
 
 /// A part of the objects, in the clear.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct OpenedPart {
     /// The opened objects, in the order of the scan.
     pub objects: Vec<OpenedObject>,
@@ -48,6 +49,12 @@ pub struct OpenedPart {
     pub bytes: Zeroizing<Vec<u8>>,
     /// The objects that were not opened, with reasons.
     pub unopened: Vec<UnopenedObject>,
+}
+
+impl fmt::Debug for OpenedPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenedPart").finish_non_exhaustive()
+    }
 }
 
 /// The result of a recovery.

@@ -1,6 +1,6 @@
 //! Opens one stored value with the given keys: unwraps its seed and decrypts its data, or decrypts it with a local key.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use zeroize::Zeroizing;
 
@@ -47,12 +47,17 @@ impl OpenedSeed {
 }
 
 /// The contents of a value.
-#[derive(Debug)]
 pub struct OpenedValue {
     /// The object, as an API server reads it.
     pub object: Zeroizing<Vec<u8>>,
     /// Whether the value was authenticated. Anybody may have written a value in plaintext, or changed one of `aescbc`.
     pub is_authentic: bool,
+}
+
+impl fmt::Debug for OpenedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenedValue").field("is_authentic", &self.is_authentic).finish_non_exhaustive()
+    }
 }
 
 /// Why a value does not open.
@@ -199,6 +204,14 @@ mod tests {
         };
         assert_eq!([newer(2), newer(3)], [Some(false), Some(false)]);
         assert_eq!(newer(0), None, "another plugin's");
+    }
+
+    #[test]
+    fn opened_values_cannot_be_printed() {
+        let bytes = || Zeroizing::new(b"hunter2".to_vec());
+        let value = format!("{:?}", OpenedValue { object: bytes(), is_authentic: true });
+        let part = crate::recover::OpenedPart { bytes: bytes(), ..Default::default() };
+        assert_eq!([value, format!("{part:?}")], ["OpenedValue { is_authentic: true, .. }", "OpenedPart { .. }"]);
     }
 
     #[test]
