@@ -215,7 +215,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_end_at_64_kib() {
+    async fn messages_end_at_64_kib_and_the_log_has_no_length() {
+        let log = CapturedLog::start();
         let plugin = Plugin::start(open_service());
         let mut client = plugin.client().await;
         // A plaintext of this length fits together with the tags and lengths of both fields and the uid.
@@ -225,6 +226,8 @@ mod tests {
         let refused = client.encrypt(encrypt(vec![1; fits + 1])).await.unwrap_err();
         let text = "Error, decoded message length too large: found 65537 bytes, the limit is: 65536 bytes";
         assert_eq!(code_and_text(&refused), (Code::OutOfRange, text));
+        let line = &log.lines_with(r#"code="OUT_OF_RANGE""#)[0];
+        assert!(line.contains(r#"reason="the message is longer than 64 KiB""#) && !line.contains("65537"), "{line}");
     }
 
     #[tokio::test]

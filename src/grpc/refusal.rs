@@ -1,4 +1,5 @@
-//! The only map from a refused call to a gRPC status for the API server, and to a line in the log.
+//! The only map from a call that claviger refuses to a gRPC status for the API server, and to a line in the log. The
+//! gRPC library refuses what is no message of the API by itself.
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
@@ -96,8 +97,19 @@ pub fn log(method: &str, status: &Status, quota: impl FnOnce() -> Option<u64>) {
         error!(message = event::INTERNAL, method, uid, detail, left_out, advice = advice::INTERNAL);
         return;
     }
-    let (code, reason) = (code::name(status.code()), status.message());
+    // Other texts are those of the gRPC library, and may contain lengths.
+    let reason = if logged.is_some() { status.message() } else { of_library(status.code()) };
+    let code = code::name(status.code());
     warn!(message = event::CALL_FAILED, method, uid, code, reason, left_out);
+}
+
+/// Returns the reason for the log if the gRPC library has refused the call.
+fn of_library(code: Code) -> &'static str {
+    match code {
+        Code::OutOfRange => "the message is longer than 64 KiB",
+        Code::Unimplemented => "the API has no such method",
+        _ => "the request is no message of the API",
+    }
 }
 
 /// Makes a peer's text fit for a log: printable ASCII, at most 64 characters.
