@@ -34,7 +34,8 @@ pub enum DecryptError {
     /// The keyring has no key with this key_id.
     #[error("unknown key_id")]
     UnknownKey {
-        /// Whether the log names the key: at most once a minute, because an API server tries again for every object.
+        /// Whether this call was logged. The log has one such line a minute, because an API server repeats the call for
+        /// every object.
         is_logged: bool,
     },
     /// The key is disabled, so it must not unwrap.

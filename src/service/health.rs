@@ -9,8 +9,9 @@ use rand::rngs::SysRng;
 use tracing::error;
 
 use crate::{
-    crypto::{aead, seed::Seed},
+    crypto::{aead, seed::Seed, wrap::UnwrapError},
     keeper::ServingKey,
+    memory::RandomError,
     telemetry::{advice, event, metrics::Metrics, quota::Quota},
 };
 
@@ -55,31 +56,48 @@ impl Default for SelfTests {
 impl SelfTests {
     /// Tests the primary key, counts the outcome in `metrics`, and logs a failure.
     pub(super) fn run(&self, primary: &ServingKey, metrics: &Metrics) -> Health {
-        let passed = round_trip(primary, &mut SysRng);
-        metrics.self_test(passed);
-        if !passed {
-            self.note_failure(&primary.id);
+        let tested = round_trip(primary, &mut SysRng);
+        metrics.self_test(tested.is_ok());
+        if let Err(error) = &tested {
+            self.note_failure(&primary.id, error);
         }
-        let healthz = if passed { Healthz::Ok } else { Healthz::SelfTestFailed };
+        let healthz = if tested.is_ok() { Healthz::Ok } else { Healthz::SelfTestFailed };
         Health { healthz, key_id: Arc::clone(&primary.id) }
     }
 
     /// Logs a failure, unless one was logged within the last minute. Returns whether it was logged.
-    fn note_failure(&self, key_id: &str) -> bool {
+    fn note_failure(&self, key_id: &str, error: &SelfTestError) -> bool {
         let said = self.0.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
         if let Some(left_out) = said {
-            error!(message = event::SELF_TEST_FAILED, key_id, left_out, advice = advice::INTERNAL);
+            error!(message = event::SELF_TEST_FAILED, key_id, %error, left_out, advice = advice::INTERNAL);
         }
         said.is_some()
     }
 }
 
-/// Whether a random value comes back unchanged after it was wrapped and unwrapped.
-fn round_trip(key: &ServingKey, rng: &mut impl rand::TryCryptoRng) -> bool {
-    let Ok(seed) = Seed::random(rng) else { return false };
-    let wrapped = key.kek.wrap(rng, &key.id, &seed);
-    let unwrapped = wrapped.ok().and_then(|wrapped| key.kek.unwrap(&key.id, &wrapped).ok());
-    unwrapped.is_some_and(|unwrapped| aead::equal(unwrapped.expose(), seed.expose()))
+/// Why a self-test failed.
+#[derive(Debug, thiserror::Error)]
+enum SelfTestError {
+    /// The random source of the system failed.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The wrapped value did not unwrap.
+    #[error("what was just wrapped does not unwrap: {0}")]
+    Unwrap(#[from] UnwrapError),
+    /// The unwrapped value is not the one that was wrapped.
+    #[error("what was just wrapped unwraps to something else")]
+    Different,
+}
+
+/// Wraps and unwraps a random value.
+///
+/// # Errors
+/// When a step fails, or the value does not come back unchanged.
+fn round_trip(key: &ServingKey, rng: &mut impl rand::TryCryptoRng) -> Result<(), SelfTestError> {
+    let seed = Seed::random(rng)?;
+    let wrapped = key.kek.wrap(rng, &key.id, &seed)?;
+    let unwrapped = key.kek.unwrap(&key.id, &wrapped)?;
+    if aead::equal(unwrapped.expose(), seed.expose()) { Ok(()) } else { Err(SelfTestError::Different) }
 }
 
 #[cfg(test)]
@@ -92,14 +110,20 @@ mod tests {
         let published = open_published();
         let current = published.current();
         let primary = current.as_ref().unwrap().primary();
-        assert!(round_trip(primary, &mut SysRng));
-        assert!(!round_trip(primary, &mut crate::memory::testing::Dry));
+        assert!(round_trip(primary, &mut SysRng).is_ok());
+        let failed = round_trip(primary, &mut crate::memory::testing::Dry).unwrap_err();
+        assert!(matches!(failed, SelfTestError::Random(_)), "{failed}");
+        let texts =
+            [SelfTestError::Unwrap(UnwrapError::OtherKey), SelfTestError::Different].map(|error| error.to_string());
+        assert!(texts[0].starts_with("what was just wrapped does not unwrap: "), "{texts:?}");
+        assert_eq!(texts[1], "what was just wrapped unwraps to something else");
     }
 
     #[test]
     fn a_failure_is_logged_once_a_minute() {
         let tests = SelfTests::default();
-        assert_eq!([tests.note_failure("k1"), tests.note_failure("k1")], [true, false]);
+        let failed = SelfTestError::Different;
+        assert_eq!([tests.note_failure("k1", &failed), tests.note_failure("k1", &failed)], [true, false]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct SelfReport {
     /// The state directory from which the keyring was read.
     #[serde(default)]
     pub served_from: Option<ServedFrom>,
-    /// Why a later generation on the disk is not served. `None` if there is no later generation.
+    /// Why the keyring on the disk is not taken up. `None` if it is the served one.
     #[serde(default)]
     pub degraded: Option<String>,
     /// Whether the keyring on the disk opens, and is refused only because it does not follow from the served one.

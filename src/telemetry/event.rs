@@ -16,7 +16,8 @@ pub const TRUSTED_ON_FIRST_USE: &str = "no mark yet, trusting the keyring that w
 pub const MARK_ADVANCED: &str = "mark advanced";
 /// The event could not be written to the audit log. The plugin serves the keyring nevertheless.
 pub const NOT_AUDITED: &str = "unsealed without a line in the audit log";
-/// The primary key did not unwrap what it had just wrapped. Status announces the failure to API servers.
+/// The primary key did not unwrap what it had just wrapped, or no random value could be made for the test. Status
+/// announces the failure to API servers.
 pub const SELF_TEST_FAILED: &str = "the self-test of wrapping and unwrapping failed";
 /// The plugin received SIGHUP, so it reads the keyring again.
 pub const RELOADING: &str = "reading the keyring again";
@@ -48,7 +49,7 @@ pub const METRICS_BROKEN: &str = "metrics: connection broken";
 pub const ABSTRACT: &str = "an abstract socket: local users and pods with hostNetwork can impersonate either side";
 /// The kernel does not say who the peer is.
 pub const PEER_UNKNOWN: &str = "connection closed: its peer is unknown";
-/// The peer's user may not connect.
+/// The peer's user may not call, so every call on this connection is refused.
 pub const PEER_REFUSED: &str = "peer refused";
 /// As many peers are connected as the plugin serves.
 pub const TOO_MANY: &str = "connection closed: too many connections";
@@ -85,8 +86,8 @@ pub const FIELDS: [&str; 21] = [
     "address",
     "advice",
     "code",
+    "cut_off",
     "detail",
-    "drained",
     "error",
     "expect",
     "generation",

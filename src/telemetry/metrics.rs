@@ -70,7 +70,7 @@ pub struct Metrics {
 pub struct ServedKeyring {
     /// The generation of the keyring, which counts changes.
     pub generation: u64,
-    /// Whether the disk has a later keyring that cannot be opened.
+    /// Whether the keyring on the disk is not the served one and cannot be taken up, or is gone.
     pub degraded: bool,
     /// The number of keys that no listed backup contains. `None` if the operator keeps no backups on purpose.
     pub unbacked: Option<usize>,
