@@ -14,7 +14,7 @@ use crate::{
     crypto::{RootId, Uuid, root_key::RootKey},
     keyring::{
         key_id::KeyId,
-        ledger::{Ledger, LedgerError, ListedBackup},
+        ledger::{Ledger, LedgerError, LedgerFull, ListedBackup},
         listed_snapshot::ListedSnapshot,
         mark::Mark,
         unused::EtcdRevision,
@@ -98,6 +98,16 @@ impl Listed {
         Self { ledger: Ok(ledger), ..self }
     }
 
+    /// Returns why the ledger has no room for `snapshot` beside `backups`. Returns `None` if it has room, or was
+    /// refused.
+    pub(super) fn lacks_room(&self, backups: &[ListedBackup], snapshot: &ListedSnapshot) -> Option<LedgerFull> {
+        let mut ledger = self.ledger.as_ref().ok()?.clone();
+        for backup in backups {
+            ledger = ledger.with(backup.clone(), ledger.count().saturating_add(1)).unwrap_or(ledger);
+        }
+        ledger.with_snapshot(snapshot.clone(), ledger.count().saturating_add(1)).err()
+    }
+
     /// Adds `snapshot` to the ledger. Adds nothing if the ledger has no room or was refused.
     pub(super) fn with_snapshot(self, snapshot: Option<ListedSnapshot>) -> Self {
         let (Ok(ledger), Some(snapshot)) = (&self.ledger, snapshot) else { return self };
@@ -144,14 +154,16 @@ impl Listed {
 
 #[cfg(test)]
 mod tests {
+    use super::{LedgerFull, ListedSnapshot};
     use crate::{
+        crypto::Digest,
         durable::version,
         keeper::{
             rekey,
             state_dir::LEDGER,
             testing::{added, keys, list, opened, set_up},
         },
-        keyring::ledger::LEDGER_MAX,
+        keyring::{ledger::LEDGER_MAX, listed_snapshot::SNAPSHOTS_MAX, testing::now},
         root::Means,
     };
 
@@ -162,6 +174,22 @@ mod tests {
         list(&dir);
         let opened = opened(&dir);
         assert_eq!(opened.listed.backed().into_iter().collect::<Vec<_>>(), keys(&opened));
+    }
+
+    #[test]
+    fn a_full_ledger_has_no_room_for_a_further_snapshot() {
+        let (_keep, dir) = set_up();
+        let mut listed = opened(&dir).listed;
+        let needed = keys(&opened(&dir));
+        let snapshot =
+            |number: u64| ListedSnapshot::new(Digest::of(&number.to_be_bytes()), 17, now(), None, needed.clone());
+        for number in 0..SNAPSHOTS_MAX as u64 {
+            assert_eq!(listed.lacks_room(&[], &snapshot(number)), None);
+            listed = listed.with_snapshot(Some(snapshot(number)));
+        }
+        let full = Some(LedgerFull::Listed { backups: 0, snapshots: SNAPSHOTS_MAX });
+        assert_eq!(listed.lacks_room(&[], &snapshot(999)), full);
+        assert_eq!(listed.lacks_room(&[], &snapshot(0)), None, "it is listed already");
     }
 
     #[test]

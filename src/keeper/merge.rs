@@ -31,7 +31,7 @@ use crate::{
         Key, Keyring,
         home::Home,
         key_id::KeyId,
-        ledger::{ListedBackup, Proven},
+        ledger::{LedgerFull, ListedBackup, Proven},
         listed_snapshot::ListedSnapshot,
         mark::{Mark, MarkError, RecordChoice},
         merge::{Greatest, Merge, MergeError, MergeRow, MergeSource, Sources, Weight, Wishes, merge},
@@ -181,6 +181,8 @@ pub struct MergePreview {
     pub columns: Vec<(&'static str, u64)>,
     /// The faults of the keyring here. Empty if it is intact.
     pub doubts: Vec<KeyringDoubt>,
+    /// Why the ledger has no room for the snapshot that was scanned. `None` if it has.
+    pub unlisted: Option<LedgerFull>,
     merge: Merge,
     local: Local,
     roots: Roots,
@@ -330,6 +332,7 @@ pub fn preview_merge(
         roots,
         opened,
         snapshot: None,
+        unlisted: None,
         now,
     }))
 }
@@ -421,7 +424,9 @@ impl MergePreview {
     pub fn listing(self, scanned: &ScannedNeeds) -> Self {
         let snapshot = scanned.snapshot.clone();
         let snapshot = snapshot.and_then(|snapshot| snapshot.entry(&self.merge.keyring, &scanned.keys, self.now));
-        Self { snapshot, ..self }
+        let listed = &self.local.listed;
+        let unlisted = snapshot.as_ref().and_then(|snapshot| listed.lacks_room(&self.opened, snapshot));
+        Self { unlisted, snapshot, ..self }
     }
 
     /// Writes the merged keyring and opens it. If the merge makes a key, the backup at the path in `fresh` is written

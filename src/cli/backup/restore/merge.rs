@@ -51,6 +51,10 @@ pub(super) fn run(
         Ok(Some(scanned)) => plan.listing(scanned),
         Ok(None) | Err(_) => plan,
     };
+    #[cfg(feature = "scan")]
+    if let (Some(full), Some(file)) = (&plan.unlisted, &snapshot) {
+        warn_of_unlisted(full, file, global);
+    }
     let needed = scanned.map(|scanned| scanned.map(|scanned| scanned.keys));
     let has_values = matches!(needed, Ok(Some(_)));
     let compared = BackupEvidence { has_expect: expect.is_some(), has_values, snapshot };
@@ -62,6 +66,21 @@ pub(super) fn run(
     let fresh = to.map(|file| FreshBackup { file, recipients });
     let opened = plan.carry_out(&site.dir, &site.means, fresh.as_ref())?;
     Ok(output::end_change(print_merge(&site.config.state_dir, &shown, Some(&opened), global), global))
+}
+
+/// Warns that the ledger will not list the snapshot `file`, and names the commands that list it later.
+#[cfg(feature = "scan")]
+fn warn_of_unlisted(full: &crate::keyring::ledger::LedgerFull, file: &std::path::Path, global: &Global) {
+    let snapshot = super::super::super::given::quoted(file);
+    let check = global.given.command(&format!("claviger backup check --snapshot {snapshot}"));
+    output::aside(
+        &format!(
+            "warning: {full}, so it will not list this snapshot, and `key destroy` will not keep the keys that the snapshot \
+             needs; after the merge, make room, and list it: {}; {check}",
+            global.given.command("claviger backup forget ID")
+        ),
+        global,
+    );
 }
 
 /// Returns the failure of a merge. If the backup belongs to another keyring, a running plugin may serve that one.
