@@ -412,3 +412,16 @@ fn a_key_that_has_to_be_made_is_backed_up_before_it_wraps() {
     let promote = sandbox.run(&format!("key list {STATE}"));
     assert_eq!(promote.stdout.matches("compromised").count(), 2, "{promote}");
 }
+
+/// The directory is the right one, even if a copy of it was rekeyed.
+#[test]
+fn a_backup_of_a_rekeyed_copy_moves_no_directory_away_that_a_plugin_serves() {
+    let sandbox = with_recovery();
+    sandbox.copy("state", "copy");
+    sandbox.run("rekey --state-dir [DIR]/copy").ends_with(0);
+    sandbox.run("backup create [DIR]/copy.age --state-dir [DIR]/copy").ends_with(0);
+    let _plugin = sandbox.serve(&format!("{STATE} --socket [DIR]/run/kms.sock"));
+    let check = sandbox.refused(4, &format!("backup check [DIR]/copy.age {OURS} {STATE} --socket [DIR]/run/kms.sock"));
+    assert!(check.stderr.contains("is under a root key that this keyring has never had"), "{check}");
+    assert!(!check.stderr.contains("move "), "{check}");
+}

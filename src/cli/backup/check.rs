@@ -85,7 +85,9 @@ pub(super) fn run(file: &Path, identity: &IdentityArgs, settings: Settings, glob
 fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result<Exit, Failure> {
     refuse_inside(file, &site.config.state_dir)?;
     let (opened, under) = (site.open()?, backup.keyring.root_id());
-    let missing = missing(&opened, backup).map_err(|failure| served(failure, &backup.keyring, file, &site.config))?;
+    let is_other = backup.keyring.uuid() != opened.keyring.uuid();
+    let missing = missing(&opened, backup)
+        .map_err(|failure| if is_other { served(failure, &backup.keyring, file, &site.config) } else { failure })?;
     let proven = Proven::Checked(Time::new(jiff::Timestamp::now()));
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
     let listed = keeper::list_backup(&site.dir, &site.means, under, listed);
