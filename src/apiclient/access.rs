@@ -102,9 +102,12 @@ impl KubeAccess {
     pub(super) async fn read(&self) -> Result<Config, AccessError> {
         self.check_files()?;
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let named = std::env::var(KUBECONFIG).ok().filter(|named| !named.is_empty());
         let (path, read) = match self.file() {
             Some(file) => (file.display().to_string(), Kubeconfig::read_from(&file)),
-            None if std::env::var_os(KUBECONFIG).is_some() => (format!("${KUBECONFIG}"), Kubeconfig::read()),
+            None if std::env::var_os(KUBECONFIG).is_some() => {
+                (named.unwrap_or_else(|| format!("${KUBECONFIG}")), Kubeconfig::read())
+            }
             None if self.context.is_none() && std::env::var_os(IN_CLUSTER).is_some() => {
                 return Config::incluster().map_err(AccessError::ServiceAccount);
             }

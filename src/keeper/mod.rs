@@ -5,13 +5,11 @@
 //! keyring. The module `commit` makes every change. The arrows point to the modules that a module uses:
 //!
 //! ```text
-//! publisher daemon_lock -> open_to_serve
-//! restore merge         -> fresh, init, recovery
-//! ledger                -> backup
+//! publisher daemon_lock -> open_to_serve, served_keys
+//! merge                 -> restore -> init;   merge, restore -> fresh;   merge -> recovery
+//! keys                  -> rotation, key_errors
 //! proof                 -> open
-//! rotation              -> commit
-//! keys                  -> key_errors
-//! init keys key_errors recovery rekey slots backup open_to_serve
+//! init keys key_errors ledger recovery rekey rotation slots backup fresh open_to_serve
 //!                       -> commit -> open -> roots listed -> error -> expect state_dir
 //! ```
 
@@ -55,7 +53,7 @@ pub use self::{
     backup::{Additional, Made, MakeBackupError, back_up},
     commit::CommitError,
     daemon_lock::Serving,
-    error::{OpenError, ReadLedgerError, RootFileError, RootKeyError},
+    error::{OpenError, ReadLedgerError, RootFileError, RootKeyError, UnfinishedRekey},
     expect::Expect,
     fresh::FreshBackup,
     init::{InitError, InitRequest, Initialised, SetUpError, first_key_file, init},

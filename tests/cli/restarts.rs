@@ -124,7 +124,7 @@ fn a_damaged_mark_has_one_answer_in_every_command_and_that_works() {
     // The plugin shows what this node has seen.
     wait_until("the plugin is not degraded", || plugin(&sandbox)["degraded"].is_null());
     let witnessed = sandbox.run(STATUS);
-    finding(&witnessed, "the plugin serves this generation of the keyring, so this node has seen no newer one");
+    finding(&witnessed, "its plugin serves this very keyring, so nothing newer is known here");
     let add = sandbox.refused(3, &format!("key add {STATE}"));
     daemon.terminate();
     // Without a plugin, nothing here says whether the keyring is the newest.

@@ -152,6 +152,9 @@ fn what_is_no_database_is_refused() {
     fs::write(sandbox.path("etcd.db.gz"), b"\x1f\x8b\x08\0\0").unwrap();
     fs::write(sandbox.path("etcd.zip"), b"PK\x03\x04\x14\0").unwrap();
     sandbox.make_dir("member", 0o700);
+    sandbox.make_dir("data", 0o700);
+    fs::create_dir_all(sandbox.path("data/member/snap")).unwrap();
+    fs::write(sandbox.path("data/member/snap/db"), "").unwrap();
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, sandbox.path("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
 
@@ -176,7 +179,12 @@ fn what_is_no_database_is_refused() {
             "[DIR]/etcd.zip",
             "it is packed with zip, expected a database of etcd\nhint:  unpack it first: unzip [DIR]/etcd.zip\n",
         ),
-        (2, "[DIR]/member", "not a regular file\nhint:  name the file in it: member/snap/db\n"),
+        (2, "[DIR]/member", "not a regular file\nhint:  name a file in it that `etcdctl snapshot save` wrote\n"),
+        (
+            2,
+            "[DIR]/data",
+            "not a regular file\nhint:  if no etcd runs on it, name the file in it: [DIR]/data/member/snap/db\n",
+        ),
         (2, "[DIR]/pipe", KIND),
         (2, "/dev/null", KIND),
         (2, "[DIR]/missing", BESIDE),

@@ -201,7 +201,7 @@ impl Explain for SlotError {
             Self::WrongKey => with(
                 Exit::WrongKey,
                 &format!(
-                    "the slot's secret belongs to another root file; put the right one back; if it is lost, and no other slot opens: \
+                    "the slot's secret belongs to another root file, or the file `root` is damaged; put the right one back; if it is lost, and no other slot opens: \
                      {AGAIN}"
                 ),
             ),

@@ -16,8 +16,6 @@ mod set_up;
 #[cfg(feature = "scan")]
 mod silence;
 
-#[cfg(feature = "reencrypt")]
-pub(super) use self::silence::silent_api_server;
 pub(super) use self::{
     exit::{Exit, Explain, Explanation},
     files::{reading, reading_settings, unreadable},
@@ -28,3 +26,8 @@ pub(super) use self::{
 };
 #[cfg(feature = "scan")]
 pub(super) use self::{scan::NO_REPORT, silence::is_of_certificate};
+#[cfg(feature = "reencrypt")]
+pub(super) use self::{
+    scan::{credentials, written_in_plaintext},
+    silence::silent_api_server,
+};

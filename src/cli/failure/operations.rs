@@ -384,8 +384,8 @@ const MAKE_ROOM: &str =
 
 /// The hint for a missing mark. Only a plugin makes a mark. `claviger status` finds out whether the plugin may be
 /// restarted.
-const NO_MARK: &str = "`claviger status` says how a plugin makes it; compare the line `expect` that it prints with the last one that you wrote \
-                       down before; then run the command again";
+const NO_MARK: &str = "compare the line `expect` of `claviger status` with the last one that you wrote down; if they match, restart the plugin, \
+                       which makes the mark; then run this command again";
 
 impl Explain for CommitError {
     fn explain(&self) -> Explanation {

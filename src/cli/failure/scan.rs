@@ -87,7 +87,7 @@ impl Explain for AccessError {
     }
 }
 
-/// Explains what is wrong with a kubeconfig. `path` is its path, or `$KUBECONFIG`.
+/// Explains what is wrong with a kubeconfig. `path` is its path, or the value of `$KUBECONFIG`.
 #[cfg(feature = "reencrypt")]
 fn kubeconfig(path: &str, fault: &KubeconfigFault) -> Explanation {
     const ANOTHER: &str = "take another kubeconfig: --kubeconfig FILE";
@@ -124,9 +124,17 @@ fn of_contexts(contexts: &[String]) -> String {
     format!("the contexts that it has: {}{more}; name one: --context {}", names.join(", "), quoted(first))
 }
 
+/// Returns the message of the failure if a configuration would have the API server write encrypted values in plaintext.
+#[cfg(feature = "reencrypt")]
+pub(in crate::cli) fn written_in_plaintext(resource: &str) -> String {
+    format!(
+        "the EncryptionConfiguration puts identity first for {resource}: its encrypted values would be written in plaintext"
+    )
+}
+
 /// Returns the hint for credentials that cannot be used.
 #[cfg(feature = "reencrypt")]
-fn credentials(error: &CredentialsError) -> &'static str {
+pub(in crate::cli) fn credentials(error: &CredentialsError) -> &'static str {
     match error {
         CredentialsError::NotStarted(_) => {
             "the program is `exec.command` of the user in the kubeconfig: install it, or write its whole path there; or take another \
@@ -149,7 +157,20 @@ fn credentials(error: &CredentialsError) -> &'static str {
         CredentialsError::Kind => {
             "use a token, a client certificate or an exec program; or take another kubeconfig: --kubeconfig FILE"
         }
-        _ => "try them with kubectl: kubectl auth whoami",
+        _ => {
+            "client-certificate and client-key of the user in the kubeconfig have to be a pair, and the certificate has to be of X.509 version 3; \
+             or take another kubeconfig: --kubeconfig FILE"
+        }
+    }
+}
+
+/// Returns the hint for a directory that was given as a snapshot.
+fn file_in(directory: &Path) -> String {
+    let database = directory.join("member/snap/db");
+    if database.exists() {
+        format!("if no etcd runs on it, name the file in it: {}", quoted(&database))
+    } else {
+        "name a file in it that `etcdctl snapshot save` wrote".to_owned()
     }
 }
 
@@ -160,7 +181,7 @@ fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
             Exit::Refused,
             "take a snapshot, and scan that: etcdctl snapshot save FILE; or scan it live: --etcd-servers URL",
         ),
-        SnapshotError::Kind if file.is_dir() => with(Exit::Usage, "name the file in it: member/snap/db"),
+        SnapshotError::Kind if file.is_dir() => with(Exit::Usage, &file_in(file)),
         SnapshotError::Packed(packing) => {
             with(Exit::Usage, &format!("unpack it first: {} {}", packing.unpack(), quoted(file)))
         }

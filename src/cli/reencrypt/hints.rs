@@ -4,7 +4,7 @@ use crate::{reencrypt::FailureKind, scan::judge::FindingKind};
 
 use super::{
     super::{
-        failure::silent_api_server,
+        failure::{credentials, silent_api_server},
         given::{Given, quoted},
     },
     report::{ReencryptEnd, ReencryptReport, ReencryptTarget},
@@ -51,10 +51,10 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
         }
         ReencryptEnd::OtherCluster => format!("name the API server that uses this etcd: {}", other(given)),
         ReencryptEnd::Unauthenticated => format!("take another kubeconfig: {}", other(given)),
-        ReencryptEnd::NoCredentials => format!(
-            "run the program as the kubeconfig does, and see what it prints: kubectl auth whoami; or take another kubeconfig: {}",
-            other(given)
-        ),
+        ReencryptEnd::NoCredentials => {
+            let advice = report.credentials.as_ref().map_or("take another kubeconfig: --kubeconfig FILE", credentials);
+            format!("{advice}; then go on: {again}")
+        }
         ReencryptEnd::Unreachable => {
             format!("{}; then go on: {again}", silent_api_server(report.reason.as_deref().unwrap_or_default()))
         }
@@ -131,6 +131,7 @@ mod tests {
             target: ReencryptTarget::PrimaryKey,
             format: "claviger/reencrypt/v1",
             end: ReencryptEnd::LeftOver,
+            credentials: None,
             reason: None,
             api_server: None,
             resources: Vec::new(),

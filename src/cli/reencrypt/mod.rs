@@ -1,7 +1,7 @@
 //! `claviger reencrypt`: has the API server write every stale object again, and proves it by a scan.
 //!
 //! ```text
-//! run -> args, census, rounds, report;   report -> text, hints
+//! run -> args, hints -> text -> report -> rounds -> census
 //! ```
 
 mod args;

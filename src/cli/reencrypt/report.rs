@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
+    apiclient::CredentialsError,
     reencrypt::{FailureKind, NamedFailure, SweepEnd, SweepFailure, SweepOutcome},
     scan::{
         judge::FindingKind,
@@ -73,6 +74,9 @@ pub(super) struct ReencryptReport {
     /// The last answer of the API server, if it ended the command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
+    /// Why the credentials cannot be used, which decides the hint.
+    #[serde(skip)]
+    pub(super) credentials: Option<CredentialsError>,
     /// The address of the API server. `None` if no request was sent.
     pub(super) api_server: Option<String>,
     /// The resources that have, or had, objects to rewrite.
@@ -135,6 +139,7 @@ impl ReencryptReport {
             format: "claviger/reencrypt/v1",
             end,
             reason,
+            credentials: outcome.as_ref().and_then(|outcome| unusable(&outcome.end)),
             api_server: if let Asked::ApiServer(url) = asked { Some(url) } else { None },
             rest: census.count(),
             target,
@@ -212,6 +217,14 @@ fn end(
         Some(SweepEnd::NotAdopted) => (ReencryptEnd::NotAdopted, None),
         Some(SweepEnd::Failed(failure)) => failed(failure),
         Some(SweepEnd::Tried) | None => (ReencryptEnd::LeftOver, None),
+    }
+}
+
+/// Returns why the credentials cannot be used, if that ended the sweep.
+fn unusable(end: &SweepEnd) -> Option<CredentialsError> {
+    match end {
+        SweepEnd::Failed(SweepFailure::NoCredentials(reason)) => Some(reason.clone()),
+        _ => None,
     }
 }
 

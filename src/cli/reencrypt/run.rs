@@ -20,14 +20,14 @@ use crate::{
 use super::{
     super::{
         Format, Global,
-        failure::{Exit, Failure},
+        failure::{Exit, Failure, written_in_plaintext},
         interrupt::Interrupt,
         named::{named_key, named_keys},
         output::{self, OutputError, audit_to_stderr},
         runtime::event_loop,
         scanning::{
             HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, check_announced, etcdctl, hint_about,
-            hints as scan_hints, primary_key, unconfigured,
+            hints as scan_hints, idle, primary_key, unconfigured,
         },
     },
     args::ReencryptArgs,
@@ -52,6 +52,9 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
     let begin = Instant::now();
     let census = Census::take(&input, &named_keys(&args.leave, &input.prefix), global)?;
     let seen = SeenProviders::of(&census.report, input.judge.coverage.as_ref());
+    if let Some(note) = input.judge.coverage.as_ref().and_then(|coverage| idle(&census.report, coverage)) {
+        output::aside(&format!("note:  {note}"), global);
+    }
     // Without keys, the provider's name is not used. With keys, it says which values have to be under one of them.
     let is_meant = named.is_some() || (input.judge.keys.is_some() && seen.has_kms_v2());
     if let Some(failure) = seen.lack(&provider).filter(|_| is_meant) {
@@ -153,11 +156,8 @@ fn check(input: &ScanInput, config: &Config) -> Result<(), Failure> {
 }
 
 fn to_plaintext(resource: &str) -> Failure {
-    let message = format!(
-        "the EncryptionConfiguration puts identity first for {resource}: its encrypted values would be written in plaintext"
-    );
     let hint = "put the provider that encrypts first; to give up encryption on purpose: --risk-plaintext";
-    Failure::new(Exit::Refused, &message, hint.to_owned())
+    Failure::new(Exit::Refused, &written_in_plaintext(resource), hint.to_owned())
 }
 
 /// Checks that each object that is left by name was found. `left` are the keys that were found. Some of them may not be

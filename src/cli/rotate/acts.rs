@@ -12,7 +12,7 @@ use crate::{
     apiserver::count_api_servers,
     durable::{export, is_on_another_disk},
     etcd::Client,
-    keeper::{self, BackedUp, Opened, Promotion},
+    keeper::{self, BackedUp, Opened, PromoteKeyError, Promotion},
     keyring::{Key, key_id::KeyId, time::Time},
     memory::fill_random,
     plan::{Action, Aim, ApiServers, BeganAt, Phase, PlanId, RotationPlan, RotationProgress, Scanned, Ticks},
@@ -168,8 +168,12 @@ impl RotateHands<'_> {
         let rotation = self.plan.as_ref().map(|plan| plan.id);
         let compromised_up_to = self.plan.as_ref().filter(|plan| plan.is_compromise).map(|plan| plan.newest);
         let promotion = Promotion { key_id: key, backed_up, compromised_up_to, rotation };
-        keeper::promote_key(&self.site.dir, &self.site.means, promotion, now)?;
-        Ok(())
+        match keeper::promote_key(&self.site.dir, &self.site.means, promotion, now) {
+            Ok(_) => Ok(()),
+            // Another call of the command has promoted the key. This one goes on from there.
+            Err(PromoteKeyError::Refused(_)) if self.site.open()?.keyring.primary().id() == key => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Disables a compromised key, after a scan of its own, as `claviger key disable` does.

@@ -20,8 +20,9 @@ use super::super::{
 /// minutes after a promotion. So the command waits until no API server can any more, scans again, and ends with the
 /// report of `claviger verify`.
 ///
-/// Values under other keys mean that an earlier rotation is unfinished, unless that one left them by name. The command
-/// finishes it, and makes no new key.
+/// If values are under other keys, an earlier rotation is unfinished. The command then finishes that rotation instead
+/// of making a key. Values that `--leave` named do not count.
+///
 /// Exits with 0 if everything is under the primary key, and with 1 if something is left over.
 #[derive(Args)]
 #[command(after_help = "\

@@ -14,6 +14,7 @@ use crate::{
 use super::{
     super::{
         failure::{Exit, Failure},
+        given::quoted,
         reencrypt::{Census, ValueSum},
         waiting::AnswerWait,
     },
@@ -174,8 +175,11 @@ impl RotateHands<'_> {
 
 fn no_space(url: &str) -> Failure {
     let message = format!("etcd {url} refuses every write: its database has become as large as it may (alarm NOSPACE)");
-    let hint = "make room: etcdctl compact REVISION, then etcdctl defrag --cluster, then etcdctl alarm disarm";
-    Failure::new(Exit::Refused, &message, hint.to_owned())
+    let etcdctl = format!("etcdctl --endpoints {}", quoted(url));
+    let hint = format!(
+        "make room: {etcdctl} compact REVISION, then {etcdctl} defrag --cluster, then {etcdctl} alarm disarm, each with the certificates of etcd"
+    );
+    Failure::new(Exit::Refused, &message, hint)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `claviger rotate`: replaces the primary key, from the new key to the verified re-encryption.
 //!
 //! ```text
-//! run -> args, give_up, hands, stops;   run, acts -> foreseen -> hands -> unsettled;   hands, acts -> stops, words -> report
+//! run -> args, give_up, remains, acts, foreseen;   acts, foreseen -> hands -> unsettled;   run, acts, hands -> stops -> words -> report
 //! ```
 //!
 //! The planner decides, and `hands` does what it says: `acts` has a function for each step.

@@ -9,7 +9,7 @@ use crate::{
     config::{Cluster, Settings},
     keeper,
     keyring::{Key, key_id::KeyId, state::State},
-    plan::{Action, Aim, ClusterNow, NextStep, Phase, RotationPlan, RotationProgress, Wait, next},
+    plan::{Action, Aim, ClusterNow, NextStep, Phase, Refused, RotationPlan, RotationProgress, Wait, next},
     rotate::{Hands, RotationClock, RotationEnd, drive},
 };
 
@@ -215,6 +215,7 @@ fn show_preview(
     progress: &RotationProgress,
 ) -> Result<Exit, Failure> {
     let stop = match coming {
+        NextStep::Refuse(Refused::Count(doubt)) => Some(stops::miscounted_in_preview(*doubt)),
         NextStep::Refuse(refused) => Some(stops::refused(&hands.global.given, hands.seen(), refused)),
         NextStep::Wait(Wait::Acknowledge(_) | Wait::Publish(_)) => {
             Some(stops::no_plugin(&hands.global.given, hands.silence.as_ref()))
@@ -319,7 +320,11 @@ fn preview_lines(report: &PlanReport, plan: Option<&RotationPlan>, hands: &Rotat
     lines.push(format!(
         "  wait {} from {}, until no API server writes under the old key",
         span(std::time::Duration::from_secs(report.quiet_seconds)),
-        if report.is_before { "the promotion on" } else { "this call on, as each call begins the wait again" }
+        if report.is_before {
+            "the promotion on"
+        } else {
+            "this call on; each call of the command starts this wait anew"
+        }
     ));
     if report.compromise {
         lines.push("  disable the keys before, which others may know, as soon as nothing needs them".to_owned());

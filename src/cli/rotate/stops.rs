@@ -3,7 +3,8 @@
 use std::{fmt::Display, path::Path};
 
 use crate::{
-    plan::{Hold, Refused, RotationPlan},
+    keeper::{BeginError, UnfinishedRekey},
+    plan::{CountDoubt, Hold, Refused, RotationPlan},
     probe::ProbeError,
     reencrypt::{FailureList, SweepFailure},
     scan::{count::Count, judge::FindingKind, report::GroupRow},
@@ -11,7 +12,7 @@ use crate::{
 
 use super::{
     super::{
-        failure::{self, Exit, Failure, miscounted, silent_api_server},
+        failure::{self, Exit, Failure, credentials, miscounted, silent_api_server, written_in_plaintext},
         given::{Given, quoted},
         reencrypt::Census,
         tables::all_of,
@@ -107,6 +108,11 @@ pub(super) fn examples(failures: Option<&FailureList>) -> Option<String> {
     (!named.is_empty()).then(|| named.join("; "))
 }
 
+/// Returns the failure of a preview because of the count of the API servers.
+pub(super) fn miscounted_in_preview(doubt: CountDoubt) -> Failure {
+    Failure::new(Exit::Refused, &doubt, miscounted("claviger rotate --dry-run", doubt))
+}
+
 /// Returns the failure of a rotation that cannot finish, because objects were not re-encrypted or cannot be read.
 fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
     let Hold { stale, unchangeable } = hold;
@@ -160,7 +166,7 @@ pub(super) fn swept(given: &Given, failure: &SweepFailure, api: &str) -> Failure
         SweepFailure::NoCredentials(reason) => (
             Exit::Refused,
             format!("there are no credentials for the API server at {api}: {reason}"),
-            "take another kubeconfig: claviger rotate --kubeconfig FILE".to_owned(),
+            format!("{}; then go on: claviger rotate", credentials(reason)),
         ),
         SweepFailure::Unauthenticated(reason) => (
             Exit::Refused,
@@ -234,10 +240,7 @@ pub(super) fn no_recipient() -> Failure {
 }
 
 pub(super) fn to_plaintext(resource: &str) -> Failure {
-    let message = format!(
-        "the EncryptionConfiguration puts identity first for {resource}: its encrypted values would be written in plaintext"
-    );
-    Failure::new(Exit::Refused, &message, "put the provider that encrypts first".to_owned())
+    Failure::new(Exit::Refused, &written_in_plaintext(resource), "put the provider that encrypts first".to_owned())
 }
 
 /// Returns the failure if the provider is listed but not first: no value would be written under a new key.
@@ -294,8 +297,7 @@ pub(super) fn no_plugin(given: &Given, silence: Option<&ProbeError>) -> Failure 
 }
 
 pub(super) fn rekeying() -> Failure {
-    let message = "a rekey is not finished: the keyring or its mark is still under the earlier root key";
-    Failure::new(Exit::Refused, &message, "finish the rekey: claviger rekey".to_owned())
+    BeginError::from(UnfinishedRekey).into()
 }
 
 /// Returns the failure of a rotation that the operator has interrupted.

@@ -7,11 +7,8 @@ use crate::{
 
 use super::super::{
     given::{Given, quoted},
-    scanning::SNAPSHOT,
+    scanning::{SNAPSHOT, idle},
 };
-
-/// The greatest number of names in one note.
-const NAMED: usize = 5;
 
 /// The number that kine reports for every cluster.
 const KINE: &str = "0";
@@ -20,21 +17,6 @@ const KINE: &str = "0";
 pub(super) fn notes(report: &ScanReport, coverage: Option<&Coverage>, given: &Given, etcdctl: &str) -> Vec<String> {
     let idle = coverage.and_then(|coverage| idle(report, coverage));
     [outside(report), uncovered(report), idle, history(report, given, etcdctl)].into_iter().flatten().collect()
-}
-
-/// Returns a note about the entries that cover nothing in etcd. A name may be misspelt, which kube-apiserver accepts.
-/// If the report is incomplete, an entry may cover the missing part.
-fn idle(report: &ScanReport, coverage: &Coverage) -> Option<String> {
-    let idle = coverage.idle(report.groups.iter().map(|row| row.resource.as_str()));
-    let more = idle.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    (!idle.is_empty() && report.reasons.is_empty()).then(|| {
-        format!(
-            "the EncryptionConfiguration lists {}{more}, and etcd has no object of that name: is it written as `kubectl \
-             api-resources` shows it, with its group?",
-            idle[..idle.len().min(NAMED)].join(", ")
-        )
-    })
 }
 
 fn outside(report: &ScanReport) -> Option<String> {

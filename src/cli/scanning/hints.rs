@@ -167,8 +167,16 @@ fn reencrypt(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>)
 }
 
 #[cfg(feature = "reencrypt")]
-fn reencrypt_all(_: &[&str], _: &[&GroupRow], _: &ScanReport, context: &HintContext<'_>) -> String {
-    format!("re-encrypt them: {}", context.given.command("claviger reencrypt"))
+fn reencrypt_all(_: &[&str], _: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
+    let command = context.given.command("claviger reencrypt");
+    match report.source.kind {
+        SourceKind::Snapshot => {
+            format!(
+                "a snapshot keeps what it holds: if live objects are like that, too, re-encrypt them and take another snapshot: {command}"
+            )
+        }
+        SourceKind::Etcd => format!("re-encrypt them: {command}"),
+    }
 }
 
 /// Returns the hint to re-encrypt the objects of resources by kubectl. If the API server cannot read one object,

@@ -12,6 +12,7 @@ mod document;
 mod etcdctl;
 mod findings;
 mod hints;
+mod idle;
 mod input;
 mod keys;
 mod meter;
@@ -29,6 +30,7 @@ pub(super) use self::{
     etcdctl::etcdctl,
     findings::{findings, meaning},
     hints::{HintContext, SNAPSHOT, hint_about, hints, is_recent},
+    idle::idle,
     input::ScanInput,
     keys::{KeyFlags, ScanKeys, key_use, primary_key},
     meter::PlaceMeter,

@@ -1,7 +1,7 @@
 //! `claviger verify`: scans every etcd, and proves that every value is under the primary key, or says what is left.
 //!
 //! ```text
-//! run -> input, earlier, verified, files, text, json;   files -> html;   text, html, json, verified -> words -> verified
+//! run -> input, earlier, verified, files, text, json, hints;   files -> html;   text, html, json, verified -> words -> verified
 //! ```
 
 mod earlier;

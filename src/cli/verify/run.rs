@@ -18,7 +18,7 @@ use super::{
         etcd::EtcdArgs,
         failure::{Exit, Failure},
         output::{self, OutputError},
-        scanning::{ScanExtras, SeenProviders, is_recent, scan_places},
+        scanning::{ScanExtras, SeenProviders, idle, is_recent, scan_places},
     },
     earlier::EarlierReport,
     files::KeptArgs,
@@ -136,6 +136,7 @@ fn verify(
     let scan = scan(&input, global)?;
     let now = Time::new(jiff::Timestamp::now());
     let seen = SeenProviders::of(&scan, input.judge.coverage.as_ref());
+    let idle = input.judge.coverage.as_ref().and_then(|coverage| idle(&scan, coverage));
     let report = VerifyReport::new(&scan, input.subject, now);
     let written = opened.write_report(&report)?;
     let text = String::from_utf8_lossy(&written).into_owned();
@@ -146,6 +147,7 @@ fn verify(
     });
     let promoted = keyring.primary().promoted().filter(|_| keyring.entries().len() > 1);
     let mut notes = input.notes;
+    notes.extend(idle);
     let timeouts = input.timeouts;
     notes.extend(since.as_ref().and_then(|since| since.earlier.note()));
     let (all, list) = (global.given.command("claviger scan --all"), global.given.command("claviger scan --list"));
