@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     hardening::{FilesError, Restricted},
     keeper::{Expect, Published, Publisher, Serving},
-    listen::{self, Access, Address, Listener, Peers, SocketError},
+    listen::{self, Access, Address, Drained, Listener, Peers, SocketError},
     root::Means,
     service::Service,
     systemd::Systemd,
@@ -135,7 +135,11 @@ async fn answer(
     let attended = async { outcome = daemon.attend().await };
     let peers = Peers::new(config.allow_uid.iter().copied());
     let drained = listen::serve(listener, service, peers, attended).await.map_err(DaemonError::Register)?;
-    info!(message = event::STOPPED, ?drained);
+    let cut_off = match drained {
+        Drained::Complete => 0,
+        Drained::Cut(connections) => connections,
+    };
+    info!(message = event::STOPPED, cut_off);
     outcome
 }
 

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    #[ignore = "waits for 50 s"]
+    #[ignore = "nightly: waits for 50 s"]
     async fn a_peer_that_answers_no_ping_is_given_up() {
         let plugin = Plugin::start(open_service());
         let mut hung = plugin.connect().await;

@@ -24,6 +24,7 @@ mod socket_path;
 pub mod testing;
 
 pub use self::{
+    acceptor::Drained,
     address::{Address, AddressError},
     bind::{Listener, bind, inherited, take_over},
     error::SocketError,
