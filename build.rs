@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::PathBuf};
 
-/// What claviger serves, and whom it asks; cargo runs this again only when one of them changes.
+/// The API that claviger serves (KMS), and the API that it calls (etcd). Cargo runs this again if one of them changes.
 const KMS: &str = "proto/kms-v2.proto";
 const ETCD: &str = "proto/etcd.proto";
 
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rerun-if-changed={proto}");
     }
     let files = protox::compile([KMS], ["proto"])?;
-    // Twice: claviger's own with its codec, and for tests and benchmarks as anybody else would have it.
+    // Generates the KMS code twice: with claviger's codec for the plugin, and with tonic's own for tests and benchmarks.
     let own = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?).join("own-codec");
     fs::create_dir_all(&own)?;
     let configure = || tonic_prost_build::configure().skip_debug(SECRET);
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if env::var_os("CARGO_FEATURE_SCAN").is_none() {
         return Ok(());
     }
-    // Values are slices of the answer that they came in.
+    // Decodes values as slices of the answer, without copying them.
     let etcd =
         tonic_prost_build::configure().build_server(false).bytes(".").codec_path("crate::etcd::codec::EtcdCodec");
     etcd.compile_fds(protox::compile([ETCD], ["proto"])?)?;

@@ -5,8 +5,8 @@
 #
 # OUT.tar is an OCI archive of one layer: `ctr -n k8s.io images import OUT.tar` takes it, and so do skopeo, crane and podman.
 # It takes neither root nor a container engine. The same binary on the same system gives the same bytes, so the digest that it
-# prints can be compared. Of a dynamically linked binary the image is as old as the system's C library: make it again when
-# that is updated.
+# prints can be compared. For a dynamically linked binary, the image contains the C library of this system: make it again
+# when that is updated.
 set -euo pipefail
 export LC_ALL=C
 umask 022

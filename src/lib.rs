@@ -8,7 +8,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `cli` | a file or folder for each verb: reads its arguments, calls the modules below, says what came of it |
+//! | `cli` | a file or folder for each verb: reads its arguments, calls the modules below, prints the result |
 //! | `rotate` | drives a rotation: asks the planner for the next step, and has the command do it |
 //! | `daemon` | the life of a plugin: listen, unseal, notify systemd, look for changes, end |
 //! | `fuzzing` | what every parser promises; only for tests and for `fuzz/` |

@@ -31,7 +31,7 @@ impl Dir {
     ///
     /// # Errors
     /// When `name` is not a private file of the directory's owner, or a step fails. Then no part of the line is in the
-    /// file.
+    /// file, unless the file could not be cut either: then a part of it stays, as after a crash.
     pub fn append(&self, name: &str, line: &[u8], limit: u64, files: usize) -> Result<()> {
         let file = loop {
             let file = self.open_to_append(name)?;

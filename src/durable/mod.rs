@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! export_tree -> export -> rename, temporary, write
-//! append, lock, life, identity, disk, write -> dir -> trust -> mode -> error;   append, write -> step
+//! append, lock, life, identity, disk, write -> dir -> trust -> mode -> error;   append, write -> step;   input -> trust
 //! ```
 //!
 //! [`Dir`] is a directory whose files can be trusted. Its methods read, replace, append and remove files; [`Dir::lock`]

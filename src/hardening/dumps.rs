@@ -28,9 +28,9 @@ fn exclude_all_memory() {
 /// A limit of locked memory, in bytes, that is enough for every command. The passphrase of a slot may take 1 GiB.
 const ENOUGH: u64 = 2 << 30;
 
-/// Locks all present and later memory of a command that reads an identity, shares or a passphrase: libraries copy them
-/// to places that only this locks. Returns whether the memory is locked. A process that may lock only a little locks
-/// nothing, because a later allocation would fail then. Source: mlockall(2), getrlimit(2).
+/// Locks all present and later memory of a command that reads an identity, shares or a passphrase. Libraries copy
+/// these secrets to ordinary memory, which only this call locks. Returns whether the memory is locked. A process that
+/// may lock only a little locks nothing, because a later allocation would fail then. Source: mlockall(2), getrlimit(2).
 pub fn lock_memory() -> bool {
     let everything = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     (has_enough() || is_without_limit()) && mlockall(everything).is_ok()
@@ -45,9 +45,9 @@ fn has_enough() -> bool {
     raised && getrlimit(Resource::Memlock).current.is_none_or(|limit| limit >= ENOUGH)
 }
 
-/// Whether the process has `CAP_IPC_LOCK`, so that the limit does not hold for it. With a limit of 0 the kernel lets no
-/// other process lock memory. This asks the kernel, because a container shows capabilities that the kernel does not
-/// honour.
+/// Whether the process has `CAP_IPC_LOCK`, so that the limit does not hold for it. With a limit of 0, a process
+/// can lock memory only if it has this capability. Tries that, because /proc may show a capability that the kernel does
+/// not honour in a container.
 fn is_without_limit() -> bool {
     let limit = getrlimit(Resource::Memlock);
     let none = Rlimit { current: Some(0), ..limit };

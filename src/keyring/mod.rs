@@ -1,8 +1,8 @@
 //! The keyring: the KEKs by version. Exactly one of them is primary.
 //!
 //! ```text
-//! change, merge, restore -> ring -> key -> key_id, state
-//! record, mark -> ring;   ledger -> listed_snapshot, unused
+//! change, merge, restore -> ring -> home, node, past, recovery, key -> key_id, state, time
+//! record, mark -> ring, numbers;   ledger -> listed_snapshot, unused
 //! ```
 //!
 //! Pure: there is no I/O and no clock, and a time comes in as an argument. Every change returns a new [`Keyring`]. The

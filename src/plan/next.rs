@@ -99,9 +99,9 @@ impl Gates<'_> {
         scanned.ok_or_else(|| self.scan())
     }
 
-    /// Makes the key of a plan. An earlier run may have made it already, and died before it noted that in the plan:
-    /// this is so if the record directly follows the one with which the plan began, and exactly one pending key is
-    /// newer than all keys of that one.
+    /// Makes the key of a plan. If an earlier run died after it made the key, the plan does not name the key. Two facts
+    /// identify such a key: the record is the direct successor of the one at which the plan began, and it has exactly
+    /// one newer pending key.
     fn make_key(&self, plan: &RotationPlan) -> Gate<NextStep> {
         let record = &self.world.record;
         if record.digest == plan.began {

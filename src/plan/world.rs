@@ -173,7 +173,7 @@ impl ApiServers {
     }
 }
 
-/// The result of a scan, without the objects that the operator has left by name.
+/// The result of a scan. Except in `in_need`, objects that the operator has left by name do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scanned {
     /// The moment when the scan began.

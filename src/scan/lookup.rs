@@ -87,8 +87,8 @@ fn hand_on<S: Sink>(entry: &KeyValue, summarizer: &mut Summarizer, sink: &mut S)
     sink.object(&Object { key: &entry.key, mod_revision: entry.mod_revision, summary, value })
 }
 
-/// Judges the prefix after a key was not found below it. If the client may read its own keys only, nothing speaks
-/// against the prefix.
+/// Judges the prefix after a key was not found below it. If the look fails, for example because the client
+/// may read its own keys only, nothing speaks against the prefix.
 async fn fit(client: &mut Client, summarizer: &Summarizer) -> (PrefixFit, Vec<String>) {
     let prefix = String::from_utf8_lossy(summarizer.names().prefix()).into_owned();
     match has_namespaces(client, &prefix).await {

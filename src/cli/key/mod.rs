@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! verbs -> list
-//!       -> add, promote -> name, change
+//!       -> add, promote -> change;   promote -> name
 //!       -> give_up -> change, retire -> left, retiring
 //! ```
 

@@ -53,8 +53,8 @@ fn keyring_findings(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, c
             Some(format!("the mark is older than the keyring; a plugin advances it when it starts: {}", next()))
         }
         None if report.is_some_and(|report| is_served_here(report, opened, &config.state_dir)) => Some(format!(
-            "this node has no mark; the plugin serves this generation of the keyring, so this node has seen no newer one; a plugin makes \
-             the mark when it starts: {}",
+            "this node has no mark, but its plugin serves this very keyring, so nothing newer is known here; a plugin makes the mark when \
+             it starts: {}",
             next()
         )),
         None => Some(format!(
