@@ -290,7 +290,7 @@ fn nothing_of_a_credential_is_shown_whatever_is_wrong_with_it() {
         .unwrap();
     let answer = rig.call_as(&other, "").run();
     answer.ends_with(2);
-    has_all(&answer, &["the credentials for the API server: ", "kubectl auth whoami"]);
+    has_all(&answer, &["the credentials for the API server: ", "have to be a pair"]);
 }
 
 #[test]

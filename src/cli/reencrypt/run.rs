@@ -27,7 +27,7 @@ use super::{
         runtime::event_loop,
         scanning::{
             HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, check_announced, etcdctl, hint_about,
-            hints as scan_hints, idle, primary_key, unconfigured,
+            hints as scan_hints, primary_key, unconfigured,
         },
     },
     args::ReencryptArgs,
@@ -52,9 +52,6 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
     let begin = Instant::now();
     let census = Census::take(&input, &named_keys(&args.leave, &input.prefix), global)?;
     let seen = SeenProviders::of(&census.report, input.judge.coverage.as_ref());
-    if let Some(note) = input.judge.coverage.as_ref().and_then(|coverage| idle(&census.report, coverage)) {
-        output::aside(&format!("note:  {note}"), global);
-    }
     // Without keys, the provider's name is not used. With keys, it says which values have to be under one of them.
     let is_meant = named.is_some() || (input.judge.keys.is_some() && seen.has_kms_v2());
     if let Some(failure) = seen.lack(&provider).filter(|_| is_meant) {

@@ -6,7 +6,7 @@ use super::{
     super::{
         super::{
             Global, Site,
-            failure::{Exit, Failure},
+            failure::{Exit, Failure, warn},
             needed, output,
         },
         file::{beside, refuse_inside, served},
@@ -72,15 +72,13 @@ pub(super) fn run(
 #[cfg(feature = "scan")]
 fn warn_of_unlisted(full: &crate::keyring::ledger::LedgerFull, file: &std::path::Path, global: &Global) {
     let snapshot = super::super::super::given::quoted(file);
-    let check = global.given.command(&format!("claviger backup check --snapshot {snapshot}"));
-    output::aside(
-        &format!(
-            "warning: {full}, so it will not list this snapshot, and `key destroy` will not keep the keys that the snapshot \
-             needs; after the merge, make room, and list it: {}; {check}",
-            global.given.command("claviger backup forget ID")
-        ),
-        global,
+    let hint = format!(
+        "after the merge, make room, and list it: claviger backup forget ID; claviger backup check --snapshot {snapshot}"
     );
+    let message = format!(
+        "{full}, so it will not list this snapshot, and `key destroy` will not keep the keys that the snapshot needs"
+    );
+    warn(&message, &hint, global);
 }
 
 /// Returns the failure of a merge. If the backup belongs to another keyring, a running plugin may serve that one.
