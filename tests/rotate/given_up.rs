@@ -33,7 +33,8 @@ fn settle(rig: &Rig) {
 
 /// Compacts etcd with the command in the hint.
 fn compact(rig: &Rig, refused: &Answer) {
-    let revision = refused.stderr.split("etcdctl --endpoints URL compact ").nth(1).unwrap().split([';', '\n']).next().unwrap();
+    let revision =
+        refused.stderr.split("etcdctl --endpoints URL compact ").nth(1).unwrap().split([';', '\n']).next().unwrap();
     rig.etcd.run_etcdctl(&["compact", revision]).unwrap();
 }
 
