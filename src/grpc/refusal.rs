@@ -107,7 +107,7 @@ pub fn log(method: &str, status: &Status, quota: impl FnOnce() -> Option<u64>) {
 fn of_library(code: Code) -> &'static str {
     match code {
         Code::OutOfRange => "the message is longer than 64 KiB",
-        Code::Unimplemented => "the API has no such method",
+        Code::Unimplemented => "the API has no such method, or the message is compressed",
         _ => "the request is no message of the API",
     }
 }
