@@ -324,7 +324,7 @@ impl LivePlugin {
 
 /// Returns the command that starts a plugin which serves from `state_dir`: by the unit, which serves from the usual
 /// directory, or by hand.
-fn start(state_dir: &Path) -> String {
+pub(super) fn start(state_dir: &Path) -> String {
     if state_dir == Path::new(DEFAULT_STATE_DIR) {
         return "systemctl start claviger    # or, without the unit: claviger serve".to_owned();
     }

@@ -39,9 +39,13 @@ fn quoted(words: &[&str]) -> String {
 
 /// Returns the setting whose name is nearest to `key`, if one is near.
 pub fn nearest(key: &str) -> Option<&'static str> {
-    let key = key.to_lowercase().replace('_', "-");
-    let names = KINDS.into_iter().map(|(name, _)| (distance(&key, name), name));
-    let (distance, name) = names.min()?;
+    nearest_of(&key.replace('_', "-"), KINDS.into_iter().map(|(name, _)| name))
+}
+
+/// Returns the one of `names` that is nearest to `word`, if one is near. Capital letters do not count.
+pub fn nearest_of<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let word = word.to_lowercase();
+    let (distance, name) = names.map(|name| (distance(&word, &name.to_lowercase()), name)).min()?;
     (distance <= 1 + name.len() / 4).then_some(name)
 }
 

@@ -13,7 +13,7 @@ mod settings;
 
 pub use self::{
     error::ConfigError,
-    kinds::{DEFAULT_SOCKET, DEFAULT_STATE_DIR, KINDS, ValueKind, nearest},
+    kinds::{DEFAULT_SOCKET, DEFAULT_STATE_DIR, KINDS, ValueKind, nearest, nearest_of},
     metrics::MetricsAddress,
     settings::{ApiServerProcess, Backups, Cluster, Config, Settings},
 };

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{call, keys, rotate};
+use super::{call, keys, resumed::killed_after, rotate};
 use crate::reencrypt::rig::{Rig, has_all};
 
 const BROKEN: &str = "/registry/secrets/default/broken";
@@ -75,6 +75,38 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     assert!(!dry.stdout.contains("re-encrypt 0 objects"), "{dry}");
     rotate(&mut rig, "--api-servers 1 --without-backup --quiet", 0);
     assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
+}
+
+/// kube-apiserver accepts a misspelt name, and reads no Secret then.
+#[test]
+fn a_misspelt_resource_or_provider_is_named_in_each_phase() {
+    let mut rig = Rig::new();
+    rig.create_secrets("old", 3);
+    let config = fs::read_to_string(rig.sandbox.path("encryption.yaml")).unwrap();
+    fs::write(rig.sandbox.path("resource.yaml"), config.replace("- secrets", "- secret")).unwrap();
+    fs::write(rig.sandbox.path("provider.yaml"), config.replace("name: claviger", "name: klaviger")).unwrap();
+    let resource = "--encryption-config [DIR]/resource.yaml --without-backup --api-servers 1";
+    let provider = "--encryption-config [DIR]/provider.yaml --without-backup --api-servers 1";
+    let of_resource = [
+        "error: no entry of the EncryptionConfiguration covers secrets, so the API server could not read ",
+        "hint:  it lists secret, and etcd has no object of that name: write secrets there\n",
+    ];
+    let check = |rig: &mut Rig| {
+        for dry in ["--dry-run ", ""] {
+            has_all(&rotate(rig, &format!("{dry}{resource}"), 1), &of_resource);
+            let unused = rotate(rig, &format!("{dry}{provider}"), 3);
+            has_all(&unused, &["hint:  it lists klaviger: if that is misspelt, write claviger there; if values are "]);
+        }
+    };
+    check(&mut rig);
+    assert_eq!(keys(&rig), [(1, "primary".to_owned())], "nothing was changed");
+    killed_after(&mut rig, "promoted");
+    assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
+    let begin = Instant::now();
+    check(&mut rig);
+    rig.reencrypt("--encryption-config [DIR]/resource.yaml", 1, &of_resource);
+    assert!(begin.elapsed() < Duration::from_mins(2), "nothing was waited for: {:?}", begin.elapsed());
+    rotate(&mut rig, "--without-backup --api-servers 1 --quiet", 0);
 }
 
 /// Checks that a rotation refuses a directory in which a backup would not count, before it changes anything.

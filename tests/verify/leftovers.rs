@@ -128,6 +128,48 @@ fn a_configuration_that_encrypts_nothing_proves_nothing() {
     rig.sandbox.run(&format!("{line} --snapshot [DIR]/db")).ends_with(2);
 }
 
+/// kube-apiserver accepts such a file, and reads no Secret with it.
+#[test]
+fn a_misspelt_name_in_the_configuration_is_named_as_the_reason() {
+    let rig = Rig::new();
+    let preview = format!("reencrypt --dry-run {}", rig.flags());
+    let resource = "no entry of the EncryptionConfiguration covers secrets, so the API server could not read 2 objects under the \
+                    provider claviger";
+    let provider = "the EncryptionConfiguration lists the provider klaviger, and not claviger, so the API server could not read 2 \
+                    objects of secrets";
+    for (config, message, remedy) in [
+        (
+            CONFIG.replace("[secrets,", "[secret,"),
+            resource,
+            "it lists secret, and etcd has no object of that name: write secrets there",
+        ),
+        (
+            CONFIG.replace("name: claviger", "name: klaviger"),
+            provider,
+            "if klaviger is misspelt, write claviger there; ",
+        ),
+        // Without a similar name, the reason is known if no value could be read.
+        (
+            CONFIG.replace("[secrets, leases.coordination.k8s.io]", "[configmaps]"),
+            resource,
+            "add secrets to the entry that lists the provider claviger\n",
+        ),
+    ] {
+        rig.configure(&config);
+        let said = rig.says("", 1, &[&format!("hint:  no-provider: {message}: {remedy}")]);
+        assert!(!said.stdout.contains("put the provider first"), "one hint names the reason: {said}");
+        let refused = rig.sandbox.refused(1, &preview);
+        assert!(refused.complaint().starts_with(&format!("error: {message}\nhint:  {remedy}")), "{refused}");
+    }
+    // Other values can be rewritten, so one that cannot be read does not matter.
+    rig.configure(CONFIG);
+    rig.put("secrets/default/stale", &value("claviger", &rig.key(1)));
+    rig.put("configmaps/default/a", &value("claviger", &rig.key(2)));
+    let rewritten = rig.sandbox.run(&preview);
+    assert!(rewritten.ends_with(1).stdout.starts_with("2 objects would be rewritten\n"), "{rewritten}");
+    rig.says("", 1, &["no-provider: no entry of the EncryptionConfiguration covers configmaps, so "]);
+}
+
 #[test]
 fn what_was_not_read_whole_proves_nothing() {
     let rig = Rig::new();

@@ -138,6 +138,13 @@ impl Coverage {
         self.entries.get(&own).or_else(|| self.entries.get(&GroupResource::all_of(group))).or_else(everything)
     }
 
+    /// Whether an entry covers a resource, whose name has the form that an EncryptionConfiguration uses.
+    pub fn covers(&self, resource: &str) -> bool {
+        let GroupResource { resource: name, group } = GroupResource::parse(resource);
+        let is_group_unknown = group.is_empty();
+        self.of(&name, Some(&group)).is_some() || is_group_unknown && self.of(&name, None).is_some()
+    }
+
     /// Returns the listed names that match none of `resources`. Both have the form that an EncryptionConfiguration
     /// uses.
     pub fn idle<'a>(&self, resources: impl Iterator<Item = &'a str>) -> Vec<String> {

@@ -11,7 +11,7 @@ use crate::{
     scan::{
         judge::FindingKind,
         names::Names,
-        report::ScanReport,
+        report::{GroupRow, ScanReport},
         tally::{GroupCount, ListedObject, Lister},
     },
 };
@@ -19,7 +19,7 @@ use crate::{
 use super::super::{
     Global,
     failure::Failure,
-    scanning::{ScanExtras, ScanInput, scan_places},
+    scanning::{ScanExtras, ScanInput, Unlisted, scan_places},
 };
 
 /// The numbers of objects that can keep a rotation from its end.
@@ -87,6 +87,8 @@ pub(in crate::cli) struct Census {
     pub(in crate::cli) obstacles: Obstacles,
     /// The resources whose encrypted values would be written in plaintext.
     pub(in crate::cli) to_plaintext: Vec<String>,
+    /// Values that the EncryptionConfiguration leaves out.
+    unlisted: Option<Unlisted>,
 }
 
 impl Census {
@@ -137,12 +139,12 @@ impl Census {
                 events += count.objects;
             }
         }
-        let now = Time::new(jiff::Timestamp::now());
-        let mut report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), now.to_string());
+        let now = Time::new(jiff::Timestamp::now()).to_string();
+        let mut report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), now);
         report.flags.clone_from(&input.flags);
         report.notes.clone_from(&input.notes);
         obstacles.add(&[FindingKind::Damaged], report.found.get(&FindingKind::Damaged).copied().unwrap_or(0));
-        let obstacles = obstacles.without(in_left.get());
+        let unlisted = input.judge.coverage.as_ref().and_then(|coverage| Unlisted::find(&report, coverage));
         Ok(Self {
             report,
             stale,
@@ -151,8 +153,9 @@ impl Census {
             events,
             left: found.into_inner(),
             left_stale: left_stale.get(),
-            obstacles,
+            obstacles: obstacles.without(in_left.get()),
             to_plaintext,
+            unlisted,
         })
     }
 
@@ -165,6 +168,25 @@ impl Census {
     pub(in crate::cli) fn plaintext(&self) -> u64 {
         let count = |kind| self.report.found.get(&kind).copied().unwrap_or(0);
         count(FindingKind::PlaintextAlthoughCovered)
+    }
+
+    /// Returns values that the API server cannot read because a name in the EncryptionConfiguration is probably
+    /// misspelt. Returns `None` if nothing has to be rewritten.
+    pub(in crate::cli) fn misspelt(&self) -> Option<&Unlisted> {
+        self.unlisted.as_ref().filter(|unlisted| unlisted.is_misspelt() && self.count() > 0)
+    }
+
+    /// Returns the values that are the reason why a rewrite is pointless: a name in the EncryptionConfiguration is
+    /// probably misspelt, or it lists the provider of no value that has to be rewritten.
+    pub(in crate::cli) fn unreadable(&self) -> Option<&Unlisted> {
+        let is_rewritten = |row: &&GroupRow| {
+            let has_cause = row.found.iter().any(|kind| !matches!(kind, FindingKind::Damaged | FindingKind::Plaintext));
+            row.objects > 0 && has_cause && self.stale.contains_key(&row.resource)
+        };
+        let mut rewritten = self.report.groups.iter().filter(is_rewritten);
+        let mut is_pointless = || rewritten.all(|row| row.found.contains(&FindingKind::NoProvider));
+        let unlisted = self.unlisted.as_ref().filter(|_| self.count() > 0 && !self.is_incomplete())?;
+        (unlisted.is_misspelt() || is_pointless()).then_some(unlisted)
     }
 
     /// Whether no object is left over.

@@ -88,6 +88,9 @@ fn of_failure(kind: FailureKind, report: &ReencryptReport, again: &str) -> Strin
              resources that are encrypted, each with --resource".to_owned()
         }
         FailureKind::Refused => {
+            if let Some(no_plugin) = &report.no_plugin {
+                return format!("refused: {no_plugin}; then go on: {again}");
+            }
             format!(
                 "refused: fix the cause that the API server gives; to leave an object as it is: {again} --leave {key}"
             )
@@ -132,6 +135,7 @@ mod tests {
             format: "claviger/reencrypt/v1",
             end: ReencryptEnd::LeftOver,
             credentials: None,
+            no_plugin: None,
             reason: None,
             api_server: None,
             resources: Vec::new(),
@@ -177,6 +181,16 @@ mod tests {
         let restart = "it may not have taken up the EncryptionConfiguration: restart it, or wait a minute if it reloads the file. ";
         assert!(hint(FindingKind::PlaintextAlthoughCovered).starts_with(restart));
         assert!(hint(FindingKind::OldKey).starts_with("see which key each API server has: claviger status. "));
+    }
+
+    /// The API server can read the object as soon as the plugin runs, so no hint offers to leave the object.
+    #[test]
+    fn an_api_server_without_its_plugin_is_answered_with_the_start_of_the_plugin() {
+        let no_plugin = Some("no plugin answers".to_owned());
+        let failures = BTreeMap::from([(FailureKind::Refused, 3)]);
+        let report = ReencryptReport { no_plugin, failures, ..left_over(1) };
+        let hints = hints(&report, Vec::new(), &Given::default());
+        assert_eq!(hints, ["refused: no plugin answers; then go on: claviger reencrypt"]);
     }
 
     #[test]

@@ -77,6 +77,10 @@ pub(super) struct ReencryptReport {
     /// Why the credentials cannot be used, which decides the hint.
     #[serde(skip)]
     pub(super) credentials: Option<CredentialsError>,
+    /// The sentence that says that the API server lacks its plugin, and how to start one. `None` if it has one, or if
+    /// that is not known.
+    #[serde(skip)]
+    pub(super) no_plugin: Option<String>,
     /// The address of the API server. `None` if no request was sent.
     pub(super) api_server: Option<String>,
     /// The resources that have, or had, objects to rewrite.
@@ -140,6 +144,7 @@ impl ReencryptReport {
             end,
             reason,
             credentials: outcome.as_ref().and_then(|outcome| unusable(&outcome.end)),
+            no_plugin: None,
             api_server: if let Asked::ApiServer(url) = asked { Some(url) } else { None },
             rest: census.count(),
             target,

@@ -1,19 +1,15 @@
 //! Runs `claviger reencrypt`: scans, sweeps in rounds, scans again, and prints the report.
 
-use std::{
-    collections::BTreeSet,
-    ffi::OsString,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeSet, ffi::OsString, path::Path, sync::Arc, time::Instant};
 
 use crate::{
     apiclient::ApiClient,
+    apiserver::coverage::Coverage,
     audit,
     config::{Config, Settings},
-    durable::{Dir, DurableError, Privacy},
+    durable::{Dir, DurableError, LifeLock, Privacy},
     keyring::time::Time,
+    reencrypt::{FailureKind, NamedFailure},
     scan::judge::FindingKind,
 };
 
@@ -22,8 +18,10 @@ use super::{
         Format, Global,
         failure::{Exit, Failure, written_in_plaintext},
         interrupt::Interrupt,
+        live::{PluginSearch, start},
         named::{named_key, named_keys},
         output::{self, OutputError, audit_to_stderr},
+        probe::find_plugin,
         runtime::event_loop,
         scanning::{
             HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, check_announced, etcdctl, hint_about,
@@ -44,7 +42,8 @@ use super::{
 /// When nothing says what is stale, no API server can be asked, or an etcd cannot be read.
 pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Exit, Failure> {
     let named = args.provider_name.clone();
-    let (input, provider, state_dir) = input(&mut args, global)?;
+    let (input, config) = input(&mut args, global)?;
+    let Config { provider_name: provider, state_dir, .. } = &config;
     let runtime = event_loop()?;
     // A preview sends no request to the API server, so it needs no credentials.
     let access = (!args.dry_run).then(|| args.access.access());
@@ -54,18 +53,21 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
     let seen = SeenProviders::of(&census.report, input.judge.coverage.as_ref());
     // Without keys, the provider's name is not used. With keys, it says which values have to be under one of them.
     let is_meant = named.is_some() || (input.judge.keys.is_some() && seen.has_kms_v2());
-    if let Some(failure) = seen.lack(&provider).filter(|_| is_meant) {
+    if let Some(failure) = seen.lack(provider).filter(|_| is_meant) {
         return Err(failure);
     }
     let left = census.left.clone();
     check_left(&args.leave, &left, &input.prefix)?;
+    if let Some(unlisted) = census.unreadable() {
+        return Err(unlisted.failure());
+    }
     if !args.risk_plaintext
         && let Some(resource) = census.to_plaintext.first()
     {
         return Err(to_plaintext(resource));
     }
     if let Some(api) = api.as_ref().filter(|_| !census.to_plaintext.is_empty() && !census.is_incomplete()) {
-        audit_plaintext(&state_dir, &census.to_plaintext, api.url())?;
+        audit_plaintext(state_dir, &census.to_plaintext, api.url())?;
     }
     let before = census.stale.clone();
     let rounds = match api.as_ref().filter(|_| !census.is_incomplete()) {
@@ -83,7 +85,8 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
         Some(_) if rounds.sweeps == 0 => Asked::NotNeeded,
         Some(api) => Asked::ApiServer(api.url().to_owned()),
     };
-    let mut report = ReencryptReport::new(before, rounds, asked, target(&input, &provider, &args));
+    let mut report = ReencryptReport::new(before, rounds, asked, target(&input, provider, &args));
+    report.no_plugin = no_plugin(&report.failed, input.judge.coverage.as_ref(), &config)?;
     report.seconds = begin.elapsed().as_secs_f64();
     show(&report, of_scan, global)?;
     Ok(report.exit())
@@ -97,6 +100,31 @@ fn target(input: &ScanInput, provider: &str, args: &ReencryptArgs) -> ReencryptT
         Some(coverage) if args.risk_plaintext && coverage.writes_only_plaintext() => ReencryptTarget::Plaintext,
         _ => ReencryptTarget::OtherProvider,
     }
+}
+
+/// The texts in answers of an API server that cannot reach its plugin.
+const UNREACHED: [&str; 3] = ["nil transformer", "rpc error", "dial unix"];
+
+/// Returns the sentence that says that no plugin answers, if the API server seems to lack the plugin whose socket the
+/// EncryptionConfiguration names.
+fn no_plugin(failed: &[NamedFailure], coverage: Option<&Coverage>, config: &Config) -> Result<Option<String>, Failure> {
+    let is_unreached = |failed: &NamedFailure| {
+        failed.kind == FailureKind::Refused && UNREACHED.iter().any(|text| failed.reason.contains(text))
+    };
+    let is_configured = coverage.is_some_and(|coverage| coverage.providers_at(&config.socket.endpoint()) > 0);
+    if !is_configured || !failed.iter().any(is_unreached) {
+        return Ok(None);
+    }
+    let PluginSearch::Absent { socket, reason } = find_plugin(config)? else { return Ok(None) };
+    // If the lock cannot be asked, the plugin's own start reports why.
+    let next = if LifeLock::is_held(&config.state_dir).unwrap_or(false) {
+        "a plugin serves from this state directory at another socket, and the API server needs the one that the \
+         EncryptionConfiguration names"
+            .to_owned()
+    } else {
+        format!("start it: {}", start(&config.state_dir))
+    };
+    Ok(Some(format!("the API server cannot reach its plugin: none answers at {socket}: {reason}; {next}")))
 }
 
 /// Writes to the audit log that objects are about to be written in plaintext. Without a state directory here, the line
@@ -113,8 +141,8 @@ fn audit_plaintext(state_dir: &Path, resources: &[String], api_server: &str) -> 
     }
 }
 
-/// Collects the inputs that decide which objects are stale, the name of the provider, and the state directory.
-fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, String, PathBuf), Failure> {
+/// Collects the inputs that decide which objects are stale, and the configuration.
+fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, Config), Failure> {
     let settings = Settings {
         provider_name: args.provider_name.take(),
         encryption_config: args.encryption_config.take(),
@@ -129,7 +157,7 @@ fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, String
     let input = ScanInput::read(&config, None, keys)?;
     check(&input, &config)?;
     check_announced(&config, &input.keys, global)?;
-    Ok((input, config.provider_name, config.state_dir))
+    Ok((input, config))
 }
 
 /// Checks that the inputs decide which objects are stale.
@@ -178,8 +206,15 @@ impl ScanAdvice {
     fn of(census: &Census, input: &ScanInput, global: &Global) -> Self {
         let (given, etcdctl) = (&global.given, etcdctl(input.etcd.as_ref()));
         let now = Time::new(jiff::Timestamp::now());
-        let context =
-            HintContext { given, verb: "reencrypt", etcdctl: &etcdctl, promoted: None, now, timeouts: input.timeouts };
+        let context = HintContext {
+            given,
+            verb: "reencrypt",
+            etcdctl: &etcdctl,
+            promoted: None,
+            now,
+            timeouts: input.timeouts,
+            coverage: input.judge.coverage.as_ref(),
+        };
         if census.is_incomplete() {
             return Self::Incomplete(scan_hints(&census.report, &context));
         }
@@ -207,6 +242,39 @@ mod tests {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
     use super::*;
+    use crate::apiserver::coverage::KmsV1;
+
+    #[test]
+    fn an_api_server_that_cannot_reach_its_plugin_is_told_from_one_that_refuses() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("kms.sock");
+        let state_dir = dir.path().join("state");
+        let settings = Settings {
+            state_dir: Some(state_dir.clone()),
+            socket: Some(socket.display().to_string()),
+            ..Settings::default()
+        };
+        let config = Config::load(None, settings).unwrap();
+        let text = format!(
+            "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources: [{{resources: [secrets], providers: \
+             [{{kms: {{apiVersion: v2, name: claviger, endpoint: 'unix://{}'}}}}]}}]\n",
+            socket.display()
+        );
+        let coverage = Coverage::parse(&text, KmsV1::Refused).unwrap();
+        let other = Coverage::parse(&text.replace("kms.sock", "other.sock"), KmsV1::Refused).unwrap();
+        let failed = |reason: &str| {
+            [NamedFailure { key: "/registry/a".to_owned(), kind: FailureKind::Refused, reason: reason.to_owned() }]
+        };
+        let found = |reason: &str, coverage: &Coverage| no_plugin(&failed(reason), Some(coverage), &config).unwrap();
+        let nil = "data from the storage is not transformable revision=0: got unexpected nil transformer";
+        let said = found(nil, &coverage).unwrap();
+        let begin = format!("the API server cannot reach its plugin: none answers at unix://{}: ", socket.display());
+        assert!(said.starts_with(&begin), "{said}");
+        let start = format!("; start it: claviger serve --state-dir {}", state_dir.display());
+        assert!(said.ends_with(&start), "{said}");
+        assert_eq!(found("admission webhook denied the request", &coverage), None);
+        assert_eq!(found(nil, &other), None);
+    }
 
     #[test]
     fn an_object_that_is_left_is_one_that_was_found() {

@@ -46,6 +46,7 @@ impl RotateHands<'_> {
         if let Some(resource) = census.to_plaintext.first() {
             return Err(stops::to_plaintext(resource));
         }
+        self.check_listed(&census)?;
         let scanned = Scanned { is_settled, ..scanned((at, self.primary()), &census, 0) };
         self.tell(&RotateEvent::Scanned {
             stale: scanned.stale,
@@ -56,6 +57,19 @@ impl RotateHands<'_> {
         progress.scanned = Some(scanned);
         self.census = Some(census);
         Ok(())
+    }
+
+    /// Checks that the EncryptionConfiguration does not leave out all values that have to be rewritten. Before a
+    /// promotion because of compromised keys, such values do not matter.
+    fn check_listed(&self, census: &Census) -> Result<(), Failure> {
+        let plan = self.unfinished();
+        let is_compromise = self.wishes.is_compromise || plan.is_some_and(|plan| plan.is_compromise);
+        let unlisted = match plan.map(|plan| plan.phase) {
+            None | Some(Phase::Prepare) if is_compromise => None,
+            None | Some(Phase::Prepare) => census.misspelt(),
+            Some(_) => census.unreadable(),
+        };
+        unlisted.map_or(Ok(()), |unlisted| Err(unlisted.failure()))
     }
 
     fn take_census(&self) -> Result<Census, Failure> {

@@ -8,6 +8,8 @@ use tokio::runtime::Runtime;
 
 use crate::{
     apiclient::ApiClient,
+    apiserver::coverage::Coverage,
+    config::nearest_of,
     crypto::canary::Canary,
     keeper::{self, LoadPlanError, Opened},
     keyring::{Key, key_id::KeyId},
@@ -179,11 +181,14 @@ impl<'a> RotateHands<'a> {
         if !subject.is_provider_used {
             let stored = format!("kms:v2:{}", subject.provider);
             let is_listed = judge.coverage.iter().any(|coverage| coverage.providers().any(|one| one == stored));
+            let names = judge.coverage.iter().flat_map(Coverage::providers);
+            let names = names.filter_map(|name| name.strip_prefix("kms:v2:"));
+            let listed = nearest_of(&subject.provider, names).map(ToOwned::to_owned);
             let given = &self.global.given;
             return Err(if is_listed {
                 stops::only_read(given, &subject.provider)
             } else {
-                stops::unused(&subject.provider)
+                stops::unused(&subject.provider, listed.as_deref())
             });
         }
         Ok(ScanInput { places, etcd, flags, prefix, judge, keys: ScanKeys::default(), timeouts, notes })

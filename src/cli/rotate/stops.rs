@@ -256,13 +256,22 @@ pub(super) fn only_read(given: &Given, provider: &str) -> Failure {
     Failure::new(Exit::Refused, &message, hint)
 }
 
-/// Returns the failure if no entry of the EncryptionConfiguration writes with the provider.
-pub(super) fn unused(provider: &str) -> Failure {
+/// Returns the failure if no entry of the EncryptionConfiguration writes with the provider. `listed` is a listed
+/// provider with a similar name.
+pub(super) fn unused(provider: &str, listed: Option<&str>) -> Failure {
     let message = format!(
         "the EncryptionConfiguration writes nothing with the provider {provider}, so nothing would be under a new key"
     );
-    let hint = "put it first among the providers of what it has to encrypt; if claviger's provider has another name there: --provider-name NAME; if another keyring is used: --state-dir DIR";
-    Failure::new(Exit::Refused, &message, hint.to_owned())
+    let hint = match listed {
+        Some(listed) => format!(
+            "it lists {listed}: if that is misspelt, write {provider} there; if values are under that name: --provider-name {}",
+            quoted(listed)
+        ),
+        None => "put it first among the providers of what it has to encrypt; if claviger's provider has another name there: \
+                 --provider-name NAME; if another keyring is used: --state-dir DIR"
+            .to_owned(),
+    };
+    Failure::new(Exit::Refused, &message, hint)
 }
 
 /// Returns the failure of a rotation whose plan was replaced on the disk.

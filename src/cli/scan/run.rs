@@ -138,7 +138,9 @@ fn report(
     let (given, etcdctl) = (&global.given, etcdctl(input.etcd.as_ref()));
     report.notes.extend(notes(&report, input.judge.coverage.as_ref(), given, &etcdctl));
     let (promoted, timeouts) = (input.keys.promoted, input.timeouts);
-    let hints = hints(&report, &HintContext { given, verb: "scan", etcdctl: &etcdctl, promoted, now, timeouts });
+    let coverage = input.judge.coverage.as_ref();
+    let context = HintContext { given, verb: "scan", etcdctl: &etcdctl, promoted, now, timeouts, coverage };
+    let hints = hints(&report, &context);
     let seen = SeenProviders::of(&report, input.judge.coverage.as_ref());
     Ok((report, hints, seen))
 }

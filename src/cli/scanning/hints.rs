@@ -2,6 +2,7 @@
 //! into a shell; a word in capitals has to be replaced before.
 
 use crate::{
+    apiserver::coverage::Coverage,
     keyring::{key_id::KeyId, time::Time},
     plan::Timeouts,
     scan::{
@@ -13,7 +14,11 @@ use crate::{
     },
 };
 
-use super::super::given::{Given, quoted};
+use super::{
+    super::given::{Given, quoted},
+    provider::is_plain,
+    unlisted::Unlisted,
+};
 
 /// The greatest number of keys or providers that are named in one hint.
 const NAMED: usize = 3;
@@ -33,6 +38,8 @@ pub(in crate::cli) struct HintContext<'a> {
     pub(in crate::cli) now: Time,
     /// The time limits of the API servers.
     pub(in crate::cli) timeouts: Timeouts,
+    /// The EncryptionConfiguration, if it was given.
+    pub(in crate::cli) coverage: Option<&'a Coverage>,
 }
 
 /// Whether an API server may still write under the previous key after this promotion.
@@ -109,6 +116,10 @@ pub(in crate::cli) fn hint_about(kind: FindingKind, report: &ScanReport, context
             context.given.command("claviger scan --encryption-config FILE")
         )),
         FindingKind::NoProvider => {
+            let unlisted = context.coverage.and_then(|coverage| Unlisted::find(report, coverage));
+            if let Some(unlisted) = unlisted.filter(Unlisted::has_cause) {
+                return Some(format!("{}: {}", unlisted.message(), unlisted.remedy()));
+            }
             // The stored prefix of a KMS v2 provider contains `kms:v2:`, which its name in an EncryptionConfiguration
             // does not.
             let name = |row: &&'_ GroupRow| row.provider.strip_prefix("kms:v2:").unwrap_or(&row.provider).to_owned();
@@ -232,13 +243,6 @@ fn named<'r>(names: impl Iterator<Item = &'r str>) -> String {
     let names = distinct(names);
     let more = if names.len() > NAMED { " and others" } else { "" };
     if names.is_empty() { String::new() } else { format!(" {}{more}", names[..names.len().min(NAMED)].join(", ")) }
-}
-
-/// Whether a name is safe in a command that an operator pastes into a shell.
-pub(super) fn is_plain(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with('-')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
 #[cfg(test)]

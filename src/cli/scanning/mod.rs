@@ -23,6 +23,7 @@ mod provider;
 #[cfg(feature = "html")]
 mod style;
 mod table;
+mod unlisted;
 
 pub(super) use self::{
     announced::{check_announced, note_unannounced},
@@ -37,6 +38,7 @@ pub(super) use self::{
     places::{ScanExtras, read_place, scan_places},
     provider::SeenProviders,
     table::{table, terminal_width},
+    unlisted::Unlisted,
 };
 #[cfg(feature = "html")]
 pub(super) use self::{document::document, findings::OLDER, picture::picture};

@@ -3,12 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    super::{
-        failure::{Exit, Failure},
-        given::quoted,
-    },
-    hints::is_plain,
+use super::super::{
+    failure::{Exit, Failure},
+    given::quoted,
 };
 use crate::{apiserver::coverage::Coverage, scan::report::ScanReport};
 
@@ -16,7 +13,7 @@ use crate::{apiserver::coverage::Coverage, scan::report::ScanReport};
 const NAMED: usize = 5;
 
 /// The text before the name of a provider in the prefix of a KMS v2 value.
-const KMS_V2: &str = "kms:v2:";
+pub(super) const KMS_V2: &str = "kms:v2:";
 
 /// The providers in a configuration and in the values.
 pub(in crate::cli) struct SeenProviders {
@@ -67,6 +64,13 @@ impl SeenProviders {
     fn names(&self) -> impl Iterator<Item = &str> {
         self.stored.iter().filter_map(|stored| stored.strip_prefix(KMS_V2))
     }
+}
+
+/// Whether a name is safe in a command that an operator pastes into a shell.
+pub(super) fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('-')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
 #[cfg(test)]

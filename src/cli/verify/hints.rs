@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::{
+    apiserver::coverage::Coverage,
     etcd::Servers,
     keyring::time::Time,
     plan::Timeouts,
@@ -12,7 +13,7 @@ use crate::{
 use super::{
     super::{
         given::{Given, quoted},
-        scanning::{self, HintContext, SeenProviders, etcdctl},
+        scanning::{self, HintContext, SeenProviders, Unlisted, etcdctl},
         tables::span,
     },
     verified::Verified,
@@ -30,6 +31,7 @@ pub(super) struct HintInput<'a> {
     pub(super) now: Time,
     /// The time limits of the API servers.
     pub(super) timeouts: Timeouts,
+    pub(super) coverage: Option<&'a Coverage>,
 }
 
 /// Returns the hints about a verification. If the prefix or the name of the provider is wrong, only that hint is
@@ -38,8 +40,8 @@ pub(super) fn hints(verified: &Verified, input: &HintInput<'_>) -> Vec<String> {
     let report = &verified.report;
     let promoted = verified.promoted.map(|time| (report.keyring.primary, time));
     let etcdctl = etcdctl(input.etcd);
-    let HintInput { given, now, timeouts, .. } = *input;
-    let context = HintContext { given, verb: "verify", etcdctl: &etcdctl, promoted, now, timeouts };
+    let HintInput { given, now, timeouts, coverage, .. } = *input;
+    let context = HintContext { given, verb: "verify", etcdctl: &etcdctl, promoted, now, timeouts, coverage };
     let of_scan = scanning::hints(&verified.scan, &context);
     if report.shortfalls.contains(&Shortfall::WrongPrefix) {
         return of_scan;
@@ -50,7 +52,12 @@ pub(super) fn hints(verified: &Verified, input: &HintInput<'_>) -> Vec<String> {
         // Every other hint would repeat the wrong name.
         return vec![lack.sentence()];
     }
-    let of_shortfalls = report.shortfalls.iter().filter_map(|one| shortfall(*one, input));
+    let unlisted = coverage.and_then(|coverage| Unlisted::find(&verified.scan, coverage));
+    let is_misspelt = unlisted.is_some_and(|unlisted| unlisted.is_misspelt());
+    // The hint of the scan names the misspelt name, which is the reason.
+    let is_explained = |one: &&Shortfall| is_misspelt && **one == Shortfall::NothingWritten;
+    let shortfalls = report.shortfalls.iter().filter(|one| !is_explained(one));
+    let of_shortfalls = shortfalls.filter_map(|one| shortfall(*one, input));
     let last = if report.outcome() == VerifyOutcome::Clean { Some(clean(verified, input)) } else { None };
     of_shortfalls.chain(of_scan).chain(last).chain(early(verified)).collect()
 }

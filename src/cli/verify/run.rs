@@ -154,7 +154,8 @@ fn verify(
     let is_early = |time: &Time| !has_waited && is_recent(*time, now, timeouts);
     let quiet = promoted.filter(is_early).map(|_| timeouts.quiet());
     let mut verified = Verified { scan, report, text, promoted, quiet, since, notes, all, list, hints: Vec::new() };
-    let context = HintInput { given: &global.given, etcd: input.etcd.as_ref(), seen, kept, now, timeouts };
+    let coverage = input.judge.coverage.as_ref();
+    let context = HintInput { given: &global.given, etcd: input.etcd.as_ref(), seen, kept, now, timeouts, coverage };
     verified.hints = hints(&verified, &context);
     Ok(verified)
 }

@@ -1,0 +1,109 @@
+//! Why the API server could not read encrypted values: no entry of the EncryptionConfiguration covers their resource,
+//! or the entry does not list their provider. A name may be misspelt, which kube-apiserver accepts.
+
+use super::{
+    super::failure::{Exit, Failure},
+    provider::{KMS_V2, is_plain},
+};
+use crate::{
+    apiserver::coverage::{Coverage, IDENTITY},
+    config::nearest_of,
+    scan::{
+        count::Count,
+        judge::FindingKind,
+        report::{GroupRow, ScanReport},
+    },
+};
+
+/// Values of one resource and provider that the EncryptionConfiguration leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) struct Unlisted {
+    resource: String,
+    /// The provider of the values, as an EncryptionConfiguration names it.
+    provider: String,
+    objects: u64,
+    /// Whether an entry covers the resource. Then the entry does not list the provider.
+    is_covered: bool,
+    /// A similar name in the EncryptionConfiguration that no value in etcd has.
+    similar: Option<String>,
+}
+
+impl Unlisted {
+    /// Returns encrypted values that the EncryptionConfiguration leaves out, first those for which it has a similar
+    /// name. Returns `None` if there are no such values.
+    pub(in crate::cli) fn find(report: &ScanReport, coverage: &Coverage) -> Option<Self> {
+        let is_lost = |row: &&GroupRow| {
+            row.objects > 0 && row.provider != IDENTITY && row.found.contains(&FindingKind::NoProvider)
+        };
+        let found = report.groups.iter().filter(is_lost).map(|row| Self::of(row, report, coverage));
+        found.max_by_key(|one| (one.similar.is_some(), !one.is_covered, one.objects))
+    }
+
+    fn of(row: &GroupRow, report: &ScanReport, coverage: &Coverage) -> Self {
+        let is_covered = coverage.covers(&row.resource);
+        let rows = || report.groups.iter().filter(|row| row.objects > 0);
+        let name = row.provider.strip_prefix(KMS_V2);
+        let similar = if is_covered {
+            let unused = coverage.providers().filter(|provider| rows().all(|row| row.provider != *provider));
+            let unused = unused.filter_map(|provider| provider.strip_prefix(KMS_V2));
+            name.and_then(|name| nearest_of(name, unused)).map(ToOwned::to_owned)
+        } else {
+            let idle = coverage.idle(report.groups.iter().map(|row| row.resource.as_str()));
+            nearest_of(&row.resource, idle.iter().map(String::as_str)).map(ToOwned::to_owned)
+        };
+        Self {
+            resource: row.resource.clone(),
+            provider: name.unwrap_or(&row.provider).to_owned(),
+            objects: row.objects,
+            is_covered,
+            // Values that were not read may have the name.
+            similar: similar.filter(|name| is_plain(name) && report.reasons.is_empty()),
+        }
+    }
+
+    /// Whether the EncryptionConfiguration has a similar name, which is probably misspelt.
+    pub(in crate::cli) fn is_misspelt(&self) -> bool {
+        self.similar.is_some()
+    }
+
+    /// Whether no entry covers the resource, or a similar name is listed. Otherwise the provider is only missing.
+    pub(super) fn has_cause(&self) -> bool {
+        self.is_misspelt() || !self.is_covered
+    }
+
+    /// Returns the sentence that says which values the API server could not read, and why.
+    pub(in crate::cli) fn message(&self) -> String {
+        let Self { resource, provider, objects, is_covered, similar } = self;
+        let so = format!("so the API server could not read {}", Count(*objects).of("object"));
+        match similar {
+            _ if !is_covered => {
+                format!("no entry of the EncryptionConfiguration covers {resource}, {so} under the provider {provider}")
+            }
+            Some(similar) => format!(
+                "the EncryptionConfiguration lists the provider {similar}, and not {provider}, {so} of {resource}"
+            ),
+            None => format!("the entry for {resource} does not list the provider {provider}, {so}"),
+        }
+    }
+
+    /// Returns the advice that mends the EncryptionConfiguration.
+    pub(in crate::cli) fn remedy(&self) -> String {
+        let Self { resource, provider, is_covered, similar, .. } = self;
+        match similar {
+            Some(similar) if !is_covered => {
+                format!("it lists {similar}, and etcd has no object of that name: write {resource} there")
+            }
+            None if !is_covered => format!("add {resource} to the entry that lists the provider {provider}"),
+            Some(similar) => format!(
+                "if {similar} is misspelt, write {provider} there; if it is a new name on purpose, list {provider} again, after the \
+                 first one, until nothing is under it"
+            ),
+            None => format!("list the provider {provider} again, after the first one, until nothing is under it"),
+        }
+    }
+
+    /// Returns the failure of a command that would have such values rewritten.
+    pub(in crate::cli) fn failure(&self) -> Failure {
+        Failure::new(Exit::Found, &self.message(), self.remedy())
+    }
+}
