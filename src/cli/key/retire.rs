@@ -31,7 +31,7 @@ use super::{
 use crate::{
     apiserver::count_api_servers,
     durable::LifeLock,
-    etcd::Client,
+    etcd::{Client, Servers},
     keeper::{self, Opened, Usage, UsageDoubt},
     keyring::{key_id::KeyId, state::Verb, unused::EtcdRevision},
     plan::{
@@ -200,19 +200,11 @@ impl<'a> Run<'a> {
         }))
     }
 
-    /// Compares the revisions that the ledger notes about the key with those that each etcd has compacted. An etcd
-    /// whose revision is lower than the noted one was restored, so the note does not apply to it.
+    /// Compares the revisions that the ledger notes about the key with those that each etcd has compacted.
     fn history(&self) -> Result<History, Failure> {
         let Ok(noted) = self.opened.unused(self.retiring.key) else { return Ok(History::Unnoted) };
-        let mut oldest = History::Compacted;
-        for etcd in &self.etcds {
-            let is_about = |noted: &&EtcdRevision| noted.etcd == etcd.name && noted.revision <= etcd.revision;
-            let Some(noted) = noted.iter().find(is_about) else { return Ok(History::Unnoted) };
-            if !has_compacted(&etcd.servers, &self.prefix, noted.revision)? {
-                oldest = History::Kept(noted.clone());
-            }
-        }
-        Ok(oldest)
+        let is_compacted = |servers: &Servers, before| Ok(has_compacted(servers, &self.prefix, before)?);
+        history_of(&noted, &self.etcds, is_compacted)
     }
 
     /// Notes in the ledger that no value needs the key at the revision of the last scan.
@@ -322,6 +314,25 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Decides from the noted revisions whether `etcds` still have revisions at which values needed the key. An etcd whose
+/// revision is lower than the noted one was restored, so the note does not apply to it. If no etcd was scanned, nothing
+/// is known about any.
+fn history_of(
+    noted: &[EtcdRevision],
+    etcds: &[ScannedEtcd],
+    is_compacted: impl Fn(&Servers, u64) -> Result<bool, Failure>,
+) -> Result<History, Failure> {
+    let mut oldest = if etcds.is_empty() { History::Unnoted } else { History::Compacted };
+    for etcd in etcds {
+        let is_about = |noted: &&EtcdRevision| noted.etcd == etcd.name && noted.revision <= etcd.revision;
+        let Some(noted) = noted.iter().find(is_about) else { return Ok(History::Unnoted) };
+        if !is_compacted(&etcd.servers, noted.revision)? {
+            oldest = History::Kept(noted.clone());
+        }
+    }
+    Ok(oldest)
+}
+
 /// Returns what an answer of the plugin proves. Only a socket where nobody listens proves that no plugin runs there.
 fn node_of(answer: Result<ProbeAnswer, ProbeError>, clock: &dyn RotationClock) -> Result<NodeNow, UsageDoubt> {
     match answer {
@@ -386,6 +397,21 @@ mod tests {
         }
         let text = "the plugin does not report to this user which key each API server has adopted";
         assert_eq!(node_of(Ok(answer(None)), &BootClock).unwrap_err().to_string(), text);
+    }
+
+    #[test]
+    fn only_etcds_that_were_scanned_can_have_compacted_their_history() {
+        let noted = [EtcdRevision { etcd: "a".to_owned(), revision: 7 }];
+        let scanned =
+            |name: &str, revision| ScannedEtcd { servers: Servers::default(), name: name.to_owned(), revision };
+        let history = |etcds: &[ScannedEtcd], is_compacted: bool| {
+            history_of(&noted, etcds, |_, _| Ok(is_compacted)).unwrap_or_else(|failure| panic!("{}", failure.message()))
+        };
+        assert_eq!(history(&[], true), History::Unnoted, "no etcd was scanned");
+        assert_eq!(history(&[scanned("a", 9)], true), History::Compacted);
+        assert_eq!(history(&[scanned("a", 9)], false), History::Kept(noted[0].clone()));
+        assert_eq!(history(&[scanned("a", 9), scanned("b", 9)], true), History::Unnoted, "nothing is noted about b");
+        assert_eq!(history(&[scanned("a", 6)], true), History::Unnoted, "it was restored");
     }
 
     #[test]
