@@ -29,13 +29,17 @@ const HEADER: &str = "\
 # and can change it: treat it like the right to read and write all Secrets, and do not give it to anything that runs all the
 # time.
 #
+# The role has exactly these resources. If you apply this file with other resources later, they replace the earlier ones, so name
+# all resources that are encrypted.
+#
 # A token for this account, valid for an hour, to put into a kubeconfig:
 #   kubectl create token --namespace kube-system claviger-reencrypt --duration 1h
 ";
 
 /// Print the account and the rights that re-encryption needs in the API server
 ///
-/// The account is claviger-reencrypt in the namespace kube-system. It may patch the resources, and nothing else.
+/// The account is claviger-reencrypt in the namespace kube-system. It may patch the resources, and nothing else. If you
+/// apply the output again, its resources replace those from before, so name all resources that are encrypted.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
