@@ -1,7 +1,7 @@
 //! Re-encryption: makes the API server rewrite what is not under the provider and key that it writes with now.
 //!
 //! ```text
-//! sweep -> state -> stale, locate, pace, failures;   sweep -> witness
+//! sweep -> state -> stale, locate, pace, failures;   sweep -> witness, room
 //! ```
 //!
 //! A scan names the stale objects, and a [`Sweep`] has each of them rewritten, by an empty patch. An answer of the
@@ -17,6 +17,7 @@ mod locate;
 mod pace;
 #[cfg(test)]
 mod replays;
+mod room;
 mod stale;
 mod state;
 mod sweep;

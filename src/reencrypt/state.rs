@@ -91,6 +91,8 @@ pub enum SweepFailure {
     NoCredentials(CredentialsError),
     /// The API server keeps its objects in another etcd.
     OtherCluster,
+    /// etcd refuses every write, because its database has reached its quota. Contains the address of a member.
+    NoSpace(String),
     /// For a long time the API server did not answer, or only answered that it is busy. Contains the last reason.
     Unreachable(String),
     /// The server is no API server, or does not serve the Kubernetes API at this address.

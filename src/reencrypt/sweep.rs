@@ -17,13 +17,14 @@ use tokio::{
 };
 
 use crate::{
-    apiclient::{ObjectApi, ObjectRef},
+    apiclient::{ObjectAnswer, ObjectApi, ObjectRef, RewriteAnswer, Unanswered},
     scan::live::LiveError,
 };
 
 use super::{
     locate::{Located, ObjectFinder},
     pace::RequestPace,
+    room::RoomWatch,
     stale::{StaleBatch, StaleScan},
     state::{Answered, Attempt, Patience, SweepEnd, SweepFailure, SweepOutcome, SweepState, Taken},
     witness::Witness,
@@ -59,6 +60,7 @@ impl<A: ObjectApi> Sweep<'_, A> {
                 api: Arc::clone(api),
                 finder: ObjectFinder::new(scan.summarizer.names().clone()),
                 witness: Witness::new(scan.places),
+                room: RoomWatch::new(scan.places),
                 under_way: JoinSet::new(),
                 state: SweepState::new(pace, patience),
             };
@@ -81,6 +83,7 @@ struct Sweeper<A> {
     api: Arc<A>,
     finder: ObjectFinder,
     witness: Witness,
+    room: RoomWatch,
     under_way: JoinSet<Answered>,
     state: SweepState,
 }
@@ -95,7 +98,7 @@ impl<A: ObjectApi> Sweeper<A> {
     ) -> SweepOutcome {
         let end = loop {
             if let Some(end) = self.state.end(Instant::now()) {
-                break end;
+                break self.room.full_at_end().await.map_or(end, no_space);
             }
             if let Err(end) = self.begin_requests().await {
                 break end;
@@ -112,6 +115,9 @@ impl<A: ObjectApi> Sweeper<A> {
                     progress(self.state.outcome());
                     if self.witness.contradicts().await {
                         break SweepEnd::Failed(SweepFailure::OtherCluster);
+                    }
+                    if let Some(url) = self.room.full().await {
+                        break no_space(url);
                     }
                     if let Some(end) = end {
                         break end;
@@ -183,10 +189,19 @@ impl<A: ObjectApi> Sweeper<A> {
 
     /// Notes the answer about an object. Returns why the sweep is over, if it is.
     fn take(&mut self, answered: Answered) -> Option<SweepEnd> {
+        let is_refused = matches!(answered.answer, RewriteAnswer::Object(ObjectAnswer::Refused(_)));
+        let is_busy = matches!(answered.answer, RewriteAnswer::Unanswered(Unanswered::Busy { .. }));
+        if is_refused || is_busy {
+            self.room.note_refusal();
+        }
         let Taken { end, changed } = self.state.take(answered, Instant::now());
         if let Some(object) = changed {
             self.witness.says_changed(object);
         }
         end
     }
+}
+
+fn no_space(url: String) -> SweepEnd {
+    SweepEnd::Failed(SweepFailure::NoSpace(url))
 }

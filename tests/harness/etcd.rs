@@ -174,6 +174,13 @@ impl Etcd {
         self.restart(member)
     }
 
+    /// Kills a member and starts it with these further flags. Does not wait, because a full member is not healthy.
+    pub(crate) fn launch_with(&mut self, member: usize, flags: &[&str]) -> Result<()> {
+        self.members[member].flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.kill(member)?;
+        self.launch(member)
+    }
+
     /// Kills a member if it runs, starts it on the same ports and data, and waits until it is healthy.
     pub(crate) fn restart(&mut self, member: usize) -> Result<()> {
         self.kill(member)?;

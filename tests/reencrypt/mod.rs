@@ -2,9 +2,10 @@
 //! which rights it needs.
 //!
 //! ```text
-//! sweeps, refusals -> rig
+//! sweeps, refusals, full -> rig
 //! ```
 
+mod full;
 mod refusals;
 pub(crate) mod rig;
 mod sweeps;

@@ -9,6 +9,8 @@ mod keyring;
 mod keys;
 mod operations;
 mod report;
+#[cfg(feature = "reencrypt")]
+mod room;
 #[cfg(feature = "scan")]
 mod scan;
 mod serving;
@@ -24,10 +26,11 @@ pub(super) use self::{
     operations::{ID_DIGITS, ledger_hint, no_backup_counts},
     report::{Failure, warn},
 };
-#[cfg(feature = "scan")]
-pub(super) use self::{scan::NO_REPORT, silence::is_of_certificate};
 #[cfg(feature = "reencrypt")]
 pub(super) use self::{
+    room::{make_room, no_space, no_space_in},
     scan::{credentials, written_in_plaintext},
     silence::silent_api_server,
 };
+#[cfg(feature = "scan")]
+pub(super) use self::{scan::NO_REPORT, silence::is_of_certificate};

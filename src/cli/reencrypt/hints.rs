@@ -4,7 +4,7 @@ use crate::{reencrypt::FailureKind, scan::judge::FindingKind};
 
 use super::{
     super::{
-        failure::{credentials, silent_api_server},
+        failure::{credentials, make_room, silent_api_server},
         given::{Given, quoted},
     },
     report::{ReencryptEnd, ReencryptReport, ReencryptTarget},
@@ -54,6 +54,9 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
         ReencryptEnd::NoCredentials => {
             let advice = report.credentials.as_ref().map_or("take another kubeconfig: --kubeconfig FILE", credentials);
             format!("{advice}; then go on: {again}")
+        }
+        ReencryptEnd::NoSpace => {
+            format!("{}; then go on: {again}", make_room(report.full.as_deref().unwrap_or_default()))
         }
         ReencryptEnd::Unreachable => {
             format!("{}; then go on: {again}", silent_api_server(report.reason.as_deref().unwrap_or_default()))
@@ -136,6 +139,7 @@ mod tests {
             end: ReencryptEnd::LeftOver,
             credentials: None,
             no_plugin: None,
+            full: None,
             reason: None,
             api_server: None,
             resources: Vec::new(),

@@ -13,7 +13,11 @@ use crate::{
     },
 };
 
-use super::{super::failure::Exit, census::Census, rounds::Rounds};
+use super::{
+    super::failure::{Exit, no_space_in},
+    census::Census,
+    rounds::Rounds,
+};
 
 /// The end of a re-encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,6 +43,8 @@ pub(super) enum ReencryptEnd {
     NoCredentials,
     /// The API server belongs to another cluster.
     OtherCluster,
+    /// etcd refuses every write.
+    NoSpace,
     /// The API server did not answer any more.
     Unreachable,
     /// The server is no API server that can be used.
@@ -74,6 +80,9 @@ pub(super) struct ReencryptReport {
     /// The last answer of the API server, if it ended the command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
+    /// The address of the etcd that refuses every write, for the hint.
+    #[serde(skip)]
+    pub(super) full: Option<String>,
     /// Why the credentials cannot be used, which decides the hint.
     #[serde(skip)]
     pub(super) credentials: Option<CredentialsError>,
@@ -143,6 +152,7 @@ impl ReencryptReport {
             format: "claviger/reencrypt/v1",
             end,
             reason,
+            full: outcome.as_ref().and_then(|outcome| full(&outcome.end)),
             credentials: outcome.as_ref().and_then(|outcome| unusable(&outcome.end)),
             no_plugin: None,
             api_server: if let Asked::ApiServer(url) = asked { Some(url) } else { None },
@@ -177,7 +187,10 @@ impl ReencryptReport {
             ReencryptEnd::DryRun | ReencryptEnd::LeftOver | ReencryptEnd::NotAdopted => Exit::Found,
             ReencryptEnd::Incomplete => Exit::Damaged,
             ReencryptEnd::Interrupted => Exit::Interrupted,
-            ReencryptEnd::Denied | ReencryptEnd::Unauthenticated | ReencryptEnd::NoCredentials => Exit::Refused,
+            ReencryptEnd::Denied
+            | ReencryptEnd::Unauthenticated
+            | ReencryptEnd::NoCredentials
+            | ReencryptEnd::NoSpace => Exit::Refused,
             ReencryptEnd::OtherCluster | ReencryptEnd::NotAnApiServer => Exit::Usage,
             ReencryptEnd::Unreachable => Exit::Unreachable,
         }
@@ -233,12 +246,21 @@ fn unusable(end: &SweepEnd) -> Option<CredentialsError> {
     }
 }
 
+/// Returns the address of the etcd that refuses every write, if that ended the sweep.
+fn full(end: &SweepEnd) -> Option<String> {
+    match end {
+        SweepEnd::Failed(SweepFailure::NoSpace(url)) => Some(url.clone()),
+        _ => None,
+    }
+}
+
 fn failed(failure: &SweepFailure) -> (ReencryptEnd, Option<String>) {
     let (end, reason) = match failure {
         SweepFailure::OtherCluster => return (ReencryptEnd::OtherCluster, None),
         SweepFailure::Denied(reason) => (ReencryptEnd::Denied, reason.clone()),
         SweepFailure::Unauthenticated(reason) => (ReencryptEnd::Unauthenticated, reason.clone()),
         SweepFailure::NoCredentials(reason) => (ReencryptEnd::NoCredentials, reason.to_string()),
+        SweepFailure::NoSpace(url) => (ReencryptEnd::NoSpace, no_space_in(url)),
         SweepFailure::Unreachable(reason) => (ReencryptEnd::Unreachable, reason.clone()),
         SweepFailure::NotAnApiServer(reason) => (ReencryptEnd::NotAnApiServer, reason.to_string()),
     };

@@ -40,6 +40,7 @@ pub(super) fn headline(report: &ReencryptReport) -> String {
         ReencryptEnd::Denied => format!("This user lacks a right: {written}, {rest}"),
         ReencryptEnd::Unauthenticated => format!("The API server does not accept the credentials: {rest}"),
         ReencryptEnd::NoCredentials => format!("There are no credentials for the API server: {written}, {rest}"),
+        ReencryptEnd::NoSpace => format!("etcd refuses every write: {written}, {rest}"),
         ReencryptEnd::Unreachable => format!("The API server does not answer: {written}, {rest}"),
         ReencryptEnd::NotAnApiServer => {
             format!("What answers there is no API server that can be used: {written}, {rest}")
@@ -95,7 +96,8 @@ pub(super) fn page(report: &ReencryptReport, hints: &[String], given: &Given, qu
 fn facts(report: &ReencryptReport) -> Vec<(&'static str, String)> {
     let mut facts: Vec<_> = report.api_server.iter().map(|url| ("API server", url.clone())).collect();
     facts.push(("revision", report.revision.to_string()));
-    let whose = if report.end == ReencryptEnd::NoCredentials { "because" } else { "it says" };
+    let is_own = matches!(report.end, ReencryptEnd::NoCredentials | ReencryptEnd::NoSpace);
+    let whose = if is_own { "because" } else { "it says" };
     facts.extend(report.reason.iter().map(|reason| (whose, reason.clone())));
     if report.sweeps > 0 {
         facts.push(("written", rate(report)));

@@ -13,8 +13,7 @@ use crate::{
 
 use super::{
     super::{
-        failure::{Exit, Failure},
-        given::quoted,
+        failure::{Failure, no_space},
         reencrypt::{Census, ValueSum},
         waiting::AnswerWait,
     },
@@ -171,15 +170,6 @@ impl RotateHands<'_> {
     fn ask(&self, servers: &Servers) -> Result<Vec<Result<EtcdStatus, EtcdError>>, Failure> {
         self.runtime.block_on(statuses(servers)).map_err(Failure::from)
     }
-}
-
-fn no_space(url: &str) -> Failure {
-    let message = format!("etcd {url} refuses every write: its database has become as large as it may (alarm NOSPACE)");
-    let etcdctl = format!("etcdctl --endpoints {}", quoted(url));
-    let hint = format!(
-        "make room: {etcdctl} compact REVISION, then {etcdctl} defrag --cluster, then {etcdctl} alarm disarm, each with the certificates of etcd"
-    );
-    Failure::new(Exit::Refused, &message, hint)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
 
 use super::{
     super::{
-        failure::{self, Exit, Failure, credentials, miscounted, silent_api_server, written_in_plaintext},
+        failure::{self, Exit, Failure, credentials, miscounted, no_space, silent_api_server, written_in_plaintext},
         given::{Given, quoted},
         reencrypt::Census,
         tables::all_of,
@@ -183,6 +183,7 @@ pub(super) fn swept(given: &Given, failure: &SweepFailure, api: &str) -> Failure
             format!("the API server at {api} keeps its objects in another etcd"),
             "name the API server that uses this etcd: claviger rotate --kubeconfig FILE".to_owned(),
         ),
+        SweepFailure::NoSpace(url) => return no_space(url),
         SweepFailure::Unreachable(reason) => (
             Exit::Unreachable,
             format!("the API server at {api} did not answer: {reason}"),
