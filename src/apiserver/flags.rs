@@ -28,6 +28,8 @@ pub struct ApiServerFlags {
     pub encryption_config: Option<PathBuf>,
     /// `--request-timeout`: how long a write may take.
     pub request_timeout: Option<Duration>,
+    /// `--event-ttl`: how long etcd keeps an event after it was written.
+    pub event_ttl: Option<Duration>,
     /// Whether `--feature-gates` allow KMS v1.
     pub allows_kms_v1: bool,
 }
@@ -97,6 +99,7 @@ impl CommandLine<'_> {
             overrides: self.overrides(&mut doubts)?,
             encryption_config: self.path("encryption-provider-config", &mut doubts),
             request_timeout: self.last("request-timeout", &mut doubts).and_then(|text| positive_duration(&text)),
+            event_ttl: self.last("event-ttl", &mut doubts).and_then(|text| positive_duration(&text)),
             allows_kms_v1: self.allows_kms_v1(&mut doubts),
             servers,
         };

@@ -99,6 +99,8 @@ pub(super) struct Declared {
     pub(super) encryption_config: Option<PathBuf>,
     /// `--request-timeout` of kube-apiserver.
     pub(super) request_timeout: Option<Duration>,
+    /// `--event-ttl` of kube-apiserver.
+    pub(super) event_ttl: Option<Duration>,
     /// Whether kube-apiserver accepts KMS v1.
     pub(super) allows_kms_v1: bool,
     /// The place where the flags of kube-apiserver were found, if they were looked for.
@@ -139,7 +141,8 @@ impl Declared {
         let found = found_flags(cluster, usual)?;
         let found_in = found.as_ref().map(|found| found.place.to_string());
         let (flags, doubts) = found.map_or_else(Default::default, |found| (found.flags, found.doubts));
-        let ApiServerFlags { servers, prefix, overrides, encryption_config, request_timeout, allows_kms_v1 } = flags;
+        let ApiServerFlags { servers, prefix, overrides, encryption_config, request_timeout, event_ttl, allows_kms_v1 } =
+            flags;
         let has_own = !cluster.etcd.urls.is_empty();
         let servers = if has_own { cluster.etcd.clone() } else { servers };
         Ok(Self {
@@ -148,6 +151,7 @@ impl Declared {
             prefix: cluster.prefix.clone().or(prefix).unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
             encryption_config: cluster.encryption_config.clone().or(encryption_config),
             request_timeout,
+            event_ttl,
             allows_kms_v1,
             found_in,
             doubts,

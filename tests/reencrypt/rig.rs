@@ -84,6 +84,17 @@ impl Rig {
         })
     }
 
+    /// Returns an API server that also encrypts events, and keeps them for five minutes.
+    pub(crate) fn with_events() -> Self {
+        Self::with(|api, sandbox| {
+            let generate =
+                "generate encryption-configuration --resource secrets --resource events --socket [DIR]/run/kms.sock";
+            let config = sandbox.path("events.yaml");
+            fs::write(&config, sandbox.unmask(&sandbox.run(generate).ends_with(0).stdout)).unwrap();
+            api.encryption_config(config).argument("--event-ttl=5m")
+        })
+    }
+
     fn with(options: impl FnOnce(Options, &Sandbox) -> Options) -> Self {
         let run = Run::new().unwrap();
         let etcd = Etcd::start(&run, 1).unwrap();

@@ -2,12 +2,13 @@
 //! another clock.
 //!
 //! ```text
-//! whole, resumed, stopped, foreseen, abandoned, given_up, compromised, busy
+//! whole, resumed, stopped, foreseen, abandoned, given_up, compromised, busy, events
 //! ```
 
 mod abandoned;
 mod busy;
 mod compromised;
+mod events;
 mod foreseen;
 mod given_up;
 mod resumed;

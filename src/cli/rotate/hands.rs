@@ -47,6 +47,12 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// server settles within five minutes.
 const SETTLE_PATIENCE: Duration = Duration::from_mins(30);
 
+/// How long etcd keeps an event, unless `--event-ttl` of kube-apiserver is another.
+const EVENT_TTL: Duration = Duration::from_hours(1);
+
+/// How much longer than that a rotation waits for events. etcd may delete an expired event late.
+const EVENTS_LATE: Duration = Duration::from_mins(10);
+
 /// The time between two looks at a plugin.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -102,6 +108,8 @@ pub(super) struct RotateHands<'a> {
     waiting: Option<Waiting>,
     /// Since when API servers are not settled, without the time in which the machine was suspended.
     unsettled_since: Option<Duration>,
+    /// Since when events are under another key, without the time in which the machine was suspended.
+    events_since: Option<Duration>,
     /// The timeouts of the API servers.
     timeouts: Timeouts,
     /// The connections that the plugin named in its last answer.
@@ -139,6 +147,7 @@ impl<'a> RotateHands<'a> {
             failures: None,
             waiting: None,
             unsettled_since: None,
+            events_since: None,
             timeouts: Timeouts::default(),
             connections: Vec::new(),
             silence: None,
@@ -292,6 +301,20 @@ impl RotateHands<'_> {
     }
 }
 
+impl RotateHands<'_> {
+    /// Returns how much longer the rotation waits for these events to expire.
+    ///
+    /// # Errors
+    /// When they should have expired long ago.
+    fn left_for_events(&mut self, events: u64) -> Result<Duration, Failure> {
+        let now = self.clock.running();
+        let since = *self.events_since.get_or_insert(now);
+        let patience = Declared::read(&self.site.config.cluster)?.event_ttl.unwrap_or(EVENT_TTL) + EVENTS_LATE;
+        let left = (since + patience).saturating_sub(now);
+        if left.is_zero() { Err(stops::never_expired(&self.global.given, events, patience)) } else { Ok(left) }
+    }
+}
+
 impl Hands for RotateHands<'_> {
     type Error = Failure;
 
@@ -354,7 +377,10 @@ impl Hands for RotateHands<'_> {
                 let nodes = unsettled.nodes().to_vec();
                 (WaitGate::Settle, nodes, unsettled.left().map_or(LOOK, |left| left.min(SETTLED_LOOK)), left)
             }
-            Wait::Events(_) => (WaitGate::Events, Vec::new(), LINES, None),
+            Wait::Events(events) => {
+                let left = self.left_for_events(*events)?;
+                (WaitGate::Events, Vec::new(), LINES.min(left), Some(left.as_secs_f64().ceil()))
+            }
         };
         let has_nodes = !nodes.is_empty();
         let before = self.waiting.take().filter(|before| (before.gate, before.has_nodes) == (gate, has_nodes));

@@ -1,6 +1,6 @@
 //! Explains why a rotation stopped before its end: the error text, the hint and the exit code for each [`Refused`].
 
-use std::{fmt::Display, path::Path};
+use std::{fmt::Display, path::Path, time::Duration};
 
 use crate::{
     keeper::{BeginError, UnfinishedRekey},
@@ -15,7 +15,7 @@ use super::{
         failure::{self, Exit, Failure, credentials, miscounted, no_space, silent_api_server, written_in_plaintext},
         given::{Given, quoted},
         reencrypt::Census,
-        tables::all_of,
+        tables::{all_of, span},
         verify::Verified,
     },
     report::WaitGate,
@@ -153,6 +153,21 @@ pub(super) fn silent(given: &Given, gate: WaitGate, silence: Option<&ProbeError>
         given.command("claviger rotate")
     );
     Failure::new(Exit::Unreachable, &message, hint)
+}
+
+/// Returns the failure of a rotation that has waited in vain for events to expire.
+pub(super) fn never_expired(given: &Given, events: u64, patience: Duration) -> Failure {
+    let message = format!(
+        "the rotation is unfinished: after {}, {} still under another key, and should have expired",
+        span(patience),
+        if events == 1 { "1 event is".to_owned() } else { format!("{} are", counted(events, "event")) }
+    );
+    let hint = format!(
+        "see them: {}; delete them from etcd if they do not expire; then go on: {}",
+        given.command("claviger scan --list"),
+        given.command("claviger rotate")
+    );
+    Failure::new(Exit::Found, &message, hint)
 }
 
 /// Returns the failure of a rotation whose sweep ended early.

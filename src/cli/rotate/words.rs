@@ -118,7 +118,10 @@ fn waiting(gate: WaitGate, nodes: &[String], seconds: Option<u64>) -> String {
             span(Duration::from_secs(seconds.unwrap_or(0)))
         ),
         WaitGate::Settle => settling(&nodes, seconds),
-        WaitGate::Events => "until events that are under another key expire".to_owned(),
+        WaitGate::Events => format!(
+            "up to {} more: until events that are under another key expire",
+            span(Duration::from_secs(seconds.unwrap_or(0)))
+        ),
     }
 }
 
@@ -191,7 +194,7 @@ mod tests {
             waiting(WaitGate::Quiet, &[], Some(263)),
             waiting(WaitGate::Settle, &[], Some(7)),
             waiting(WaitGate::Settle, &["a"], None),
-            waiting(WaitGate::Events, &[], None),
+            waiting(WaitGate::Events, &[], Some(4200)),
         ]
         .map(|event| line(&event));
         insta::assert_snapshot!(lines.join("\n"));
