@@ -1,9 +1,13 @@
 //! The report of a reader at its end, besides the objects that it has passed to its sink: the source, and what may be
 //! missing.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io};
 
-use super::{bolt::DamageList, group::GROUPS_MAX, source::ScanSource};
+use super::{
+    bolt::DamageList,
+    group::GROUPS_MAX,
+    source::{FileDigest, ScanSource},
+};
 
 /// A function that receives the amount of finished work and the total amount. The total is zero if it is not known.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
@@ -139,6 +143,9 @@ pub enum Incomplete {
     /// The digest at the end of the file does not match the file.
     #[error("the file does not match the digest at its end")]
     Digest,
+    /// The file could not be read for its digest. Contains the reason that the system gives.
+    #[error("the digest of the file was not computed, because a read failed: {0}")]
+    DigestUnread(String),
     /// Something wrote to the file during the scan.
     #[error("the file changed while it was read")]
     Changed,
@@ -186,6 +193,14 @@ pub enum Incomplete {
 }
 
 impl Incomplete {
+    /// Returns why the digest does not prove that the file is whole, unless it proves this or the file has none.
+    pub fn of_digest(read: &Result<FileDigest, io::Error>) -> Option<Self> {
+        match read {
+            Ok(digest) => (digest.matches == Some(false)).then_some(Self::Digest),
+            Err(error) => Some(Self::DigestUnread(error.to_string())),
+        }
+    }
+
     /// Whether the prefix is wrong.
     pub fn is_wrong_prefix(&self) -> bool {
         matches!(self, Self::Nothing { .. } | Self::NoResource { .. } | Self::Inside { .. })

@@ -24,8 +24,21 @@ pub fn length_before(length: u64) -> u64 {
     if has_digest(length) { length - DIGEST } else { length }
 }
 
+/// Computes the SHA-256 of a file of `length` bytes without the digest at its end, and compares the two.
+pub fn read(file: &File, length: u64) -> Result<FileDigest, io::Error> {
+    let computed = sha256(file, length_before(length))?;
+    let mut at_end = [0; 32];
+    let matches = if has_digest(length) {
+        file.read_exact_at(&mut at_end, length_before(length))?;
+        Some(at_end == computed)
+    } else {
+        None
+    };
+    Ok(FileDigest { sha256: base16ct::lower::encode_string(&computed), matches })
+}
+
 /// Computes the SHA-256 of the first `length` bytes of `file`.
-pub fn sha256(file: &File, length: u64) -> Result<[u8; 32], io::Error> {
+fn sha256(file: &File, length: u64) -> Result<[u8; 32], io::Error> {
     let mut context = Context::new(&SHA256);
     let mut block = vec![0; BLOCK];
     let mut offset = 0;
@@ -44,11 +57,38 @@ pub fn sha256(file: &File, length: u64) -> Result<[u8; 32], io::Error> {
     Ok(digest)
 }
 
-/// Compares the computed digest of a file of `length` bytes with the digest at its end.
-pub fn compare(file: &File, length: u64, computed: Result<[u8; 32], io::Error>) -> FileDigest {
-    let mut expected = [0; 32];
-    let is_there = has_digest(length) && file.read_exact_at(&mut expected, length_before(length)).is_ok();
-    let sha256 = computed.as_ref().map_or_else(|_| String::new(), |computed| base16ct::lower::encode_string(computed));
-    let matches = is_there.then(|| computed.is_ok_and(|computed| computed == expected));
-    FileDigest { sha256, matches }
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write};
+
+    use super::{super::super::outcome::Incomplete, *};
+
+    #[test]
+    fn the_digest_at_the_end_is_compared_if_there_is_one() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 512]).unwrap();
+        let whole = read(&file, 512).unwrap();
+        assert_eq!((whole.sha256.len(), whole.matches), (64, None));
+        file.write_all(&sha256(&file, 512).unwrap()).unwrap();
+        assert_eq!(read(&file, 544).unwrap(), FileDigest { matches: Some(true), ..whole.clone() });
+        file.write_all_at(&[8], 0).unwrap();
+        assert_eq!(read(&file, 544).unwrap().matches, Some(false));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_has_no_digest_and_a_reason() {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        fs::write(named.path(), [7; 544]).unwrap();
+        let write_only = fs::OpenOptions::new().write(true).open(named.path()).unwrap();
+        let reason = read(&write_only, 544).unwrap_err();
+        assert_eq!(reason.to_string(), "Bad file descriptor (os error 9)");
+        let text = Incomplete::DigestUnread(reason.to_string()).to_string();
+        assert_eq!(
+            text,
+            "the digest of the file was not computed, because a read failed: Bad file descriptor (os error 9)"
+        );
+        // Another program has made the file shorter.
+        let shorter = File::open(named.path()).unwrap();
+        assert_eq!(read(&shorter, 1056).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
 }

@@ -1,6 +1,6 @@
 //! Scans one file: opens it, reads it in one or two passes, and reports what may be missing.
 
-use std::{ops::ControlFlow, path::Path, thread};
+use std::{ops::ControlFlow, panic::resume_unwind, path::Path, thread};
 
 use super::{
     super::{
@@ -13,7 +13,7 @@ use super::{
         summarizer::Summarizer,
     },
     batch::{Batch, Collector},
-    digest::{compare, has_digest, length_before, sha256},
+    digest::{self, has_digest, length_before},
     error::SnapshotError,
     file::DatabaseFile,
     meta::MetaBucket,
@@ -44,25 +44,28 @@ pub fn scan(
     let database = Database::open(file.file.try_clone().map_err(SnapshotError::Open)?, length)?;
     let is_wanted = digest || has_digest(file.length());
     let (contents, digest) = thread::scope(|scope| {
-        let digest = is_wanted.then(|| scope.spawn(|| sha256(&file.file, length)));
+        let digest = is_wanted.then(|| scope.spawn(|| digest::read(&file.file, file.length())));
         let contents = read_proven(&database, summarizer, sink, progress)?;
-        Ok::<_, SnapshotError>((contents, digest.and_then(|digest| digest.join().ok())))
+        let digest = digest.map(|digest| digest.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        Ok::<_, SnapshotError>((contents, digest))
     })?;
     let mut incomplete = contents.incomplete();
     incomplete.extend(database.damaged_meta.map(|page| Incomplete::Meta { page }));
     if database.length() > length {
         incomplete.push(Incomplete::Cut { found: length, expected: database.length() });
     }
-    let digest = digest.map(|computed| compare(&file.file, file.length(), computed));
-    if digest.as_ref().is_some_and(|digest| digest.matches == Some(false)) {
-        incomplete.push(Incomplete::Digest);
-    }
+    incomplete.extend(digest.as_ref().and_then(Incomplete::of_digest));
     if file.has_changed() {
         incomplete.push(Incomplete::Changed);
     }
     let fit = contents.fit(summarizer);
     let DatabaseContents { damage, outside, prefixes, revision, compacted, .. } = contents;
-    let source = ScanSource { revision, compacted, digest, ..ScanSource::snapshot(path, file.length()) };
+    let source = ScanSource {
+        revision,
+        compacted,
+        digest: digest.and_then(Result::ok),
+        ..ScanSource::snapshot(path, file.length())
+    };
     let other_prefixes = prefixes.likely();
     Ok(ScanOutcome { source, overrides: Vec::new(), damage, incomplete, outside, fit, other_prefixes })
 }
