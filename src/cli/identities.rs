@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::{
     failure::{Exit, Failure, reading_settings, unreadable},
     given::quoted,
+    prompt::ask_hidden,
 };
 #[cfg(feature = "shares")]
 use crate::escrow::share::shares_in;
@@ -133,10 +134,10 @@ fn read_identities(file: Option<&Path>, purpose: Purpose) -> Result<Zeroizing<St
         Some(path) => {
             open_input(path).and_then(read_limited).map_err(|error| failed(&path.display().to_string(), error))
         }
-        None if io::stdin().is_terminal() => rpassword::prompt_password(
+        None if io::stdin().is_terminal() => ask_hidden(
             "recovery identity, its line AGE-SECRET-KEY-1… (for a file or shares, use --recovery-identity FILE): ",
         )
-        .map(Zeroizing::new)
+        .and_then(|line| read_limited(&line[..]))
         .map_err(|error| failed("the terminal", error)),
         None => Err(Failure::new(
             Exit::Usage,

@@ -45,6 +45,7 @@ mod probe;
 #[cfg(feature = "scan")]
 #[cfg_attr(not(feature = "progress"), path = "no_progress.rs")]
 mod progress;
+mod prompt;
 mod recovery;
 #[cfg(feature = "reencrypt")]
 mod reencrypt;

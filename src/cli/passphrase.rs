@@ -20,6 +20,7 @@ use crate::{
 use super::{
     failure::{self, Exit, Failure},
     given::quoted,
+    prompt::ask_hidden,
 };
 
 /// The greatest number of bytes that are read, which is more than any passphrase has.
@@ -109,7 +110,7 @@ pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
     let bytes = match file {
         Some(path) => read_bytes(path).map_err(|error| unreadable_file(path, &error))?,
         None if io::stdin().is_terminal() => {
-            let [first, second] = ["new passphrase: ", "repeat it: "].map(ask_bytes);
+            let [first, second] = ["new passphrase: ", "repeat it: "].map(ask_hidden);
             let first = first.map_err(|error| unreadable("the terminal", &error))?;
             if *second.map_err(|error| unreadable("the terminal", &error))? != *first {
                 return Err(refused(&"the two entries differ"));
@@ -191,11 +192,7 @@ fn read_limited(reader: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 fn ask(prompt: &str) -> io::Result<Passphrase> {
-    Passphrase::new(&ask_bytes(prompt)?).map_err(to_io)
-}
-
-fn ask_bytes(prompt: &str) -> io::Result<Zeroizing<Vec<u8>>> {
-    Ok(Zeroizing::new(rpassword::prompt_password(prompt)?.into_bytes()))
+    Passphrase::new(&ask_hidden(prompt)?).map_err(to_io)
 }
 
 fn to_io(error: PassphraseError) -> io::Error {

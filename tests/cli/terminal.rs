@@ -3,8 +3,6 @@
 use std::{
     io::{Read, Write},
     process::{Command, Stdio},
-    thread,
-    time::Duration,
 };
 
 use super::{
@@ -29,8 +27,6 @@ pub(crate) fn type_into(sandbox: &Sandbox, line: &str, answers: &[&str]) -> (Str
             screen.read_exact(&mut byte).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&shown)));
             shown.push(byte[0]);
         }
-        // The prompt comes just before the echo is turned off.
-        thread::sleep(Duration::from_secs(1));
         keyboard.write_all(format!("{answer}\r").as_bytes()).unwrap();
     }
     screen.read_to_end(&mut shown).unwrap();
