@@ -120,7 +120,9 @@ fn a_disk_that_was_put_back_gets_the_newer_keys_from_a_backup() {
     }
     let checked = sandbox.run(&format!("backup check [DIR]/newer.age {OURS} {STATE}"));
     checked.ends_with(1);
-    assert!(checked.stderr.contains("the keyring here does not follow from this backup"), "{checked}");
+    assert!(checked.stdout.contains("! the keyring here does not follow from this backup"), "{checked}");
+    let quiet = sandbox.run(&format!("backup check [DIR]/newer.age {OURS} {STATE} --quiet"));
+    assert!(quiet.stdout.contains("! the keyring here does not follow from this backup"), "{quiet}");
     let lacks = format!(
         "! the keyring here lacks {}: to merge this backup into it: claviger backup restore ",
         wrapped[0].key_id
@@ -319,8 +321,13 @@ fn a_node_whose_slot_is_lost_begins_again_from_a_backup_and_its_own_record() {
     fs::remove_file(sandbox.path("state/slot-file.key")).unwrap();
     let refused = sandbox.refused(7, &format!("backup restore {OURS} {STATE} [DIR]/older.age"));
     let bare = sandbox.run(&format!("backup restore {OURS} {STATE} [DIR]/state/keyring"));
-    let why = "[DIR]/state/keyring: the root key here does not open it, an identity may: root file [DIR]/state/root: ";
+    let why = "the root key here does not open [DIR]/state/keyring: root file [DIR]/state/root: ";
     assert!(bare.stderr.contains(why), "{bare}");
+    // A warning is for machines, too.
+    let json = sandbox.run(&format!("backup restore {OURS} {STATE} [DIR]/state/keyring --output json"));
+    let warnings: Vec<serde_json::Value> =
+        json.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert!(warnings.iter().any(|line| line["warning"].as_str().is_some_and(|text| text.starts_with(why))), "{json}");
     fs::rename(sandbox.path("state"), sandbox.path("aside")).unwrap();
     let alone = Sandbox::run(&sandbox, &format!("backup check [DIR]/older.age {OURS} --output json"));
     let expect = alone.json()["expect"].as_str().unwrap().to_owned();

@@ -96,16 +96,6 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     let compared = Compared { missing, additional: opened.additional_in(backup), follows, listed };
     // The backup opens, whether or not it is listed, so the report is printed in any case.
     let printed = print(backup, Some(&compared), file, global);
-    if !follows {
-        output::aside(
-            &global.given.repeat_in(&format!(
-                "! the keyring here does not follow from this backup: the directory was put back, or one of the two is a fork; \
-                 bring them together: claviger backup restore {}",
-                quoted(file)
-            )),
-            global,
-        );
-    }
     let Compared { missing, listed, .. } = compared;
     listed.map_err(|error| not_listed(error, "the backup opens"))?;
     output::end_change(printed, global);
@@ -190,19 +180,25 @@ fn counts(report: &CheckReport) -> Option<String> {
     })
 }
 
-/// Returns lines about the keys that only the backup or only the keyring has.
-fn differences(report: &CheckReport, file: &Path) -> impl Iterator<Item = String> {
+/// Returns lines about what only the backup or only the keyring has: keys, or changes.
+fn differences(report: &CheckReport, file: &Path) -> Vec<String> {
     let file = quoted(file);
     let missing = report.missing.iter().flatten();
     let missing =
         missing.map(|key_id| format!("! {key_id} is not in it; to make another backup: claviger backup create FILE"));
     let unknown = report.only_in_backup.iter().flatten();
-    let unknown = unknown.map(move |key_id| {
+    let unknown = unknown.map(|key_id| {
         format!("! the keyring here lacks {key_id}: to merge this backup into it: claviger backup restore {file}")
     });
     let destroyed = report.destroyed_here.iter().flatten();
     let destroyed = destroyed.map(|key_id| {
         format!("{key_id} is destroyed here, and this backup still has it: anyone who opens the backup has the key")
     });
-    missing.chain(unknown).chain(destroyed)
+    let fork = (report.follows == Some(false)).then(|| {
+        format!(
+            "! the keyring here does not follow from this backup: the directory was put back, or one of the two is a fork; \
+             bring them together: claviger backup restore {file}"
+        )
+    });
+    missing.chain(unknown).chain(destroyed).chain(fork).collect()
 }

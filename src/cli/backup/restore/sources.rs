@@ -8,9 +8,8 @@ use std::{
 use super::super::super::{
     Global, Site,
     backup_file::{open, read, whole},
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, warn},
     identities::{IdentityArgs, Purpose},
-    output,
 };
 use crate::{
     escrow::{Identities, Recipient},
@@ -71,7 +70,8 @@ fn by_root(site: &Site, bytes: &[u8], file: &Path, global: &Global) -> Option<So
         Ok(source) => return Some(source),
         Err(
             OpenError::NotInitialised(_)
-            | OpenError::Missing(_)
+            | OpenError::MissingRoot(_)
+            | OpenError::MissingRecord(_)
             | OpenError::Record { source: RecordError::Origin(_), .. },
         ) => {}
         Err(OpenError::Record { source, .. }) => needs_identity(file, &source, global),
@@ -81,6 +81,6 @@ fn by_root(site: &Site, bytes: &[u8], file: &Path, global: &Global) -> Option<So
 }
 
 fn needs_identity(file: &Path, error: &dyn Error, global: &Global) {
-    let line = format!("{}: the root key here does not open it, an identity may: {error}", file.display());
-    output::aside(&line, global);
+    let message = format!("the root key here does not open {}: {error}", file.display());
+    warn(&message, "a recovery identity may open it: --recovery-identity FILE", global);
 }
