@@ -1,6 +1,8 @@
-//! Refuses the commands that would disturb an unfinished rotation: promoting another key, and replacing the root key.
+//! Finds an unfinished rotation, and refuses the commands that would disturb it: promoting another key, and replacing
+//! the root key.
 
 use crate::{
+    durable::Dir,
     keeper::{self, LoadPlanError, Opened},
     keyring::{Key, key_id::KeyId, state::Verb},
     plan::{Phase, ReadPlanError, RotationPlan},
@@ -27,7 +29,7 @@ pub(super) fn check_promotion(site: &Site, opened: &Opened, key_id: KeyId) -> Re
     if !opened.keyring.keys().any(|key| key.id() == key_id && can_be_promoted(key)) {
         return Ok(());
     }
-    let Some(plan) = unfinished(site, opened)?.filter(|plan| plan.key != Some(key_id)) else { return Ok(()) };
+    let Some(plan) = unfinished(&site.dir, opened)?.filter(|plan| plan.key != Some(key_id)) else { return Ok(()) };
     let message = format!("{}, so no other key is promoted", described(&plan));
     let give_up = if plan.phase == Phase::Prepare { GIVE_UP } else { "" };
     let hint =
@@ -40,7 +42,7 @@ pub(super) fn check_promotion(site: &Site, opened: &Opened, key_id: KeyId) -> Re
 /// # Errors
 /// When a rotation is unfinished, or its plan cannot be read.
 pub(super) fn check_rekey(site: &Site, opened: &Opened) -> Result<(), Failure> {
-    let Some(plan) = unfinished(site, opened)? else { return Ok(()) };
+    let Some(plan) = unfinished(&site.dir, opened)? else { return Ok(()) };
     let message = format!("{}, and another root key would void its plan", described(&plan));
     let hint = format!("{FINISH}replace the root key all the same: claviger rekey --despite-rotation");
     Err(Failure::new(Exit::Refused, &message, hint))
@@ -49,14 +51,17 @@ pub(super) fn check_rekey(site: &Site, opened: &Opened) -> Result<(), Failure> {
 /// Warns that a new key cannot be promoted while a rotation to another key is unfinished.
 pub(super) fn warn_of_rotation(site: &Site, opened: &Opened, global: &Global) {
     // A plan that cannot be read stops the promotion, which says so.
-    let Ok(Some(plan)) = unfinished(site, opened) else { return };
+    let Ok(Some(plan)) = unfinished(&site.dir, opened) else { return };
     let message = format!("{}, so the new key can be promoted only after it", described(&plan));
     warn(&message, &format!("{FINISH}see how it stands: claviger status"), global);
 }
 
-/// Returns the plan of an unfinished rotation. A plan that a rekey has voided does not count.
-fn unfinished(site: &Site, opened: &Opened) -> Result<Option<RotationPlan>, Failure> {
-    let plan = match keeper::load_plan(&site.dir, opened) {
+/// Returns the plan of the unfinished rotation in `dir`. A plan that a rekey has voided does not count.
+///
+/// # Errors
+/// When the plan cannot be read.
+pub(super) fn unfinished(dir: &Dir, opened: &Opened) -> Result<Option<RotationPlan>, Failure> {
+    let plan = match keeper::load_plan(dir, opened) {
         Err(LoadPlanError::Refused(ReadPlanError::OtherRootKey)) => None,
         plan => plan?,
     };

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::{
     sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot},
+    status::{STATUS, backed_up, finding, serve},
     tree::Tree,
 };
 
@@ -296,4 +297,18 @@ fn root_leaves_the_files_to_the_directorys_owner() {
         assert_eq!((found.uid(), found.gid()), (NOBODY, NOBODY), "{name}");
     }
     sandbox.call("key list --state-dir [DIR]/state").by_nobody().run().ends_with(0);
+}
+
+#[test]
+fn a_plan_that_cannot_be_read_is_a_finding() {
+    let (sandbox, _) = backed_up();
+    let _daemon = serve(&sandbox);
+    fs::write(sandbox.path("state/rotation"), "torn").unwrap();
+    sandbox.chmod("state/rotation", 0o644);
+    let open = sandbox.run(STATUS);
+    finding(open.ends_with(1), "[DIR]/state/rotation has mode 0644, expected 0600; chmod 0600 [DIR]/state/rotation");
+    sandbox.chmod("state/rotation", 0o600);
+    let torn = sandbox.run(STATUS);
+    finding(torn.ends_with(1), "the plan of the rotation: ");
+    finding(&torn, "start the rotation again, which writes a new plan: claviger rotate ");
 }

@@ -129,11 +129,10 @@ impl Failure {
     }
 
     /// Returns the message and the hint in one sentence.
-    #[cfg(feature = "scan")]
-    pub(in crate::cli) fn sentence(self) -> String {
+    pub(in crate::cli) fn sentence(&self) -> String {
         match self.hint() {
             Some(hint) => format!("{}; {hint}", self.message),
-            None => self.message,
+            None => self.message.clone(),
         }
     }
 

@@ -6,12 +6,12 @@ use std::path::Path;
 use super::super::{
     failure::{Exit, Failure, damaged_mark, is_mark_damaged},
     given::quoted,
-    passphrase,
+    passphrase, rotation,
 };
 use crate::{
     config::Config,
     durable::{Dir, DurableError, Privacy},
-    keeper::{self, OpenError, Opened},
+    keeper::{self, MARK, OpenError, Opened},
     plan::RotationPlan,
     root::{Means, RootError, SlotError},
 };
@@ -21,7 +21,13 @@ use crate::{
 pub(super) struct Disk {
     means: Option<Means>,
     opened: Option<Opened>,
-    plan: Option<RotationPlan>,
+}
+
+/// The keyring on the disk.
+pub(super) struct OpenedDisk<'a> {
+    pub(super) opened: &'a Opened,
+    /// The plan of an unfinished rotation, or the reason why it cannot be read.
+    pub(super) plan: Result<Option<RotationPlan>, Failure>,
 }
 
 /// The reason why the keyring on the disk does not open, and the loss.
@@ -44,12 +50,11 @@ pub(super) enum Loss {
 }
 
 impl Disk {
-    /// Opens the keyring. Needs no slot if the keyring was opened before and has the same root key. Also returns the
-    /// plan of an unfinished rotation.
+    /// Opens the keyring. Needs no slot if the keyring was opened before and has the same root key.
     ///
     /// # Errors
     /// When the keyring does not open, or no passphrase can be read.
-    pub(super) fn open(&mut self, config: &Config) -> Result<(&Opened, Option<&RotationPlan>), DiskError> {
+    pub(super) fn open(&mut self, config: &Config) -> Result<OpenedDisk<'_>, DiskError> {
         let dir = Dir::open(&config.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
         let means = match self.means.take() {
             Some(means) => means,
@@ -60,10 +65,8 @@ impl Disk {
             Some(before) => keeper::open_again(&dir, means, before)?,
             None => keeper::open(&dir, means)?,
         };
-        // A plan that cannot be read is ignored: the next rotation replaces it.
-        self.plan = keeper::load_plan(&dir, &opened).ok().flatten();
-        let unfinished = self.plan.as_ref().filter(|plan| plan.is_unfinished());
-        Ok((self.opened.insert(opened), unfinished))
+        let plan = rotation::unfinished(&dir, &opened);
+        Ok(OpenedDisk { opened: self.opened.insert(opened), plan })
     }
 }
 
@@ -84,7 +87,7 @@ pub(super) fn next(loss: Option<Loss>, state_dir: &Path) -> Option<String> {
     let dir = quoted(state_dir);
     let restore = match loss? {
         Loss::Mark => {
-            let mark = damaged_mark(&state_dir.join("mark"));
+            let mark = damaged_mark(&state_dir.join(MARK));
             return Some(format!("let the plugin run, and repair the mark: {mark}"));
         }
         Loss::All => format!("restore a backup: claviger backup restore FILE --state-dir {dir}"),
@@ -111,11 +114,7 @@ impl From<OpenError> for DiskError {
         );
         let waits_for_operator = is_a_secret_missing(&error);
         // A backup can be merged only if the root file is there, and only into an existing keyring.
-        let is_root = match &error {
-            OpenError::Root { .. } => true,
-            OpenError::Missing(path) => path.ends_with("root"),
-            _ => false,
-        };
+        let is_root = matches!(&error, OpenError::Root { .. } | OpenError::MissingRoot(_));
         let is_mark = is_mark_damaged(&error);
         let failure = Failure::from(error);
         let loss = match failure.exit() {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{Backups, Config, DEFAULT_STATE_DIR},
-    durable::{DurableError, LifeLock},
+    durable::{DurableError, LifeLock, SERVING},
     hardening::LayerState,
     keeper::Opened,
     keyring::{Key, ledger::ListedBackup, mark::Standing, state::State},
@@ -78,18 +78,18 @@ fn keyring_findings(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, c
 fn next_start(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, config: &Config) -> &'static str {
     let is_usual = config.state_dir == Path::new(DEFAULT_STATE_DIR);
     match answer {
-        Err(ProbeError::Absent | ProbeError::Refused) if !matches!(is_served(config), Ok(false)) => LATER,
+        Err(ProbeError::Absent | ProbeError::Refused) if !matches!(is_served(config), Ok(false)) => AFTER_OTHERS,
         Err(ProbeError::Absent | ProbeError::Refused) if is_usual => "systemctl start claviger, or claviger serve",
         Err(ProbeError::Absent | ProbeError::Refused) => "claviger serve",
-        Err(_) => LATER,
+        Err(_) => AFTER_OTHERS,
         Ok(ProbeAnswer { report: None, .. }) => {
             "run this command as root or as the user of the plugin, to see whether it may be restarted"
         }
         Ok(ProbeAnswer { report: Some(report), .. }) => {
             let is_whole = report.degraded.is_none() && serves_same(report, opened) && !lacks(report, opened);
             match ServesFrom::of(report, &config.state_dir) {
-                ServesFrom::Elsewhere(_) => LATER,
-                _ if !is_whole => LATER,
+                ServesFrom::Elsewhere(_) => AFTER_OTHERS,
+                _ if !is_whole => AFTER_OTHERS,
                 _ => restart(&config.state_dir),
             }
         }
@@ -97,7 +97,7 @@ fn next_start(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, config:
 }
 
 /// The advice to start the plugin later, because starting it now could lose a key.
-const LATER: &str = "do that after the other findings are solved, and not before";
+const AFTER_OTHERS: &str = "do that after the other findings are solved, and not before";
 
 /// Whether a plugin serves this very generation of the keyring, which it read from here.
 fn is_served_here(report: &SelfReport, opened: &Opened, state_dir: &Path) -> bool {
@@ -180,7 +180,7 @@ fn together(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, Probe
     };
     let mut findings = Vec::new();
     if !answer.is_well() {
-        findings.push(format!("the plugin is not healthy: {}{LOOK}", answer.healthz));
+        findings.push(format!("the plugin is not healthy: {}{SEE_LOG}", answer.healthz));
     }
     let primary = opened.keyring.primary().id().to_string();
     let differs = (answer.key_id != primary)
@@ -219,7 +219,7 @@ fn compared(report: &SelfReport, opened: &Opened, state_dir: &Path, differs: Opt
             Some(format!("{}{}", not_followed(report), has_all(&taken_up(opened, state_dir))))
         }
         ServesFrom::Here | ServesFrom::Unknown => {
-            differs.map(|differs| format!("{differs}: it did not take the changed keyring up{LOOK}"))
+            differs.map(|differs| format!("{differs}: it did not take the changed keyring up{SEE_LOG}"))
         }
     };
     place.into_iter().chain(not_on_disk(&lacking, opened)).collect()
@@ -277,16 +277,16 @@ fn elsewhere(config: &Config) -> String {
 }
 
 /// The hint for a plugin that does not answer.
-const LOOK: &str = "; its log says why, for a unit: journalctl -u claviger";
+const SEE_LOG: &str = "; its log says why, for a unit: journalctl -u claviger";
 
 /// Returns the finding that the plugin does not answer, with the reason and a hint.
 fn silent(error: &ProbeError, state_dir: &Path) -> String {
     match error {
-        ProbeError::Status(..) => format!("{error}{LOOK}"),
+        ProbeError::Status(..) => format!("{error}{SEE_LOG}"),
         ProbeError::Absent | ProbeError::Refused => {
             // The unit serves from the usual directory, and its journal is about the plugin of that directory.
             let (start, look) = if state_dir == Path::new(DEFAULT_STATE_DIR) {
-                ("systemctl start claviger, or claviger serve".to_owned(), LOOK)
+                ("systemctl start claviger, or claviger serve".to_owned(), SEE_LOG)
             } else {
                 (format!("claviger serve --state-dir {}", quoted(state_dir)), "; its log says why")
             };
@@ -298,7 +298,7 @@ fn silent(error: &ProbeError, state_dir: &Path) -> String {
         ProbeError::Impostor(_) => {
             format!("the plugin does not answer: {error}; to see which program that is: ss -xlp")
         }
-        _ => format!("the plugin does not answer: {error}{LOOK}"),
+        _ => format!("the plugin does not answer: {error}{SEE_LOG}"),
     }
 }
 
@@ -378,11 +378,11 @@ fn plugin_findings((report, uid): (&SelfReport, u32), opened: Option<&Opened>, s
         findings.push(format!(
             "two plugins serve from this state directory: the replaced one should end within seconds; if it does not, end it: \
              fuser -v {} shows both; kill PID ends the older one",
-            quoted(state_dir.join("serving"))
+            quoted(state_dir.join(SERVING))
         ));
     }
     let failed = report.layers.iter().filter(|(_, state)| *state == LayerState::Failed.as_str());
-    findings.extend(failed.map(|(layer, _)| format!("the plugin could not protect itself with {layer}{LOOK}")));
+    findings.extend(failed.map(|(layer, _)| format!("the plugin could not protect itself with {layer}{SEE_LOG}")));
     findings
 }
 

@@ -75,16 +75,16 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
         let opened = disk.open(&config);
         // A slot may take seconds to open, and the plugin opens the same slot when it starts.
         let answer = if answer.is_err() && opened.is_ok() { probe_plugin(&runtime, &config) } else { answer };
-        let is_behind = opened.as_ref().is_ok_and(|(opened, _)| is_behind(&config, opened, answer.as_ref().ok()));
+        let is_behind = opened.as_ref().is_ok_and(|disk| is_behind(&config, disk.opened, answer.as_ref().ok()));
         let answer = if is_behind { catch_up(&runtime, &config) } else { answer };
         let (report, outcome) = match (opened, answer) {
             (Err(error), Err(_)) => return Err(error.failure),
             (Err(error), answer) => {
-                let report = StatusReport::of(&config, Err(&error), answer, None);
+                let report = StatusReport::of(&config, Err(&error), answer);
                 (report, Err(error.with_plugin()))
             }
-            (Ok((opened, unfinished)), answer) => {
-                let report = StatusReport::of(&config, Ok(opened), answer, unfinished);
+            (Ok(disk), answer) => {
+                let report = StatusReport::of(&config, Ok(&disk), answer);
                 let exit = if report.findings.is_empty() { Exit::Done } else { Exit::Found };
                 (report, Ok(exit))
             }

@@ -8,10 +8,11 @@ use serde::Serialize;
 use super::{
     super::{
         backup_file::create_command,
+        failure::Failure,
         live::only_in_memory,
         tables::{KeyRow, key_rows},
     },
-    disk::DiskError,
+    disk::{DiskError, OpenedDisk},
     findings::findings,
 };
 use crate::{
@@ -131,13 +132,14 @@ impl StatusReport {
     /// Makes the report from the keyring on the disk and the plugin's answer, with the findings.
     pub(super) fn of(
         config: &Config,
-        disk: Result<&Opened, &DiskError>,
+        disk: Result<&OpenedDisk<'_>, &DiskError>,
         answer: Result<ProbeAnswer, ProbeError>,
-        unfinished: Option<&RotationPlan>,
     ) -> Self {
-        let mut findings = findings(config, disk, &answer);
-        findings.extend(unfinished.map(unfinished_rotation));
-        let opened = disk.ok();
+        let mut findings = findings(config, disk.map(|disk| disk.opened), &answer);
+        let plan = disk.ok().map(|disk| &disk.plan);
+        findings.extend(plan.and_then(rotation_finding));
+        let unfinished = plan.and_then(|plan| plan.as_ref().ok()?.as_ref());
+        let opened = disk.ok().map(|disk| disk.opened);
         let keyring = opened.map(|opened| &opened.keyring);
         let recipients = keyring.into_iter().flat_map(Keyring::recoveries);
         Self {
@@ -172,6 +174,14 @@ fn rotation(plan: &RotationPlan) -> RotationReport {
         phase: plan.phase.as_str(),
         key_id: plan.key.map(|key| key.to_string()),
         since: plan.since.to_string(),
+    }
+}
+
+/// Returns the finding about a rotation that is unfinished, or whose plan cannot be read.
+fn rotation_finding(plan: &Result<Option<RotationPlan>, Failure>) -> Option<String> {
+    match plan {
+        Ok(plan) => plan.as_ref().map(unfinished_rotation),
+        Err(failure) => Some(failure.sentence()),
     }
 }
 
