@@ -24,5 +24,5 @@ pub use access::{AccessError, KubeAccess};
 pub use admission::Admission;
 pub use answer::{ObjectAnswer, RewriteAnswer, Unanswered};
 pub use client::{ApiClient, ApiError, ObjectApi};
-pub use reason::{CredentialsError, KubeconfigFault, is_certificate_refused};
+pub use reason::{CredentialsError, KubeconfigFault, is_server_distrusted};
 pub use served::{ObjectRef, ServedResource};

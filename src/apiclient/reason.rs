@@ -28,6 +28,15 @@ pub enum CredentialsError {
     /// The program has printed an `ExecCredential` that contains neither a token nor a certificate.
     #[error("the program that the kubeconfig names printed no credentials")]
     NonePrinted,
+    /// The program has printed credentials that end at something other than a time.
+    #[error("the expirationTimestamp that the program of the kubeconfig printed is not a time")]
+    NoTime,
+    /// The command of an `auth-provider` has printed something other than JSON.
+    #[error("the command of the kubeconfig's auth-provider printed something other than JSON")]
+    NotJson,
+    /// The user name or the password contains a character that an HTTP header cannot contain.
+    #[error("the user name or the password has a character that cannot be sent, such as a line break")]
+    UnsendablePassword,
     /// The token contains a character that an HTTP header cannot contain.
     #[error("the token has a character that cannot be sent, such as a line break")]
     Unsendable,
@@ -128,10 +137,10 @@ impl KubeconfigFault {
     }
 }
 
-/// Whether the client refuses the certificate of the server, according to the text of an error. Another attempt would
-/// fail in the same way.
+/// Whether the client does not trust the server, according to the text of an error. Another attempt would fail in the
+/// same way.
 #[must_use]
-pub fn is_certificate_refused(reason: &str) -> bool {
+pub fn is_server_distrusted(reason: &str) -> bool {
     reason.contains("invalid peer certificate")
 }
 
@@ -162,7 +171,14 @@ impl From<&AuthError> for CredentialsError {
             AuthError::AuthExecStart(error) => Self::not_started(error),
             AuthError::InvalidBearerToken(_) => Self::Unsendable,
             AuthError::ReadTokenFile(error, path) => Self::TokenFile { path: path.clone(), reason: error.to_string() },
-            _ => Self::Kind,
+            AuthError::InvalidBasicAuth(_) => Self::UnsendablePassword,
+            AuthError::MalformedTokenExpirationDate(_) => Self::NoTime,
+            AuthError::ParseTokenKey(_) => Self::NotJson,
+            // None of these contains a credential.
+            error @ (AuthError::AuthExecSerialize(_)
+            | AuthError::ExecMissingClusterInfo
+            | AuthError::NoValidNativeRootCA(_)) => Self::Unusable(causes(error)),
+            AuthError::AuthExec(_) => Self::Kind,
         }
     }
 }
@@ -181,6 +197,16 @@ mod tests {
         assert_eq!(said(AuthError::ExecPluginFailed), other);
         let none = "the program that the kubeconfig names printed no credentials";
         assert_eq!(said(AuthError::UnrefreshableTokenResponse), none);
+        let unreadable = || serde_json::from_str::<u8>("s3cr3t").unwrap_err();
+        assert_eq!(
+            said(AuthError::ParseTokenKey(unreadable())),
+            "the command of the kubeconfig's auth-provider printed something other than JSON"
+        );
+        assert_eq!(
+            said(AuthError::InvalidBasicAuth(HeaderValue::from_str("a\nb").unwrap_err())),
+            "the user name or the password has a character that cannot be sent, such as a line break"
+        );
+        assert!(said(AuthError::ExecMissingClusterInfo).contains("Cluster spec must be populated"));
         assert_eq!(said(AuthError::AuthExec("s3cr3t".to_owned())), "this kind of credentials is not supported");
         assert_eq!(no_credentials(&io::Error::other("reset")), None);
         assert_eq!(CredentialsError::of_client(&io::Error::other("reset")).to_string(), "reset");

@@ -28,6 +28,8 @@ pub enum EtcdError {
     Refused {
         /// The address of the endpoint.
         url: String,
+        /// The code of gRPC that etcd sent.
+        code: Code,
         /// The message that etcd sent.
         reason: String,
     },
@@ -142,7 +144,7 @@ pub(super) fn refusal(url: &str, revision: u64, status: &Status) -> EtcdError {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal => {
             EtcdError::Unreachable { url, reason: reason() }
         }
-        _ => EtcdError::Refused { url, reason: reason() },
+        code => EtcdError::Refused { url, code, reason: reason() },
     }
 }
 

@@ -21,7 +21,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::apiclient::{
-    ApiError, CredentialsError, ObjectAnswer, RewriteAnswer, ServedResource, Unanswered, is_certificate_refused,
+    ApiError, CredentialsError, ObjectAnswer, RewriteAnswer, ServedResource, Unanswered, is_server_distrusted,
 };
 
 use super::{
@@ -251,7 +251,7 @@ impl SweepState {
     pub(super) fn end(&self, now: Instant) -> Option<SweepEnd> {
         let has_waited = |since: Instant, patience: Duration| now.duration_since(since) >= patience;
         if let Some((since, reason)) = &self.silent_since
-            && (has_waited(*since, self.patience.silence) || is_certificate_refused(reason))
+            && (has_waited(*since, self.patience.silence) || is_server_distrusted(reason))
         {
             return Some(SweepEnd::Failed(SweepFailure::Unreachable(reason.clone())));
         }

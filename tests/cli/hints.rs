@@ -134,52 +134,48 @@ clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]
 users: [{name: u, user: {token: t}}]
 ";
 
+/// Returns what `rotate` says of a kubeconfig in which `from` is replaced by `to`.
+#[cfg(feature = "reencrypt")]
+fn said_of(sandbox: &Sandbox, (from, to): (&str, &str), more: &str) -> String {
+    fs::write(sandbox.path("kubeconfig"), KUBECONFIG.replacen(from, to, 1)).unwrap();
+    sandbox.chmod("kubeconfig", 0o600);
+    let places = BOTH.replace("URL", "http://127.0.0.1:1").replace("FILE", "[DIR]/enc.yaml");
+    sandbox.refused(2, &format!("rotate {STATE} {places} --kubeconfig [DIR]/kubeconfig {more}")).complaint()
+}
+
+/// Returns the entry of a kubeconfig that names a program for credentials.
+#[cfg(feature = "reencrypt")]
+fn exec(more: &str) -> String {
+    format!("exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never{more}}}")
+}
+
 #[test]
 #[cfg(feature = "reencrypt")]
 fn whatever_is_wrong_with_a_kubeconfig_has_a_hint_of_its_own() {
     let (sandbox, _) = declared();
-    let another = "--kubeconfig FILE";
-    let exec =
-        |exec: &str| format!("exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never{exec}}}");
+    let contexts = "the contexts that it has: a, b; name one: --context a\n";
     for (from, to, more, hint) in [
-        ("", String::new(), "--context z", "the contexts that it has: a, b; name one: --context a\n"),
-        ("current-context: a\n", String::new(), "", "the contexts that it has: a, b; name one: --context a\n"),
-        (
-            "cluster: c,",
-            "cluster: d,".to_owned(),
-            "",
-            "name a context whose cluster is in the file: --context NAME; or take",
-        ),
-        (
-            "token: t",
-            exec(", command: /no/program"),
-            "",
-            "the program is `exec.command` of the user in the kubeconfig: install it",
-        ),
-        (
-            "token: t",
-            exec(", command: 'false'"),
-            "",
-            "run the program as the kubeconfig does, and see what it prints: kubectl auth whoami",
-        ),
-        (
-            "token: t",
-            exec(", command: 'true'"),
-            "",
-            "run the program as the kubeconfig does, and see what it prints: kubectl auth whoami",
-        ),
-        ("token: t", exec(""), "", "name the program in `exec.command` of the user; or take another"),
-        ("users", "}{".to_owned(), "", "correct this line; or take another"),
+        ("", "", "--context z", contexts),
+        ("current-context: a\n", "", "", contexts),
+        ("cluster: c,", "cluster: d,", "", "name a context whose cluster is in the file: --context NAME; or take"),
+        ("users", "}{", "", "correct this line; or take another"),
     ] {
-        fs::write(sandbox.path("kubeconfig"), KUBECONFIG.replacen(from, &to, 1)).unwrap();
-        sandbox.chmod("kubeconfig", 0o600);
-        let line = format!(
-            "rotate {STATE} {} --kubeconfig [DIR]/kubeconfig {more}",
-            BOTH.replace("URL", "http://127.0.0.1:1").replace("FILE", "[DIR]/enc.yaml")
-        );
-        let refused = sandbox.refused(2, &line).complaint();
-        assert!(refused.contains(&format!("hint:  {hint}")), "{refused}");
-        assert!(hint.contains("name one") || refused.contains(another), "{refused}");
+        let said = said_of(&sandbox, (from, to), more);
+        assert!(said.contains(&format!("hint:  {hint}")), "{said}");
+    }
+    let see = "run the program as the kubeconfig does, and see what it prints: kubectl auth whoami";
+    for (program, hint) in [
+        (", command: /no/program", "the program is `exec.command` of the user in the kubeconfig: install it"),
+        (", command: 'false'", see),
+        (", command: 'true'", see),
+        (", command: echo, args: ['status: {token: t, expirationTimestamp: soon}']", see),
+        ("", "name the program in `exec.command` of the user; or take another"),
+    ] {
+        let said = said_of(&sandbox, ("token: t", &exec(program)), "");
+        assert!(said.contains(&format!("hint:  {hint}")) && said.contains("--kubeconfig FILE"), "{said}");
+        let is_no_time =
+            said.contains("the expirationTimestamp that the program of the kubeconfig printed is not a time");
+        assert_eq!(is_no_time, program.contains("soon"), "{said}");
     }
     fs::remove_file(sandbox.path("kubeconfig")).unwrap();
     let line = format!("rotate {STATE} --etcd-servers http://127.0.0.1:1 --kubeconfig [DIR]/kubeconfig");

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::Path;
 
+use tonic::Code;
+
 #[cfg(feature = "reencrypt")]
 use super::serving::untrusted;
 use super::{
@@ -56,7 +58,7 @@ pub(in crate::cli) const NO_REPORT: &str = "give a file that an earlier verifica
 
 impl Explain for ReadReportError {
     fn explain(&self) -> Explanation {
-        const AGAIN: &str = "it proves nothing; make another one: claviger verify --to FILE";
+        const NEW_REPORT: &str = "it proves nothing; make another one: claviger verify --to FILE";
         match self {
             Self::Text(TextError::TooNew { .. }) => refused("upgrade claviger on this node"),
             Self::Text(TextError::Foreign(_)) => with(Exit::Damaged, NO_REPORT),
@@ -64,7 +66,7 @@ impl Explain for ReadReportError {
                 with(Exit::WrongKey, "check it with the keyring that made it: --state-dir DIR")
             }
             Self::Text(_) | Self::EarlierRootKey | Self::OtherRootKey | Self::NotCanonical => {
-                with(Exit::WrongKey, AGAIN)
+                with(Exit::WrongKey, NEW_REPORT)
             }
             Self::Memory(error) => error.explain(),
         }
@@ -98,6 +100,7 @@ fn kubeconfig(path: &str, fault: &KubeconfigFault) -> Explanation {
             let hint = hint.map_or_else(|| ANOTHER.to_owned(), |hint| format!("{hint}; or {ANOTHER}"));
             with(reading_settings(&error), &hint)
         }
+        KubeconfigFault::NotYaml(place) if place.is_empty() => with(Exit::Usage, ANOTHER),
         KubeconfigFault::NotYaml(_) => with(Exit::Usage, &format!("correct this line; or {ANOTHER}")),
         KubeconfigFault::NoCurrentContext { contexts } | KubeconfigFault::NoContext { contexts, .. } => {
             with(Exit::Usage, &of_contexts(contexts))
@@ -105,7 +108,9 @@ fn kubeconfig(path: &str, fault: &KubeconfigFault) -> Explanation {
         KubeconfigFault::NoCluster(_) | KubeconfigFault::NoServer => {
             with(Exit::Usage, &format!("name a context whose cluster is in the file: --context NAME; or {ANOTHER}"))
         }
-        _ => with(Exit::Usage, "give a file and a context that kubectl takes: --kubeconfig FILE --context NAME"),
+        KubeconfigFault::Other(_) => {
+            with(Exit::Usage, "give a file and a context that kubectl takes: --kubeconfig FILE --context NAME")
+        }
     }
 }
 
@@ -140,7 +145,11 @@ pub(in crate::cli) fn credentials(error: &CredentialsError) -> &'static str {
             "the program is `exec.command` of the user in the kubeconfig: install it, or write its whole path there; or take another \
              kubeconfig: --kubeconfig FILE"
         }
-        CredentialsError::Ended(_) | CredentialsError::NotCredentials | CredentialsError::NonePrinted => {
+        CredentialsError::Ended(_)
+        | CredentialsError::NotCredentials
+        | CredentialsError::NoTime
+        | CredentialsError::NotJson
+        | CredentialsError::NonePrinted => {
             "run the program as the kubeconfig does, and see what it prints: kubectl auth whoami; or take another kubeconfig: --kubeconfig \
              FILE"
         }
@@ -157,7 +166,10 @@ pub(in crate::cli) fn credentials(error: &CredentialsError) -> &'static str {
         CredentialsError::Kind => {
             "use a token, a client certificate or an exec program; or take another kubeconfig: --kubeconfig FILE"
         }
-        _ => {
+        CredentialsError::UnsendablePassword => {
+            "write the user name and the password without line breaks, or take another kubeconfig: --kubeconfig FILE"
+        }
+        CredentialsError::Unusable(_) => {
             "client-certificate and client-key of the user in the kubeconfig have to be a pair, and the certificate has to be of X.509 version 3; \
              or take another kubeconfig: --kubeconfig FILE"
         }
@@ -236,9 +248,7 @@ impl Explain for EtcdError {
             Self::Refused { reason, .. } if reason.contains("grpc-status header missing") => {
                 with(Exit::Refused, NOT_ETCD)
             }
-            Self::Refused { .. } => {
-                with(Exit::Refused, "use the client certificate of the API server: --apiserver-manifest FILE")
-            }
+            Self::Refused { code, reason, .. } => with(Exit::Refused, refused_by_etcd(*code, reason)),
             Self::OtherCluster { .. } => with(Exit::Refused, "name the endpoints of one cluster only: --etcd-servers"),
             Self::Compacted(_) => with(Exit::Refused, "run it again: etcd was compacted during the scan"),
             Self::TooLarge { url } => with(Exit::Refused, &snapshot_of(url)),
@@ -254,6 +264,20 @@ impl Explain for EtcdError {
         }
     }
 }
+
+/// Returns the hint for a call that etcd refused. With authentication switched on, etcd calls a client without a user
+/// an invalid argument.
+fn refused_by_etcd(code: Code, reason: &str) -> &'static str {
+    match code {
+        Code::PermissionDenied | Code::Unauthenticated => OF_ETCD_USER,
+        Code::InvalidArgument if reason.contains("user name is empty") => OF_ETCD_USER,
+        Code::ResourceExhausted => "etcd has reached a limit: see what its log says, then run this again",
+        _ => NOT_ETCD,
+    }
+}
+
+/// The hint for an etcd that does not allow the call to this client.
+const OF_ETCD_USER: &str = "use the client certificate of the API server: --apiserver-manifest FILE";
 
 fn to_pem(path: &Path, expected: Pem) -> String {
     let path = quoted(path);
