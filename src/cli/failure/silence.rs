@@ -29,7 +29,7 @@ enum Silence {
 }
 
 /// The texts by which a reason is recognised. The first one that the reason contains counts.
-const TEXTS: [(&str, Silence); 19] = [
+const TEXTS: [(&str, Silence); 27] = [
     ("Connection refused", Silence::NothingListens),
     ("No such file or directory", Silence::NothingListens),
     ("dns error", Silence::NoSuchName),
@@ -42,7 +42,15 @@ const TEXTS: [(&str, Silence); 19] = [
     ("expired", Silence::OutOfDate),
     ("not valid yet", Silence::OutOfDate),
     ("invalid peer certificate", Silence::BadCertificate),
-    ("received fatal alert", Silence::ClientCertificate),
+    ("alert: CertificateRequired", Silence::ClientCertificate),
+    ("alert: BadCertificate", Silence::ClientCertificate),
+    ("alert: UnsupportedCertificate", Silence::ClientCertificate),
+    ("alert: CertificateRevoked", Silence::ClientCertificate),
+    ("alert: CertificateExpired", Silence::ClientCertificate),
+    ("alert: CertificateUnknown", Silence::ClientCertificate),
+    ("alert: UnknownCA", Silence::ClientCertificate),
+    ("alert: AccessDenied", Silence::ClientCertificate),
+    ("alert: UnrecognisedName", Silence::OtherName),
     ("received corrupt message", Silence::NoTls),
     ("tls handshake eof", Silence::NoTls),
     ("broken pipe", Silence::Closed),
@@ -155,53 +163,39 @@ mod tests {
         for (url, reason, begin) in [
             ("http://a:1", "tcp connect error: Connection refused (os error 111)", "nothing listens at this address: "),
             ("unix:///k", "No such file or directory (os error 2)", "nothing listens at this address: "),
-            (
-                "http://a:1",
-                "dns error: failed to lookup address information",
-                "this machine knows no address of that name",
-            ),
+            ("http://a:1", "dns error: failed to lookup address", "this machine knows no address of that name"),
             ("http://a:1", "tcp connect error: deadline has elapsed", "nothing has answered in time: "),
-            (
-                "https://a:1",
-                "invalid peer certificate: UnknownIssuer",
-                "something listens there, and its certificate is refused",
-            ),
-            (
-                "https://a:1",
-                "invalid peer certificate: certificate not valid for name \"a\"",
-                "something listens there, and its certificate is for other names",
-            ),
-            (
-                "https://a:1",
-                "invalid peer certificate: certificate expired: verification time 9",
-                "something listens there, and its certificate has expired",
-            ),
-            (
-                "https://a:1",
-                "received fatal alert: CertificateRequired",
-                "something listens there, and it accepts only clients with",
-            ),
-            (
-                "https://a:1",
-                "stream closed because of a broken pipe",
-                "something listens there, and it closed the connection, perhaps because it accepts",
-            ),
-            (
-                "https://a:1",
-                "received corrupt message of type InvalidContentType",
-                "something listens there, and it speaks no TLS: if it is etcd: --etcd-servers http://a:1; ",
-            ),
-            (
-                "http://a:1",
-                "stream closed because of a broken pipe",
-                "something listens there, and it closed the connection, perhaps because it expects TLS: --etcd-servers https://a:1 ",
-            ),
+            ("https://a:1", "received corrupt message of type InvalidContentType", NO_TLS),
             ("https://a:1", "tls handshake eof", "something listens there, and it speaks no TLS: "),
+            ("https://a:1", "stream closed because of a broken pipe", CLOSED_OVER_TLS),
+            ("http://a:1", "stream closed because of a broken pipe", CLOSED_IN_PLAIN),
             ("http://a:1", "gone", OF_API_SERVER),
         ] {
             let hint = silent_etcd(url, reason);
             assert!(hint.starts_with(begin), "{reason}: {hint}");
         }
+    }
+
+    const NO_TLS: &str = "something listens there, and it speaks no TLS: if it is etcd: --etcd-servers http://a:1; ";
+    const CLOSED_OVER_TLS: &str = "something listens there, and it closed the connection, perhaps because it accepts";
+    const CLOSED_IN_PLAIN: &str = "something listens there, and it closed the connection, perhaps because it expects TLS: \
+                                   --etcd-servers https://a:1 ";
+
+    #[test]
+    fn each_side_that_distrusts_a_certificate_is_named() {
+        for (reason, begin) in [
+            ("invalid peer certificate: UnknownIssuer", "its certificate is refused"),
+            ("invalid peer certificate: certificate not valid for name \"a\"", "its certificate is for other names"),
+            ("received fatal alert: UnrecognisedName", "its certificate is for other names"),
+            ("invalid peer certificate: certificate expired: verification time 9", "its certificate has expired"),
+            ("received fatal alert: CertificateRequired", "it accepts only clients with"),
+            ("received fatal alert: BadCertificate", "it accepts only clients with"),
+        ] {
+            let hint = silent_etcd("https://a:1", reason);
+            assert!(hint.starts_with(&format!("something listens there, and {begin}")), "{reason}: {hint}");
+        }
+        // The server refuses the protocol, and not the certificate.
+        assert_eq!(silent_etcd("https://a:1", "received fatal alert: ProtocolVersion"), OF_API_SERVER);
     }
 
     #[test]
