@@ -222,6 +222,10 @@ fn a_key_that_is_not_primary_is_not_taken_for_the_primary_one() {
         "note:  --primary {other}: in [DIR]/state/keyring, which knows this key, too, another key is primary: {primary}\n"
     );
     has(old.ends_with(1), &note);
+    // If the keyring cannot be read, the command says that it was not asked.
+    fs::write(sandbox.path("state/keyring"), "torn").unwrap();
+    let unchecked = sandbox.run(&format!("scan --snapshot {snapshot} {STATE} --primary {other}"));
+    has(&unchecked, &format!("note:  --primary {other} was not compared with the keyring here: [DIR]/state/keyring: "));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{
     },
     keys::{KeySource, ScanKeys},
 };
-use crate::{config::Config, keyring::key_id::KeyId, probe::ProbeAnswer};
+use crate::{config::Config, keeper::KEYRING, keyring::key_id::KeyId, probe::ProbeAnswer};
 
 /// The longest time that a plugin needs to notice a change of the keyring. It looks four times a second.
 const CATCH_UP: Duration = Duration::from_millis(1500);
@@ -66,7 +66,7 @@ fn unannounced(config: &Config, keys: &ScanKeys) -> Result<Option<Unannounced>, 
     let serves_from = answer.report.map(|report| ServesFrom::of(&report, &config.state_dir));
     let hint = match (serves_from, keys.source) {
         (Some(ServesFrom::Elsewhere(path)), KeySource::Primary | KeySource::File) => {
-            format!("use the keyring that it serves: --keyring {}", quoted(path.join("keyring")))
+            format!("use the keyring that it serves: --keyring {}", quoted(path.join(KEYRING)))
         }
         (Some(ServesFrom::Elsewhere(path)), KeySource::StateDir) => {
             format!("use the directory that it serves from: --state-dir {}", quoted(path))

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     config::Config,
+    keeper::KEYRING,
     keyring::{
         key_id::KeyId,
         record::{self, ListedKey, RECORD_MAX},
@@ -21,9 +22,6 @@ use super::super::{
     files::{read_text, wrong},
     given::quoted,
 };
-
-/// The name of the keyring's file in a state directory.
-const KEYRING: &str = "keyring";
 
 /// Returns the use of a key in this state. A destroyed key has no state.
 pub(in crate::cli) fn key_use(state: Option<State>) -> KeyUse {
@@ -101,14 +99,24 @@ impl ScanKeys {
 
     /// Takes the key that `--primary` names. If the keyring of this node has this key and another primary key, API
     /// servers do not write under the named key, so every value would be stale for ever. In a snapshot, the named key
-    /// may have been primary.
+    /// may have been primary. If the keyring cannot be read, adds a note.
     ///
     /// # Errors
     /// When it is not primary any more, or not yet, in the keyring of this node.
     fn of_primary(config: &Config, own: &Path, key_id: KeyId, has_snapshot: bool) -> Result<Self, Failure> {
         let known = KnownKeys::primary(&config.provider_name, key_id.commitment_half());
         let given = Self { known: Some(known), source: KeySource::Primary, primary: Some(key_id), ..Self::default() };
-        let here = read_keys(own).unwrap_or_default();
+        let here = match own.try_exists() {
+            Ok(false) => Vec::new(),
+            Ok(true) | Err(_) => match read_keys(own) {
+                Ok(keys) => keys,
+                Err(failure) => {
+                    let note =
+                        format!("--primary {key_id} was not compared with the keyring here: {}", failure.message());
+                    return Ok(Self { note: Some(note), ..given });
+                }
+            },
+        };
         let primary = here.iter().find(|key| key.state == Some(State::Primary)).map(|key| key.key_id);
         let Some(primary) = primary.filter(|primary| *primary != key_id) else { return Ok(given) };
         let own = own.display();
