@@ -56,8 +56,8 @@ fn a_directory_in_which_others_can_replace_it_is_refused() {
         let refused = sandbox.refused(2, line);
         let said = format!(
             "error: configuration [DIR]/shared/config.toml: [DIR]/shared is writable by others (mode {mode:04o}), and is above \
-             [DIR]/shared/config.toml\nhint:  chmod go-w [DIR]/shared, or keep the file where only root can replace it, as in \
-             /etc/claviger\n"
+             [DIR]/shared/config.toml\nhint:  read the file first, because others may have changed it; then keep it where only root can replace \
+             it, as in /etc/claviger; or, if only its owner should write there: chmod go-w [DIR]/shared\n"
         );
         assert_eq!(refused.complaint(), said);
     }
@@ -66,7 +66,10 @@ fn a_directory_in_which_others_can_replace_it_is_refused() {
         std::os::unix::fs::chown(sandbox.path("shared"), Some(NOBODY), None).unwrap();
         let refused = sandbox.refused(2, line);
         assert!(refused.stderr.contains("[DIR]/shared is owned by uid 65534, and is above"), "{refused}");
-        assert!(refused.stderr.contains("hint:  keep the file where only root can replace it"), "{refused}");
+        assert!(
+            refused.stderr.contains("; then keep it where only root can replace it, as in /etc/claviger"),
+            "{refused}"
+        );
     }
 }
 

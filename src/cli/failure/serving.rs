@@ -6,12 +6,12 @@ use super::{
     super::{given::quoted, socket},
     exit::{Exit, Explain, Explanation, refused, with},
     files::{LIMITS, reading_settings, unreadable},
-    keyring::{RIGHT_PAIR, SHARED},
+    keyring::{IN_ETCD, RIGHT_PAIR},
 };
 use crate::{
     config::{ConfigError, KINDS, ValueKind, nearest},
     daemon::DaemonError,
-    durable::{DurableError, Untrusted},
+    durable::{DurableError, SERVING, Untrusted},
     keeper::ServeError,
     listen::AddressError,
 };
@@ -65,15 +65,19 @@ fn known_keys(key: &str) -> String {
     format!("{meant}the settings are: {}", KINDS.map(|(name, _)| name).join(", "))
 }
 
-/// Returns the hint for a file that others could change.
+/// Returns the hint for a file that others could change. The command that protects the file comes after its reading,
+/// because what others have written there already would be trusted, too.
 pub(super) fn untrusted(path: &Path, reason: &Untrusted) -> String {
+    const READ: &str = "read the file first, because others may have changed it; then";
+    const MOVE: &str = "keep it where only root can replace it, as in /etc/claviger";
     match reason {
-        Untrusted::Owner(_) => format!("chown root {}", quoted(path)),
-        Untrusted::Place(DurableError::Ancestor { path, .. }) => {
-            format!("chmod go-w {}, or keep the file where only root can replace it, as in /etc/claviger", quoted(path))
+        Untrusted::Owner(_) => format!("{READ}: chown root {}", quoted(path)),
+        // Many programs need a shared directory, such as /tmp, as it is.
+        Untrusted::Place(DurableError::Ancestor { path, mode, .. }) if mode & 0o1000 == 0 => {
+            format!("{READ} {MOVE}; or, if only its owner should write there: chmod go-w {}", quoted(path))
         }
-        Untrusted::Place(_) => "keep the file where only root can replace it, as in /etc/claviger".to_owned(),
-        Untrusted::Mode(_) => format!("chmod go-w {}", quoted(path)),
+        Untrusted::Place(_) => format!("{READ} {MOVE}"),
+        Untrusted::Mode(_) => format!("{READ}: chmod go-w {}", quoted(path)),
     }
 }
 
@@ -125,7 +129,7 @@ impl Explain for ServeError {
             Self::Open(error) | Self::NoSuccessor(error) => error.explain(),
             Self::OtherRootKey(_) => with(Exit::WrongKey, RIGHT_PAIR),
             Self::Expect(_) => refused("compare it with what `status` prints on a node that you trust"),
-            Self::HomeInEtcd(_) => refused(SHARED),
+            Self::HomeInEtcd(_) => refused(IN_ETCD),
             Self::DirectoryGone(_) | Self::DirectoryReplaced(_) => {
                 refused("see what the plugin serves, and what the directory holds: claviger status")
             }
@@ -158,7 +162,7 @@ fn occupied_hint(state_dir: &Path) -> String {
     format!(
         "to replace it, use its own socket: claviger serve --take-over --socket ITS_SOCKET; or stop it first; `fuser {}` finds \
          it, and `claviger status --socket ITS_SOCKET` shows how it is",
-        quoted(state_dir.join("serving"))
+        quoted(state_dir.join(SERVING))
     )
 }
 
