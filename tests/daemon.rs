@@ -233,13 +233,18 @@ fn a_socket_that_systemd_holds_outlives_the_plugin() {
         // The shell passes the socket on as systemd does: as descriptor 3, with the environment that names the
         // receiver.
         let mut command = Command::new("sh");
-        let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" serve --state-dir \"$1\" 3<&0 0</dev/null";
+        let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" serve --state-dir \"$1\" --socket-group 0 --output json \
+                      3<&0 0</dev/null";
         command.args(["-c", script, BINARY]).arg(plugin.state_dir());
-        command.stdin(OwnedFd::from(held.try_clone().unwrap())).stderr(Stdio::null());
+        let log = fs::File::create(run.path("log")).unwrap();
+        command.stdin(OwnedFd::from(held.try_clone().unwrap())).stderr(log);
         let child = command.spawn().unwrap();
         wait_until("the plugin is well", || status(&plugin, &socket).0 == 0);
         assert_eq!(terminate(child), Some(0));
         assert!(fs::symlink_metadata(&socket).is_ok(), "the socket is systemd's to remove");
+        let log = fs::read_to_string(run.path("log")).unwrap();
+        let warning = "the socket is from systemd, so socket-group has no effect";
+        assert!(messages(&log).contains(&warning.to_owned()), "{log}");
     }
 }
 

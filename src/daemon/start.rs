@@ -21,7 +21,7 @@ use crate::{admin::AdminSocket, config::Backups};
 use crate::{
     config::Config,
     hardening::{FilesError, Restricted},
-    keeper::{Expect, Published, Publisher, Serving},
+    keeper::{Expect, Published, Publisher, ServeError, Serving},
     listen::{self, Access, Address, Drained, Listener, Peers, SocketError},
     root::Means,
     service::Service,
@@ -67,7 +67,7 @@ pub async fn run(
         SocketUse::TakeOver => None,
         SocketUse::Bind => Some(listen(config, listen::bind)?),
     };
-    let mut serving = Serving::open(&config.state_dir, Arc::clone(&keys))?;
+    let mut serving = Serving::open(&config.state_dir, Arc::clone(&keys)).map_err(ServeError::Open)?;
     if bound.is_some()
         && let BeforeServing::SignalToEnd = become_alone(&serving, &mut signals, config).await?
     {
@@ -114,7 +114,7 @@ async fn replace(
     let listener = take_over_socket(config).await?;
     if listener.takes_over() {
         info!(message = event::WAITING);
-        serving.succeed()?;
+        serving.succeed().map_err(ServeError::Lock)?;
         return Ok(BeforeServing::Ready(listener));
     }
     // No plugin was replaced, so no plugin will end and release the lock.
@@ -149,7 +149,7 @@ async fn become_alone(
     signals: &mut Signals,
     config: &Config,
 ) -> Result<BeforeServing<()>, DaemonError> {
-    if serving.try_lock()? {
+    if serving.try_lock().map_err(ServeError::Lock)? {
         return Ok(BeforeServing::Ready(()));
     }
     info!(message = event::WAITING);
@@ -159,7 +159,7 @@ async fn become_alone(
             () = signals.end() => return Ok(BeforeServing::SignalToEnd),
             () = sleep(Duration::from_millis(50)) => {}
         }
-        if serving.try_lock()? {
+        if serving.try_lock().map_err(ServeError::Lock)? {
             info!(message = event::LOCKED);
             return Ok(BeforeServing::Ready(()));
         }
@@ -174,6 +174,9 @@ fn listen(
 ) -> Result<Listener, DaemonError> {
     if let Some(listener) = listen::inherited().map_err(DaemonError::Inherited)? {
         info!(message = event::LISTENING, socket = "from systemd");
+        if config.socket_access.group.is_some() {
+            warn!(message = event::GROUP_UNUSED);
+        }
         return Ok(listener);
     }
     let listener = how(&config.socket, config.socket_access)?;

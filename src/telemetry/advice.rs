@@ -30,7 +30,8 @@ pub const NOT_AUDITED: &str = "make audit.jsonl in the state directory writable,
 pub const RELOAD_FAILED: &str =
     "run `claviger status`, and do what it says; do not restart the plugin before you have read it";
 /// The advice if the state directory cannot be locked.
-pub const NOT_LOCKED: &str = "keep the state directory on a file system that supports flock";
+pub const NOT_LOCKED: &str =
+    "see `error`; if the file system cannot lock, keep the state directory on one that supports flock";
 /// The advice if metrics cannot be served yet.
 pub const METRICS_WAITING: &str = "free the address, or choose another one: --metrics-listen ADDRESS";
 /// The advice if metrics cannot be served on this system.

@@ -33,7 +33,7 @@ pub const OPENS_AGAIN: &str = "keyring opens again";
 pub const WAITING: &str = "another plugin serves from this state directory, waiting until it ends";
 /// The other plugin has ended, and this one holds the lock of the state directory.
 pub const LOCKED: &str = "state directory locked";
-/// The file system cannot lock, so it is unknown whether the other plugin has ended.
+/// The system call that locks failed, so it is unknown whether the other plugin has ended.
 pub const NOT_LOCKED: &str = "cannot lock the state directory, still trying";
 /// Metrics and health are served at this address.
 pub const METRICS_LISTENING: &str = "serving metrics";
@@ -47,6 +47,8 @@ pub const METRICS_NOT_ACCEPTING: &str = "metrics: cannot accept a connection";
 pub const METRICS_BROKEN: &str = "metrics: connection broken";
 /// The socket has no permissions.
 pub const ABSTRACT: &str = "an abstract socket: local users and pods with hostNetwork can impersonate either side";
+/// systemd's unit decides who may open the socket that it made.
+pub const GROUP_UNUSED: &str = "the socket is from systemd, so socket-group has no effect";
 /// The kernel does not say who the peer is.
 pub const PEER_UNKNOWN: &str = "connection closed: its peer is unknown";
 /// The peer's user may not call, so every call on this connection is refused.
