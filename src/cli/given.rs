@@ -6,7 +6,10 @@ use std::{borrow::Cow, ffi::OsStr, fmt::Write, path::Path};
 
 use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 
-use crate::config::{Config, DEFAULT_SOCKET, DEFAULT_STATE_DIR};
+use crate::{
+    config::{Config, DEFAULT_SOCKET, DEFAULT_STATE_DIR},
+    keeper::{KEYRING, ROOT},
+};
 
 use super::{
     lacking::lacking,
@@ -249,14 +252,13 @@ fn argument<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
 
 /// Returns the state directory that contains the file of `--keyring`, for the commands that do not take `--keyring`.
 fn state_dir_of_keyring(command: &Command, matches: &ArgMatches) -> Option<Flag> {
-    let name = "keyring";
-    let id = argument(command, name)?.get_id().as_str();
+    let id = argument(command, "keyring")?.get_id().as_str();
     let file = Path::new(matches.get_raw(id)?.next()?);
-    let dir = file.parent().filter(|_| file.ends_with(name))?;
+    let dir = file.parent().filter(|_| file.ends_with(KEYRING))?;
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     // A copy of the keyring has no root file beside it.
-    let is_elsewhere = dir != Path::new(DEFAULT_STATE_DIR) && dir.join("root").is_file();
-    let flag = || Flag { implied_by: Some(name), ..Flag::of("state-dir", dir.display().to_string()) };
+    let is_elsewhere = dir != Path::new(DEFAULT_STATE_DIR) && dir.join(ROOT).is_file();
+    let flag = || Flag { implied_by: Some("keyring"), ..Flag::of("state-dir", dir.display().to_string()) };
     is_elsewhere.then(flag)
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::{Config, Settings},
     durable::{Dir, DurableError, Privacy},
-    keeper::{self, OpenError, Opened},
+    keeper::{self, KEYRING, OpenError, Opened, ROOT},
     root::Means,
 };
 
@@ -60,7 +60,7 @@ pub(super) fn check_apart(state_dir: &Path) -> Result<(), Failure> {
     let mut below = real.as_deref().unwrap_or(state_dir).ancestors().skip(1);
     let Some(above) = below.find_map(|above| above.canonicalize().ok()) else { return Ok(()) };
     // A directory that claviger would not open, for example because of its mode, may still be a state directory.
-    let has_files = |dir: &Path| ["root", "keyring"].iter().all(|name| dir.join(name).is_file());
+    let has_files = |dir: &Path| [ROOT, KEYRING].iter().all(|name| dir.join(name).is_file());
     let is_state_dir = |dir: &&Path| holds_keyring(dir).unwrap_or_else(|_| has_files(dir));
     let Some(other) = above.ancestors().find(is_state_dir) else { return Ok(()) };
     let message = format!("{} is inside of the state directory {}", state_dir.display(), other.display());

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     crypto::stretch::Cost,
-    keeper::{self, LeftKeyFile, SlotSummary, SlotsChanged},
+    keeper::{self, LeftKeyFile, ROOT, SlotSummary, SlotsChanged},
     root::{CredentialSlot, FileSlot, Means, PassphraseSlot, RootError, Sealer, SlotError, is_name},
 };
 
@@ -220,7 +220,7 @@ fn add(kind: AddKind, global: &Global) -> Result<Exit, Failure> {
     let name = slot.name.unwrap_or_else(|| sealer.kind().as_str().to_owned());
     let site = Site::find(slot.keyring.settings(), global)?;
     let changed = keeper::add_slot(&site.dir, &site.means, &name, &*sealer)?;
-    let root = quoted(site.dir.path_of("root"));
+    let root = quoted(site.dir.path_of(ROOT));
     let next = format!(
         "next: claviger slot test {name}\nthen: if you keep a copy of this directory, copy {root} to it: the older copy lacks the slot"
     );

@@ -54,7 +54,7 @@ impl LifeLock {
     /// Takes the lock unless another process holds it. Returns whether this daemon has it now. Never waits.
     ///
     /// # Errors
-    /// When the file system cannot lock files.
+    /// When the system call fails.
     pub fn try_lock(&self) -> Result<bool> {
         let Some(file) = &self.file else { return self.flock(&self.dir.fd, EXCLUSIVE) };
         if !self.flock(file, EXCLUSIVE)? {
@@ -77,7 +77,7 @@ impl LifeLock {
     /// Makes this daemon a successor of the one that holds the lock. From now on only a successor can get the lock.
     ///
     /// # Errors
-    /// When the file system cannot lock files.
+    /// When the system call fails.
     pub fn succeed(&mut self) -> Result<()> {
         self.succeeds = true;
         // The other daemon prevents this only if it has no file `serving`. Then it keeps the directory locked

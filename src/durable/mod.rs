@@ -41,11 +41,11 @@ pub use self::{
     export::{check_export, export, replace_export},
     identity::{DirectoryId, directory_at},
     input::{InputError, Untrusted, is_passed_on, open_input, open_trusted, read_input, read_trusted},
-    life::LifeLock,
+    life::{LifeLock, SERVING},
     lock::Lock,
     trust::check_ancestors,
     version::{Version, version},
 };
 
 #[cfg(test)]
-pub use self::{life::SERVING, lock::LOCK};
+pub use self::lock::LOCK;

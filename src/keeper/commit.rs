@@ -57,18 +57,12 @@ pub enum CommitError {
     /// The record that counts is in etcd. The file is a copy of it.
     #[error("the keyring's home is etcd, below {0}, and this file is a copy of it")]
     HomeInEtcd(String),
-    /// The record would use bytes of the reserve.
-    #[error("the keyring has no room for more: {RESERVE} bytes are kept for changes of the keys that exist")]
-    Full,
     /// The ledger's count has reached its maximum.
     #[error("the ledger's count of changes has reached its maximum")]
     LedgerSpent,
-    /// The record would be longer than [`RECORD_MAX`].
-    #[error("the keyring would have {0} bytes, and at most {RECORD_MAX} are allowed")]
-    TooLong(usize),
-    /// The new record cannot be decoded. This is a defect of this build.
-    #[error("the new keyring does not read back: {0}")]
-    Record(#[from] RecordError),
+    /// There is no new record to write.
+    #[error(transparent)]
+    Encode(#[from] EncodeRecordError),
     /// No memory could be locked for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
@@ -117,6 +111,24 @@ pub enum CommitError {
     DoesNotOpen(#[source] Box<OpenError>),
 }
 
+/// Why a keyring cannot become a record. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeRecordError {
+    /// The record would use bytes of the reserve.
+    #[error("the keyring has no room for more: {RESERVE} bytes are kept for changes of the keys that exist")]
+    Full,
+    /// The record would be longer than [`RECORD_MAX`].
+    #[error("the keyring would have {0} bytes, and at most {RECORD_MAX} are allowed")]
+    TooLong(usize),
+    /// The new record cannot be decoded. This is a defect of this build.
+    #[error("the new keyring does not read back: {0}")]
+    NotReadBack(#[from] RecordError),
+    /// No memory could be locked for a key.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+}
+
 /// A backup of a keyring that is about to be written.
 #[derive(Debug)]
 pub(super) struct Export {
@@ -158,13 +170,13 @@ impl NewRecord {
     ///
     /// # Errors
     /// When the record is too long or cannot be decoded, or no memory can be locked.
-    pub(super) fn encode(keyring: &Keyring, root: &RootKey, limit: Limit) -> Result<Self, CommitError> {
+    pub(super) fn encode(keyring: &Keyring, root: &RootKey, limit: Limit) -> Result<Self, EncodeRecordError> {
         let bytes = record::encode(keyring, root)?;
         if limit == Limit::Reserved && bytes.len() + RESERVE > RECORD_MAX {
-            return Err(CommitError::Full);
+            return Err(EncodeRecordError::Full);
         }
         if bytes.len() > RECORD_MAX {
-            return Err(CommitError::TooLong(bytes.len()));
+            return Err(EncodeRecordError::TooLong(bytes.len()));
         }
         // A record that this build cannot decode must not be written.
         record::decode(&bytes, root, keyring.uuid())?;
@@ -576,7 +588,7 @@ mod tests {
         let longest = NewRecord::encode(&filled(tombs, prefix), &root, Limit::Reserved).unwrap();
         assert_eq!(longest.bytes().len() + RESERVE, RECORD_MAX);
         let longer = filled(tombs, prefix + 1);
-        assert!(matches!(NewRecord::encode(&longer, &root, Limit::Reserved), Err(CommitError::Full)));
+        assert!(matches!(NewRecord::encode(&longer, &root, Limit::Reserved), Err(EncodeRecordError::Full)));
         NewRecord::encode(&longer, &root, Limit::Whole).unwrap();
     }
 }

@@ -4,11 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use super::{
     error::OpenError,
-    open_to_serve::ServeError,
     served_keys::Published,
     state_dir::{ROOT, StateFiles},
 };
-use crate::durable::{Dir, LifeLock, Privacy};
+use crate::durable::{Dir, DurableError, LifeLock, Privacy};
 
 /// Makes this daemon the only one that serves from its state directory, until the value is dropped.
 ///
@@ -26,21 +25,21 @@ impl Serving {
     /// # Errors
     /// When the directory has no root file; this is the error that opening the keyring returns. When the lock's file is
     /// not a private file of the directory's owner.
-    pub fn open(state_dir: &Path, published: Arc<Published>) -> Result<Self, ServeError> {
+    pub fn open(state_dir: &Path, published: Arc<Published>) -> Result<Self, OpenError> {
         let dir = Dir::open(state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
         // Checks for the root file first, so that no file is created in a directory that does not belong to claviger.
         if !dir.contains(ROOT).map_err(OpenError::File)? {
-            return Err(OpenError::missing_root(StateFiles::new(&dir)).into());
+            return Err(OpenError::missing_root(StateFiles::new(&dir)));
         }
-        Ok(Self { lock: LifeLock::open(dir).map_err(ServeError::Lock)?, published })
+        Ok(Self { lock: LifeLock::open(dir)?, published })
     }
 
     /// Takes the lock unless another daemon holds it. Returns whether this daemon has the lock. Never waits.
     ///
     /// # Errors
-    /// When the file system cannot lock files.
-    pub fn try_lock(&self) -> Result<bool, ServeError> {
-        let locked = self.is_locked() || self.lock.try_lock().map_err(ServeError::Lock)?;
+    /// When the system call fails.
+    pub fn try_lock(&self) -> Result<bool, DurableError> {
+        let locked = self.is_locked() || self.lock.try_lock()?;
         self.published.note_alone(locked);
         Ok(locked)
     }
@@ -49,9 +48,9 @@ impl Serving {
     /// lock.
     ///
     /// # Errors
-    /// When the file system cannot lock files.
-    pub fn succeed(&mut self) -> Result<(), ServeError> {
-        self.lock.succeed().map_err(ServeError::Lock)
+    /// When the system call fails.
+    pub fn succeed(&mut self) -> Result<(), DurableError> {
+        self.lock.succeed()
     }
 
     /// Whether this daemon has the lock.

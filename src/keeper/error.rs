@@ -55,9 +55,12 @@ pub enum OpenError {
     /// The state directory itself could not be opened.
     #[error(transparent)]
     StateDir(DurableError),
-    /// A file is missing, and the other files show that it existed.
-    #[error("{} is missing beside the other files of the keyring", .0.display())]
-    Missing(PathBuf),
+    /// The root file is missing, and the other files show that it existed.
+    #[error("the root file {} is missing beside the other files of the keyring", .0.display())]
+    MissingRoot(PathBuf),
+    /// The record is missing, and the other files show that it existed.
+    #[error("the record {} is missing beside the other files of the keyring", .0.display())]
+    MissingRecord(PathBuf),
     /// A file of this node could not be read.
     #[error(transparent)]
     File(#[from] DurableError),
@@ -136,7 +139,7 @@ impl OpenError {
     /// Returns the error for a directory without a root file.
     pub(super) fn missing_root(state: StateFiles<'_>) -> Self {
         match state.is_set_up() {
-            Ok(true) => Self::Missing(state.path_of(ROOT)),
+            Ok(true) => Self::MissingRoot(state.path_of(ROOT)),
             Ok(false) => Self::NotInitialised(state.dir().path().to_owned()),
             Err(error) => error.into(),
         }
@@ -145,7 +148,7 @@ impl OpenError {
     /// Returns the error for a directory that has a root file and no record.
     pub(super) fn missing_record(state: StateFiles<'_>) -> Self {
         match state.is_set_up() {
-            Ok(true) => Self::Missing(state.path_of(KEYRING)),
+            Ok(true) => Self::MissingRecord(state.path_of(KEYRING)),
             Ok(false) => Self::Unfinished(state.dir().path().to_owned()),
             Err(error) => error.into(),
         }

@@ -11,7 +11,8 @@ use rand::rngs::SysRng;
 
 use super::{
     commit::{
-        Commit, CommitError, Export, Followers, KeyFile, Limit, NewRecord, NewRoot, PrevCopy, Swap, keyring_event,
+        Commit, CommitError, EncodeRecordError, Export, Followers, KeyFile, Limit, NewRecord, NewRoot, PrevCopy, Swap,
+        keyring_event,
     },
     error::OpenError,
     open::open,
@@ -81,7 +82,7 @@ pub enum InitError {
     Keyring(#[from] KeyError),
     /// The recovery blobs make the record too long, or it does not read back.
     #[error(transparent)]
-    Record(CommitError),
+    Record(EncodeRecordError),
     /// No memory could be locked for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),

@@ -433,7 +433,10 @@ mod tests {
         );
         let (recipient, identities) = identity();
         let error = keeper::add_recovery(&dir, &Means::default(), &recipient, &identities).map(drop).unwrap_err();
-        assert!(matches!(error, keeper::AddRecoveryError::Commit(CommitError::Full)), "{error}");
+        assert!(
+            matches!(error, keeper::AddRecoveryError::Commit(CommitError::Encode(keeper::EncodeRecordError::Full))),
+            "{error}"
+        );
         assert_eq!(dir.read(KEYRING, RECORD_MAX).unwrap(), record);
         promoted(&dir, added, BackedUp::Waived);
         assert_eq!(opened(&dir).keyring.primary().id(), added);

@@ -447,7 +447,7 @@ impl MergePreview {
         if let Home::Etcd(prefix) = keyring.home() {
             return Err(CommitError::HomeInEtcd(prefix.clone()).into());
         }
-        let record = NewRecord::encode(&keyring, root, Limit::Reserved)?;
+        let record = NewRecord::encode(&keyring, root, Limit::Reserved).map_err(CommitError::Encode)?;
         let backup = match (made, fresh) {
             (Some(_), Some(fresh)) => Some(fresh_backup(dir, &roots, &keyring, &record, fresh, now)?),
             (Some(_), None) => return Err(CarryOutMergeError::NoPlaceForBackup),

@@ -51,7 +51,7 @@ mod testing;
 
 pub use self::{
     backup::{Additional, Made, MakeBackupError, back_up},
-    commit::CommitError,
+    commit::{CommitError, EncodeRecordError},
     daemon_lock::Serving,
     error::{OpenError, ReadLedgerError, RootFileError, RootKeyError, UnfinishedRekey},
     expect::Expect,
@@ -77,5 +77,5 @@ pub use self::{
         AddSlotError, LeftKeyFile, RemoveSlotError, SlotsChanged, TestSlotsError, add_slot, remove_slot, slots,
         test_slots, uuid_of,
     },
-    state_dir::{KEYRING_PREV, RECORD_FILES},
+    state_dir::{KEYRING, KEYRING_PREV, MARK, RECORD_FILES, ROOT},
 };

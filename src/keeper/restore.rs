@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{CommitError, Export, Limit, NewRecord, keyring_event},
+    commit::{EncodeRecordError, Export, Limit, NewRecord, keyring_event},
     expect::{Expect, ExpectError},
     fresh::FreshBackup,
     init::{BegunSetUp, Contents, Files, Initialised, SetUpError},
@@ -139,7 +139,7 @@ pub enum RestoreError {
     SetUp(#[from] SetUpError),
     /// The record of the restored keyring would be too long, or it does not read back.
     #[error(transparent)]
-    Record(CommitError),
+    Record(EncodeRecordError),
 }
 
 fn lacking(keys: &[NeededKey]) -> String {

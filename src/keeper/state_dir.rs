@@ -20,13 +20,13 @@ use crate::{
 };
 
 /// The name of the record's file.
-pub(super) const KEYRING: &str = "keyring";
+pub const KEYRING: &str = "keyring";
 /// A copy of the record before the last change. If the last change removed key bytes, a copy of the newest record.
 pub const KEYRING_PREV: &str = "keyring.prev";
 /// The name of the root file.
-pub(super) const ROOT: &str = "root";
+pub const ROOT: &str = "root";
 /// The name of the mark's file.
-pub(super) const MARK: &str = "mark";
+pub const MARK: &str = "mark";
 /// The ledger, which lists the backups.
 pub(super) const LEDGER: &str = "ledger";
 /// The plan of the last rotation.

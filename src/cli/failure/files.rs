@@ -22,20 +22,20 @@ pub(super) const RESTORE: &str = "put it back from your copy of the state direct
                        start over with `init`: what is encrypted needs these keys";
 
 /// The hint if no slot opens the root key any more. A merge cannot help then, because it needs the root key.
-pub(super) const AGAIN: &str = "move the state directory away, and restore a backup in its place: `claviger backup restore FILE`; then merge the \
+pub(super) const RESTORE_INSTEAD: &str = "move the state directory away, and restore a backup in its place: `claviger backup restore FILE`; then merge the \
                      file `keyring` that you moved, with the same command";
 
 /// Returns the hint for a root file that is lost or damaged. It contains all slots, so no slot opens.
 pub(super) fn root_lost() -> String {
     format!(
-        "put it back from your copy of it; if there is none: {AGAIN}; never start over with `init`: what is encrypted needs these keys"
+        "put it back from your copy of it; if there is none: {RESTORE_INSTEAD}; never start over with `init`: what is encrypted needs these keys"
     )
 }
 
 /// Returns the hint for the secret of a slot that is lost or damaged.
 pub(super) fn secret_lost() -> String {
     format!(
-        "put it back from your copy of it; if there is none, and no other slot opens: {AGAIN}; never start over with `init`: what is \
+        "put it back from your copy of it; if there is none, and no other slot opens: {RESTORE_INSTEAD}; never start over with `init`: what is \
          encrypted needs these keys"
     )
 }

@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use super::{
     super::given::quoted,
     exit::{Exit, Explain, Explanation, refused, with},
-    files::{AGAIN, RANDOM, RESTORE, io_hint, root_lost, secret_lost},
+    files::{RANDOM, RESTORE, RESTORE_INSTEAD, io_hint, root_lost, secret_lost},
 };
 #[cfg(feature = "shares")]
 use crate::escrow::{CombineError, SplitError};
@@ -27,11 +27,11 @@ pub(super) const DEFECT: &str = "this is a defect of claviger: report it; nothin
 pub(super) const RIGHT_PAIR: &str =
     "the files `root` and `keyring` belong to different keyrings; put both back from one copy of the state directory";
 
-pub(super) const SHARED: &str =
+pub(super) const IN_ETCD: &str =
     "this version does not support keyrings that are kept in etcd: use the newer version of claviger that put it there";
 
 /// The hint for a keyring that has no numbers left.
-pub(super) const ANEW: &str = "make a new keyring in another state directory: claviger init --state-dir DIR";
+pub(super) const NEW_KEYRING: &str = "make a new keyring in another state directory: claviger init --state-dir DIR";
 
 /// Returns the hint for a damaged mark.
 pub(in crate::cli) fn damaged_mark(path: &Path) -> String {
@@ -63,8 +63,8 @@ impl Explain for OpenError {
         match self {
             Self::NotInitialised(dir) | Self::StateDir(DurableError::Missing(dir)) => refused(&init_hint(dir)),
             Self::Unfinished(dir) => with(Exit::Damaged, &restart_hint(dir)),
-            Self::Missing(path) if path.ends_with("root") => with(Exit::Damaged, &root_lost()),
-            Self::Missing(_)
+            Self::MissingRoot(_) => with(Exit::Damaged, &root_lost()),
+            Self::MissingRecord(_)
             | Self::File(DurableError::TooLong { .. })
             | Self::Store(StoreError::File(DurableError::TooLong { .. })) => with(Exit::Damaged, RESTORE),
             Self::File(error) | Self::StateDir(error) => error.explain(),
@@ -143,7 +143,7 @@ impl Explain for ResealError {
 /// Whether the hint for `error` ends with restoring a backup in place of the state directory.
 pub(super) fn offers_restore(error: &OpenError) -> bool {
     match error {
-        OpenError::Missing(path) => path.ends_with("root"),
+        OpenError::MissingRoot(_) => true,
         OpenError::Root { source, .. } => match source {
             RootError::NoSlotOpens(slots) => slots.iter().any(|(_, error)| is_secret_lost(error)),
             RootError::Text(error) => !matches!(error, TextError::TooNew { .. }),
@@ -202,7 +202,7 @@ impl Explain for SlotError {
                 Exit::WrongKey,
                 &format!(
                     "the slot's secret belongs to another root file, or the file `root` is damaged; put the right one back; if it is lost, and no other slot opens: \
-                     {AGAIN}"
+                     {RESTORE_INSTEAD}"
                 ),
             ),
             Self::NoPassphrase => refused("give --passphrase-file FILE, or run it on a terminal"),
@@ -210,7 +210,7 @@ impl Explain for SlotError {
                 Exit::WrongKey,
                 &format!(
                     "run it again with the right passphrase; if nobody knows it, another slot may open: claviger slot test; if none does: \
-                     {AGAIN}"
+                     {RESTORE_INSTEAD}"
                 ),
             ),
             Self::NoCredentials(_) => {
@@ -427,8 +427,8 @@ mod tests {
         let missing = || DurableError::Missing("file".into());
         let mode = || DurableError::Mode { path: "file".into(), mode: 0o644, expected: 0o600 };
         let errors = [
-            OpenError::Missing("/st/root".into()),
-            OpenError::Missing("/st/keyring".into()),
+            OpenError::MissingRoot("/st/root".into()),
+            OpenError::MissingRecord("/st/keyring".into()),
             root(RootError::OldRootKey),
             root(RootError::File(missing())),
             root(RootError::File(mode())),
@@ -441,7 +441,7 @@ mod tests {
         ];
         for error in errors {
             let hint = error.explain().hint.unwrap();
-            assert_eq!(offers_restore(&error), hint.contains(AGAIN), "{error}: {hint}");
+            assert_eq!(offers_restore(&error), hint.contains(RESTORE_INSTEAD), "{error}: {hint}");
         }
     }
 }

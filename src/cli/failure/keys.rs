@@ -3,7 +3,7 @@
 use super::{
     exit::{Exit, Explain, Explanation, refused},
     files::RANDOM,
-    keyring::ANEW,
+    keyring::NEW_KEYRING,
     operations::ID_DIGITS,
 };
 use crate::{
@@ -125,7 +125,7 @@ impl Explain for ChangeKeyError {
                 ));
             }
             Self::State { .. } => "`claviger key list` shows the state of each key",
-            Self::LastGeneration(_) => ANEW,
+            Self::LastGeneration(_) => NEW_KEYRING,
         };
         refused(hint)
     }
@@ -134,7 +134,7 @@ impl Explain for ChangeKeyError {
 impl Explain for MakeKeyError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::LastGeneration(_) | Self::LastSeq => refused(ANEW),
+            Self::LastGeneration(_) | Self::LastSeq => refused(NEW_KEYRING),
             Self::Key(error) => error.explain(),
         }
     }
@@ -143,7 +143,7 @@ impl Explain for MakeKeyError {
 impl Explain for RewrapError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::LastGeneration(_) => refused(ANEW),
+            Self::LastGeneration(_) => refused(NEW_KEYRING),
             Self::Key(error) => error.explain(),
         }
     }
@@ -161,7 +161,7 @@ impl Explain for KeyError {
 impl Explain for ChangeRecipientError {
     fn explain(&self) -> Explanation {
         refused(match self {
-            Self::LastGeneration(_) => ANEW,
+            Self::LastGeneration(_) => NEW_KEYRING,
             Self::Known(_) => "nothing has to be done: `claviger recovery list` shows it",
             Self::Unknown(_) => "name one that `claviger recovery list` shows",
         })

@@ -2,15 +2,15 @@
 
 use super::{
     exit::{Exit, Explain, Explanation, refused, with},
-    files::{AGAIN, export, make_directory},
-    keyring::{ANEW, DEFECT, SHARED, offers_restore},
+    files::{RESTORE_INSTEAD, export, make_directory},
+    keyring::{DEFECT, IN_ETCD, NEW_KEYRING, offers_restore},
 };
 use crate::{
     durable::DurableError,
     keeper::{
-        AddRecoveryError, AddSlotError, BeginError, CarryOutMergeError, CommitError, ForgetBackupsError,
-        GiveUpPlanError, ListBackupError, LoadPlanError, MakeBackupError, NoteUnusedError, OpenError,
-        PreviewMergeError, ReadLedgerError, RekeyError, RemoveRecoveryError, RemoveSlotError, RootFileError,
+        AddRecoveryError, AddSlotError, BeginError, CarryOutMergeError, CommitError, EncodeRecordError,
+        ForgetBackupsError, GiveUpPlanError, ListBackupError, LoadPlanError, MakeBackupError, NoteUnusedError,
+        OpenError, PreviewMergeError, ReadLedgerError, RekeyError, RemoveRecoveryError, RemoveSlotError, RootFileError,
         RootKeyError, TestSlotsError, WritePlanError,
     },
     keyring::{
@@ -260,7 +260,9 @@ impl Explain for ForgetBackupsError {
 impl Explain for PreviewMergeError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Open(error @ (OpenError::Root { .. } | OpenError::Missing(_))) => unopened(error),
+            Self::Open(error @ (OpenError::Root { .. } | OpenError::MissingRoot(_) | OpenError::MissingRecord(_))) => {
+                unopened(error)
+            }
             Self::Open(error) => error.explain(),
             Self::Ledger(error) => error.explain(),
             Self::NoRecord => with(Exit::Damaged, "give a backup: claviger backup restore FILE"),
@@ -299,10 +301,10 @@ fn unopened(error: &OpenError) -> Explanation {
     match &explanation.hint {
         Some(_) if offers_restore(error) => explanation,
         Some(hint) => {
-            let hint = format!("{hint}; if it cannot be opened any more: {AGAIN}");
+            let hint = format!("{hint}; if it cannot be opened any more: {RESTORE_INSTEAD}");
             explanation.with_hint(&hint)
         }
-        None => explanation.with_hint(AGAIN),
+        None => explanation.with_hint(RESTORE_INSTEAD),
     }
 }
 
@@ -315,13 +317,15 @@ fn unknown_root_key() -> Explanation {
 
 impl Explain for MergeError {
     fn explain(&self) -> Explanation {
-        const SHOWS: &str =
+        const SEE_PREVIEW: &str =
             "run the same command without --lost, --keep-destroyed and --compromised: it shows the key_ids";
         match self {
-            Self::Unknown(_) => refused(SHOWS),
-            Self::Named { reason: NamedWrongly::NotMissing, .. } => refused(&format!("--lost cannot name it; {SHOWS}")),
+            Self::Unknown(_) => refused(SEE_PREVIEW),
+            Self::Named { reason: NamedWrongly::NotMissing, .. } => {
+                refused(&format!("--lost cannot name it; {SEE_PREVIEW}"))
+            }
             Self::Named { reason: NamedWrongly::Undestroyed, .. } => {
-                refused(&format!("--keep-destroyed cannot name it; {SHOWS}"))
+                refused(&format!("--keep-destroyed cannot name it; {SEE_PREVIEW}"))
             }
             Self::Named { reason: NamedWrongly::KeptHere, .. } => refused(
                 "--keep-destroyed cannot name it; to destroy it: claviger key disable KEY_ID, then claviger key destroy KEY_ID",
@@ -344,10 +348,7 @@ pub(in crate::cli) fn ledger_hint(error: &ReadLedgerError, uuid: &str) -> Option
     if !error.is_lost() {
         return error.explain().hint;
     }
-    Some(format!(
-        "put the newest copy of the file `ledger` back, or, if there is none, begin an empty ledger: `claviger backup forget \
-         --all {uuid}`"
-    ))
+    Some(new_ledger(uuid))
 }
 
 /// Returns the reason why no backup of the keyring `uuid` counts, with the hint for repairing its ledger.
@@ -356,21 +357,32 @@ pub(in crate::cli) fn no_backup_counts(error: &ReadLedgerError, uuid: &str) -> S
         .map_or_else(|| format!("no backup counts: {error}"), |next| format!("no backup counts: {error}; {next}"))
 }
 
-/// The hint for a ledger that was refused.
-const BEGIN_ANEW: &str = "put the newest copy of the file `ledger` back; if there is none, begin an empty ledger: claviger backup \
-                          forget --all UUID (`claviger status` shows the keyring's uuid)";
+/// Returns the hint for a ledger of the keyring `uuid` that was refused.
+fn new_ledger(uuid: &str) -> String {
+    format!(
+        "put the newest copy of the file `ledger` back; if there is none, begin an empty ledger: `claviger backup forget \
+         --all {uuid}`"
+    )
+}
+
+/// Returns the same hint where the uuid of the keyring is not known.
+fn ledger_of_unknown() -> String {
+    format!("{}; `claviger status` shows the uuid", new_ledger("UUID"))
+}
 
 impl Explain for ReadLedgerError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::File(_) if self.is_lost() => with(Exit::Damaged, BEGIN_ANEW),
+            Self::File(_) if self.is_lost() => with(Exit::Damaged, &ledger_of_unknown()),
             Self::File(error) => error.explain(),
             Self::Ledger(LedgerError::Text(error)) if !self.is_lost() => error.explain(),
-            Self::Ledger(LedgerError::Text(error)) => error.explain().with_hint(BEGIN_ANEW),
+            Self::Ledger(LedgerError::Text(error)) => error.explain().with_hint(&ledger_of_unknown()),
             Self::Ledger(LedgerError::Memory(error)) => error.explain(),
-            Self::Ledger(LedgerError::Origin(_)) => with(Exit::WrongKey, BEGIN_ANEW),
-            Self::Ledger(LedgerError::Missing(_) | LedgerError::NotCanonical(_)) => with(Exit::Damaged, BEGIN_ANEW),
-            Self::Ledger(LedgerError::RolledBack { .. }) => refused(BEGIN_ANEW),
+            Self::Ledger(LedgerError::Origin(_)) => with(Exit::WrongKey, &ledger_of_unknown()),
+            Self::Ledger(LedgerError::Missing(_) | LedgerError::NotCanonical(_)) => {
+                with(Exit::Damaged, &ledger_of_unknown())
+            }
+            Self::Ledger(LedgerError::RolledBack { .. }) => refused(&ledger_of_unknown()),
         }
     }
 }
@@ -387,16 +399,25 @@ const MAKE_ROOM: &str =
 const NO_MARK: &str = "compare the line `expect` of `claviger status` with the last one that you wrote down; if they match, restart the plugin, \
                        which makes the mark; then run this command again";
 
+impl Explain for EncodeRecordError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Full | Self::TooLong(_) => refused(MAKE_ROOM),
+            Self::NotReadBack(_) => refused(DEFECT),
+            Self::Memory(error) => error.explain(),
+        }
+    }
+}
+
 impl Explain for CommitError {
     fn explain(&self) -> Explanation {
-        const MARKED: &str =
+        const MARK_LATER: &str =
             "remove the cause; `claviger status` then says how a plugin marks the keyring; nothing was lost";
         match self {
             Self::NoMark => refused(NO_MARK),
-            Self::HomeInEtcd(_) => refused(SHARED),
-            Self::Full | Self::TooLong(_) => refused(MAKE_ROOM),
-            Self::Record(_) => refused(DEFECT),
-            Self::LedgerSpent => refused(ANEW),
+            Self::HomeInEtcd(_) => refused(IN_ETCD),
+            Self::Encode(error) => error.explain(),
+            Self::LedgerSpent => refused(NEW_KEYRING),
             Self::Memory(error) => error.explain(),
             Self::Overtaken(_) => refused("another command or the daemon is at work here; run it again"),
             Self::Unread(error) => error.explain(),
@@ -405,11 +426,11 @@ impl Explain for CommitError {
             Self::NotAudited(error) | Self::NotWritten(error) => error.explain(),
             Self::NotSwapped(error) => error.explain(),
             Self::InDoubt { failed, .. } => failed.explain().with_hint("check it: claviger status"),
-            Self::NotConfirmed(error) => error.explain().with_hint(MARKED),
+            Self::NotConfirmed(error) => error.explain().with_hint(MARK_LATER),
             Self::RootNotConfirmed(error) => {
                 error.explain().with_hint("check it: claviger slot test; nothing was lost")
             }
-            Self::NotMarked(error) | Self::LedgerNotMarked(error) => error.explain().with_hint(MARKED),
+            Self::NotMarked(error) | Self::LedgerNotMarked(error) => error.explain().with_hint(MARK_LATER),
             Self::DoesNotOpen(error) => error.explain().with_hint("check it: claviger status"),
         }
     }
@@ -424,7 +445,10 @@ mod tests {
     fn a_ledger_that_only_lacks_memory_is_not_begun_anew() {
         let memory = || SecretError::Random(no_random());
         assert_eq!(ReadLedgerError::Ledger(LedgerError::Memory(memory())).explain(), memory().explain());
-        assert_eq!(ReadLedgerError::Ledger(LedgerError::Missing(3)).explain(), with(Exit::Damaged, BEGIN_ANEW));
+        assert_eq!(
+            ReadLedgerError::Ledger(LedgerError::Missing(3)).explain(),
+            with(Exit::Damaged, &ledger_of_unknown())
+        );
     }
 
     #[test]
@@ -439,7 +463,7 @@ mod tests {
             says(ReadLedgerError::File(DurableError::Owner { path: path(), found: 7, expected: 0 })),
             "no backup counts: /st/ledger is owned by uid 7, expected uid 0; chown 0 /st/ledger"
         );
-        let anew = "; put the newest copy of the file `ledger` back, or, if there is none, begin an empty ledger: `claviger backup \
+        let anew = "; put the newest copy of the file `ledger` back; if there is none, begin an empty ledger: `claviger backup \
                     forget --all ab12`";
         for error in
             [LedgerError::Missing(3).into(), ReadLedgerError::File(DurableError::TooLong { path: path(), limit: 9 })]

@@ -6,23 +6,23 @@ use super::{
     super::{given::quoted, live::LivePluginError},
     exit::{Exit, Explain, Explanation, refused, with},
     files::{RANDOM, make_directory},
-    keyring::{SHARED, restart_hint},
+    keyring::{IN_ETCD, restart_hint},
 };
 use crate::{
     durable::DurableError,
-    keeper::{CommitError, InitError, RestoreError, SetUpError},
+    keeper::{EncodeRecordError, InitError, RestoreError, SetUpError},
     keyring::{KeyError, restore::RestoreKeysError},
     probe::ProbeError,
 };
 
 /// The hint if the keyring was written and a later step failed.
-const LOOK: &str = "check it, with the same --state-dir: claviger status";
+const CHECK_IT: &str = "check it, with the same --state-dir: claviger status";
 
 impl Explain for InitError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Unfinished(dir) => refused(&restart_hint(dir)),
-            Self::Record(CommitError::TooLong(_)) => refused("give fewer recovery recipients"),
+            Self::Record(EncodeRecordError::TooLong(_)) => refused("give fewer recovery recipients"),
             Self::Record(error) => error.explain(),
             Self::SetUp(SetUpError::BrokenOff(error)) => {
                 error.explain().with_hint("fix that, then run the same `init` again with --restart; nothing was lost")
@@ -50,9 +50,9 @@ impl Explain for SetUpError {
             Self::BrokenOff(error) => {
                 error.explain().with_hint("fix that, then run the same command again; nothing was lost")
             }
-            Self::NotConfirmed(error) => error.explain().with_hint(LOOK),
-            Self::NotMarked(error) => error.explain().with_hint(LOOK),
-            Self::DoesNotOpen(error) => error.explain().with_hint(LOOK),
+            Self::NotConfirmed(error) => error.explain().with_hint(CHECK_IT),
+            Self::NotMarked(error) => error.explain().with_hint(CHECK_IT),
+            Self::DoesNotOpen(error) => error.explain().with_hint(CHECK_IT),
             Self::Slot(error) => error.explain(),
             Self::Memory(error) => error.explain(),
         }
@@ -120,7 +120,7 @@ impl Explain for RestoreError {
                  a backup; use one that has them",
             ),
             Self::Expect(_) => refused("restore the backup that this line `expect` was printed for"),
-            Self::HomeInEtcd(_) => refused(SHARED),
+            Self::HomeInEtcd(_) => refused(IN_ETCD),
             Self::Keyring(RestoreKeysError::Unknown(_)) => {
                 refused("name a key of the backup: claviger backup check FILE")
             }
@@ -128,7 +128,7 @@ impl Explain for RestoreError {
             Self::Backup(error) => error.explain(),
             Self::Recipient(error) => error.explain(),
             Self::NoRecipient => refused("give the identity of a recipient: --recovery-identity FILE"),
-            Self::Record(CommitError::TooLong(_)) | Self::Ledger(_) => with(Exit::Damaged, "use another backup"),
+            Self::Record(EncodeRecordError::TooLong(_)) | Self::Ledger(_) => with(Exit::Damaged, "use another backup"),
             Self::Record(error) => error.explain(),
             Self::SetUp(error) => error.explain(),
         }

@@ -1,7 +1,7 @@
 //! Counts the objects that have to be rewritten, and those that a rewrite cannot change, from the report of a scan.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
 };
 
@@ -9,7 +9,7 @@ use crate::{
     keyring::time::Time,
     reencrypt::is_rewritable,
     scan::{
-        judge::FindingKind,
+        judge::{FindingKind, Judge},
         names::Names,
         report::{GroupRow, ScanReport},
         tally::{GroupCount, ListedObject, Lister},
@@ -67,6 +67,63 @@ impl ValueSum {
     }
 }
 
+/// The objects that are left by name and are not as configured.
+#[derive(Default)]
+struct LeftObjects {
+    /// Their keys.
+    found: BTreeSet<Vec<u8>>,
+    /// The number of those that the API server could rewrite.
+    stale: u64,
+    obstacles: Obstacles,
+}
+
+impl LeftObjects {
+    fn add(&mut self, object: &ListedObject<'_>, judge: &Judge) {
+        self.found.insert(object.key.to_vec());
+        self.stale += u64::from(is_rewritable(object.group, judge));
+        if object.finding == Some(FindingKind::Damaged) {
+            self.obstacles.add(&[FindingKind::Damaged], 1);
+        } else {
+            self.obstacles.add(&judge.verdict_of(object.group).kinds, 1);
+        }
+    }
+}
+
+/// The sums over the groups of a scan. The fields are those of [`Census`].
+#[derive(Default)]
+struct GroupSums {
+    stale: BTreeMap<String, u64>,
+    values: BTreeMap<String, ValueSum>,
+    in_need: u64,
+    events: u64,
+    obstacles: Obstacles,
+    to_plaintext: Vec<String>,
+}
+
+impl GroupSums {
+    fn add(&mut self, count: &GroupCount, judge: &Judge) {
+        let resource = || count.group.resource.to_string();
+        if count.verdict.kinds.contains(&FindingKind::OldKey) {
+            self.in_need += count.objects;
+        }
+        let is_stale = is_rewritable(&count.group, judge);
+        if !is_event(count) {
+            self.obstacles.add(&count.verdict.kinds, count.objects);
+            if count.group.key_id.is_some() || is_stale {
+                self.values.entry(resource()).or_default().add(count);
+            }
+        }
+        if is_stale {
+            if judge.writes_plaintext(&count.group.resource) {
+                self.to_plaintext.push(resource());
+            }
+            *self.stale.entry(resource()).or_default() += count.objects;
+        } else if !count.verdict.kinds.is_empty() && is_event(count) {
+            self.events += count.objects;
+        }
+    }
+}
+
 /// The counts of a scan that decide about rewriting.
 pub(in crate::cli) struct Census {
     /// The report of the scan.
@@ -98,65 +155,30 @@ impl Census {
     /// When a place cannot be read.
     pub(in crate::cli) fn take(input: &ScanInput, left: &BTreeSet<Vec<u8>>, global: &Global) -> Result<Self, Failure> {
         let names = Names::new(&input.prefix);
-        let found = RefCell::new(BTreeSet::new());
-        let (left_stale, in_left) = (Cell::new(0), Cell::new(Obstacles::default()));
+        let seen = RefCell::new(LeftObjects::default());
         let lister = (!left.is_empty()).then(|| {
             Box::new(|object: &ListedObject<'_>| {
                 if object.finding.is_some() && is_left(left, object.key) {
-                    found.borrow_mut().insert(object.key.to_vec());
-                    left_stale.set(left_stale.get() + u64::from(is_rewritable(object.group, &input.judge)));
-                    let mut counted = in_left.get();
-                    if object.finding == Some(FindingKind::Damaged) {
-                        counted.add(&[FindingKind::Damaged], 1);
-                    } else {
-                        counted.add(&input.judge.verdict_of(object.group).kinds, 1);
-                    }
-                    in_left.set(counted);
+                    seen.borrow_mut().add(object, &input.judge);
                 }
             }) as Lister<'_>
         });
         let (outcome, counts) =
             scan_places(&input.places, &input.judge, &names, ScanExtras { lister, ..ScanExtras::default() }, global)?;
-        let (mut stale, mut values) = (BTreeMap::new(), BTreeMap::<String, ValueSum>::new());
-        let (mut in_need, mut events, mut to_plaintext) = (0, 0, Vec::new());
-        let mut obstacles = Obstacles::default();
+        let mut sums = GroupSums::default();
         for count in counts.by_group.iter().filter(|count| count.objects > 0) {
-            if count.verdict.kinds.contains(&FindingKind::OldKey) {
-                in_need += count.objects;
-            }
-            let is_written = count.group.key_id.is_some() || is_rewritable(&count.group, &input.judge);
-            if is_written && !is_event(count) {
-                values.entry(count.group.resource.to_string()).or_default().add(count);
-            }
-            if !is_event(count) {
-                obstacles.add(&count.verdict.kinds, count.objects);
-            }
-            if is_rewritable(&count.group, &input.judge) {
-                let resource = &count.group.resource;
-                to_plaintext.extend(input.judge.writes_plaintext(resource).then(|| resource.to_string()));
-                *stale.entry(count.group.resource.to_string()).or_default() += count.objects;
-            } else if !count.verdict.kinds.is_empty() && is_event(count) {
-                events += count.objects;
-            }
+            sums.add(count, &input.judge);
         }
         let now = Time::new(jiff::Timestamp::now()).to_string();
         let mut report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), now);
         report.flags.clone_from(&input.flags);
         report.notes.clone_from(&input.notes);
+        let GroupSums { stale, values, in_need, events, mut obstacles, to_plaintext } = sums;
         obstacles.add(&[FindingKind::Damaged], report.found.get(&FindingKind::Damaged).copied().unwrap_or(0));
+        let LeftObjects { found: left, stale: left_stale, obstacles: in_left } = seen.into_inner();
+        let obstacles = obstacles.without(in_left);
         let unlisted = input.judge.coverage.as_ref().and_then(|coverage| Unlisted::find(&report, coverage));
-        Ok(Self {
-            report,
-            stale,
-            values,
-            in_need,
-            events,
-            left: found.into_inner(),
-            left_stale: left_stale.get(),
-            obstacles: obstacles.without(in_left.get()),
-            to_plaintext,
-            unlisted,
-        })
+        Ok(Self { report, stale, values, in_need, events, left, left_stale, obstacles, to_plaintext, unlisted })
     }
 
     /// Returns the number of objects that have to be rewritten, without those that are left by name.
