@@ -380,6 +380,8 @@ mod tests {
         ]
     }
 
+    const CONFIG: &str = "state-dir = \"/a\"\nsocket = \"@kms\"\nallow-uid = [7]\nlog-level = \"debug\"\nmetrics-listen = \"127.0.0.1:9\"\n";
+
     /// The first inputs of the corpus are files of honest programs, under keys that are public.
     /// `CLAVIGER_SEED_CORPUS=1` writes them to the corpus again.
     #[test]
@@ -394,16 +396,11 @@ mod tests {
         let slot = FileSlot::generate(&mut SysRng, None).unwrap();
         let slot = Slot::seal(&mut SysRng, "file", &slot, RootIn { uuid: UUID, root: &ROOT }).unwrap();
         let root = RootFile::encode(&mut SysRng, UUID, RootKeys::only(&ROOT), &[slot]).unwrap();
-        let unsigned = |text: &[u8]| {
-            let end = text.windows(4).rposition(|window| window == b"\n---").unwrap();
-            text[..=end].to_vec()
-        };
         let identity = age::x25519::Identity::generate();
         let shares = share::split(&mut SysRng, &identity, 2, 3).unwrap();
         let shares = shares.iter().map(|share| share.line().to_string()).collect::<Vec<_>>().join("\n# another\n");
         let wrapped = KEK.wrap(&mut SysRng, "k1-a", &Seed::new(vec![9; 32]).unwrap()).unwrap();
         let expect = Expect::of(&keyring, crate::crypto::Digest::of(&record)).to_string();
-        let config = "state-dir = \"/a\"\nsocket = \"@kms\"\nallow-uid = [7]\nlog-level = \"debug\"\nmetrics-listen = \"127.0.0.1:9\"\n";
         let encryption = include_str!("../deploy/encryption-configuration.yaml");
         let [kms, own, misnamed] = values_of_kms_v2(&wrapped);
         assert!(Coverage::parse(encryption, KmsV1::Refused).is_ok());
@@ -419,7 +416,7 @@ mod tests {
             ("share", "three", shares.clone().into_bytes()),
             ("identities", "shares", shares.into_bytes()),
             ("identities", "recipient", identity.to_public().to_string().into_bytes()),
-            ("configuration", "all", config.into()),
+            ("configuration", "all", CONFIG.into()),
             ("names", "key-id", keyring.primary().id().to_string().into_bytes()),
             ("names", "expect", expect.into_bytes()),
             ("stored-value", "kms-v2", kms),
@@ -435,14 +432,25 @@ mod tests {
         assert!(Mark::decode(&signed(&unsigned(&mark), MacLabel::State), &ROOT, UUID).is_ok());
         assert!(Ledger::decode(&signed(&unsigned(&ledger), MacLabel::State), &ROOT, UUID, 3).is_ok());
         assert!(VerifyReport::decode(&signed(&unsigned(&report), MacLabel::Report), &ROOT, UUID).is_ok());
-        assert!(Backup::of_tar(&tar).is_ok() && Config::parse(config).is_ok());
+        assert!(Backup::of_tar(&tar).is_ok() && Config::parse(CONFIG).is_ok());
         for (name, file, bytes) in firsts.into_iter().chain(first_objects()) {
-            let (_, target) = TARGETS.iter().find(|(other, _)| *other == name).unwrap();
-            target(&bytes);
-            if std::env::var_os("CLAVIGER_SEED_CORPUS").is_some() {
-                fs::create_dir_all(corpus(name)).unwrap();
-                fs::write(corpus(name).join(file), bytes).unwrap();
-            }
+            run_and_keep(name, file, &bytes);
+        }
+    }
+
+    /// Returns a file's text without the HMAC at its end, which the targets compute themselves.
+    fn unsigned(text: &[u8]) -> Vec<u8> {
+        let end = text.windows(4).rposition(|window| window == b"\n---").unwrap();
+        text[..=end].to_vec()
+    }
+
+    /// Runs the target `name` with `bytes`, and writes them to the corpus if the environment asks for it.
+    fn run_and_keep(name: &str, file: &str, bytes: &[u8]) {
+        let (_, target) = TARGETS.iter().find(|(other, _)| *other == name).unwrap();
+        target(bytes);
+        if std::env::var_os("CLAVIGER_SEED_CORPUS").is_some() {
+            fs::create_dir_all(corpus(name)).unwrap();
+            fs::write(corpus(name).join(file), bytes).unwrap();
         }
     }
 }

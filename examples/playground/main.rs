@@ -103,8 +103,8 @@ struct World {
     run: Run,
 }
 
-fn tell() -> Result<World> {
-    println!("claviger's playground: a real etcd, a real kube-apiserver, and claviger between them, on this machine.");
+/// Builds claviger, and finds or builds the programs of the control plane. Returns the path of claviger.
+fn build() -> Result<PathBuf> {
     step("Building claviger, and finding or building etcd, kube-apiserver and kubectl (minutes, the first time)");
     let claviger = claviger::build()?;
     for program in [
@@ -115,7 +115,12 @@ fn tell() -> Result<World> {
     ] {
         program.path()?;
     }
+    Ok(claviger)
+}
 
+fn tell() -> Result<World> {
+    println!("claviger's playground: a real etcd, a real kube-apiserver, and claviger between them, on this machine.");
+    let claviger = build()?;
     let run = Run::new()?;
     step("Starting etcd, and an API server as Kubernetes has it by default: without encryption");
     let etcd = Etcd::start(&run, 1)?;
@@ -150,12 +155,8 @@ fn tell() -> Result<World> {
     step("The same Secret in etcd, before and after (· stands for a byte that is no character)");
     let after = stored(&etcd)?;
     println!("{}", side_by_side::picture("without claviger", &before, "with claviger", &after));
-    let readable = |value: &[u8]| value.windows(12).any(|window| window == b"admin-s3cr3t");
-    println!(
-        "  \"admin-s3cr3t\" can be read there: {} before, {} after.",
-        yes(readable(&before)),
-        yes(readable(&after))
-    );
+    let readable = |value: &[u8]| yes(value.windows(12).any(|window| window == b"admin-s3cr3t"));
+    println!("  \"admin-s3cr3t\" can be read there: {} before, {} after.", readable(&before), readable(&after));
 
     step("And the API server still reads it");
     kubectl(&api, &["get", "secret", "user", "-o", r"go-template={{index .data `username.txt` | base64decode}}"])?;

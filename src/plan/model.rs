@@ -307,6 +307,17 @@ impl ModelCluster {
         }
     }
 
+    /// Lets a plugin take up the newest record that it can see.
+    fn follow(&mut self, number: usize) {
+        let newest = if self.pairs[number].follows { self.records.len() - 1 } else { 0 };
+        let pair = &mut self.pairs[number];
+        let serves = |record: usize| primary(&self.records[record]);
+        if pair.serves.map(serves) != Some(serves(newest)) {
+            pair.primary_for = 0;
+        }
+        (pair.serves, pair.is_forked) = (Some(newest), false);
+    }
+
     /// Lets time pass. Only a compromise asks how steady a connection is.
     fn tick(&mut self, is_compromise: bool) {
         self.now += 1;
@@ -315,6 +326,46 @@ impl ModelCluster {
             if is_compromise {
                 pair.primary_for = (pair.primary_for + 1).min(LONG);
             }
+        }
+    }
+}
+
+impl Exploration {
+    /// Adds what can happen next to one API server and its plugin.
+    fn pair_actions(&self, state: &ModelCluster, number: usize, events: &mut Vec<ModelEvent>) {
+        let (pair, newest) = (&state.pairs[number], state.records.len() - 1);
+        let may_crash = state.crashes < self.crashes;
+        if self.has_forks && may_crash && state.is_promoted_and_not_published() {
+            events.push(ModelEvent::Fork(number));
+        }
+        if pair.is_frozen {
+            events.push(ModelEvent::Thaw(number));
+        } else if self.is_compromise && may_crash {
+            events.push(ModelEvent::Freeze(number));
+        }
+        if pair.serves.is_none() || pair.follows && (pair.is_forked || pair.serves != Some(newest)) {
+            events.push(ModelEvent::Follow(number));
+        }
+        if let Some(record) = pair.serves {
+            let announced = primary(&state.records[record]);
+            if pair.is_frozen {
+                // The paused API server sends no Status.
+            } else if announced != pair.seed {
+                events.push(ModelEvent::Adopt(number));
+            } else if pair.age > 0 {
+                events.push(ModelEvent::Status(number));
+            }
+            if may_crash {
+                events.push(ModelEvent::Stop(number));
+            }
+        }
+        match pair.write {
+            _ if pair.is_frozen => {}
+            None if pair.age <= COASTING => {
+                events.extend((0..self.objects).map(|object| ModelEvent::Begin(number, object)));
+            }
+            None => {}
+            Some(_) => events.extend([ModelEvent::Commit(number), ModelEvent::Abort(number)]),
         }
     }
 }
@@ -368,40 +419,8 @@ impl Model for Exploration {
             Some(_) => {}
             None => events.push(ModelEvent::Call),
         }
-        for (number, pair) in state.pairs.iter().enumerate() {
-            let newest = state.records.len() - 1;
-            if self.has_forks && may_crash && state.is_promoted_and_not_published() {
-                events.push(ModelEvent::Fork(number));
-            }
-            if pair.is_frozen {
-                events.push(ModelEvent::Thaw(number));
-            } else if self.is_compromise && may_crash {
-                events.push(ModelEvent::Freeze(number));
-            }
-            if pair.serves.is_none() || pair.follows && (pair.is_forked || pair.serves != Some(newest)) {
-                events.push(ModelEvent::Follow(number));
-            }
-            if let Some(record) = pair.serves {
-                let announced = primary(&state.records[record]);
-                if pair.is_frozen {
-                    // The paused API server sends no Status.
-                } else if announced != pair.seed {
-                    events.push(ModelEvent::Adopt(number));
-                } else if pair.age > 0 {
-                    events.push(ModelEvent::Status(number));
-                }
-                if may_crash {
-                    events.push(ModelEvent::Stop(number));
-                }
-            }
-            match pair.write {
-                _ if pair.is_frozen => {}
-                None if pair.age <= COASTING => {
-                    events.extend((0..self.objects).map(|object| ModelEvent::Begin(number, object)));
-                }
-                None => {}
-                Some(_) => events.extend([ModelEvent::Commit(number), ModelEvent::Abort(number)]),
-            }
+        for number in 0..state.pairs.len() {
+            self.pair_actions(state, number, events);
         }
     }
 
@@ -422,15 +441,7 @@ impl Model for Exploration {
             }
             ModelEvent::Die => (state.progress, state.crashes) = (None, state.crashes + 1),
             ModelEvent::Call => state.progress = Some(RotationProgress::default()),
-            ModelEvent::Follow(number) => {
-                let newest = if state.pairs[number].follows { state.records.len() - 1 } else { 0 };
-                let pair = &mut state.pairs[number];
-                let serves = |record: usize| primary(&state.records[record]);
-                if pair.serves.map(serves) != Some(serves(newest)) {
-                    pair.primary_for = 0;
-                }
-                (pair.serves, pair.is_forked) = (Some(newest), false);
-            }
+            ModelEvent::Follow(number) => state.follow(number),
             ModelEvent::Fork(number) => {
                 let newest = state.records.len() - 1;
                 (state.pairs[number].serves, state.pairs[number].is_forked) = (Some(newest), true);

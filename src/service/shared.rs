@@ -51,7 +51,7 @@ impl Service {
     /// Makes the service of the keys that are or will be `published`, in a process that these layers protect.
     pub fn new(published: Arc<Published>, layers: BTreeMap<String, String>) -> Self {
         let mut instance = [0; 16];
-        // If the random source fails, calls fail, too, and report it.
+        // If the random source fails, Encrypt and the self-test fail, too, and report it.
         let _ = fill_random(&mut SysRng, &mut instance);
         Self {
             published,

@@ -97,16 +97,6 @@ fn a_report_that_was_changed_or_is_of_another_keyring_is_refused() {
     ] {
         refused_with(exit, wrong);
     }
-    // Another command wrote these files.
-    let no_report = "hint:  give a file that an earlier verification wrote, by --to or --html\n";
-    for (exit, other) in
-        [(7, &b"{\"format\":\"claviger/scan/v1\"}\n"[..]), (7, b"a text"), (7, b"age-encryption.org/v1\n\xff\xfe")]
-    {
-        fs::write(rig.sandbox.path("no.report"), other).unwrap();
-        let refused =
-            rig.sandbox.refused(exit, &format!("verify {} --report [DIR]/no.report", rig.flags())).complaint();
-        assert!(refused.ends_with(no_report), "{refused}");
-    }
     // The mark is authentic under the same root key, but is no report.
     let mark = fs::read_to_string(rig.sandbox.path("state/mark")).unwrap();
     assert!(
@@ -118,7 +108,27 @@ fn a_report_that_was_changed_or_is_of_another_keyring_is_refused() {
     let flags = rig.flags().replace("[DIR]/state", "[DIR]/other");
     let other = rig.sandbox.refused(4, &format!("verify {flags} --report [DIR]/a.report")).complaint();
     assert!(other.contains("error: [DIR]/a.report: the report is of keyring "), "{other}");
-    // Others may know a root key that was replaced.
+}
+
+#[test]
+fn a_file_that_another_command_wrote_is_no_report() {
+    let rig = Rig::new();
+    let no_report = "hint:  give a file that an earlier verification wrote, by --to or --html\n";
+    for (exit, other) in
+        [(7, &b"{\"format\":\"claviger/scan/v1\"}\n"[..]), (7, b"a text"), (7, b"age-encryption.org/v1\n\xff\xfe")]
+    {
+        fs::write(rig.sandbox.path("no.report"), other).unwrap();
+        let refused =
+            rig.sandbox.refused(exit, &format!("verify {} --report [DIR]/no.report", rig.flags())).complaint();
+        assert!(refused.ends_with(no_report), "{refused}");
+    }
+}
+
+#[test]
+fn a_report_from_before_a_rekey_is_refused_because_others_may_know_its_root_key() {
+    let rig = Rig::new();
+    rig.put("secrets/default/stale", &value("claviger", &rig.key(1)));
+    rig.says("--to [DIR]/a.report", 1, &[]);
     rig.done(&format!("rekey {STATE}"));
     let earlier = rig.sandbox.refused(4, &format!("verify {} --report [DIR]/a.report", rig.flags())).complaint();
     assert!(earlier.contains("the report is under a root key from before a rekey"), "{earlier}");

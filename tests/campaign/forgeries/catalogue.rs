@@ -232,6 +232,18 @@ fn broken_records(public: &Public) -> Vec<(String, String)> {
     records.into_iter().map(|(name, record)| (name.to_owned(), record)).collect()
 }
 
+/// Returns the tar of `members` in which the second one claims to have `size`, an octal number.
+fn claiming(members: &[(&str, String)], size: &[u8; 12]) -> Vec<u8> {
+    let mut tar = tar(members);
+    // The header of the second member comes after the first member. Its checksum is computed anew.
+    let start = 512 + members[0].1.len().div_ceil(512) * 512;
+    tar[start + 124..start + 136].copy_from_slice(size);
+    tar[start + 148..start + 156].copy_from_slice(b"        ");
+    let sum: u32 = tar[start..start + 512].iter().map(|byte| u32::from(*byte)).sum();
+    tar[start + 148..start + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    tar
+}
+
 /// Returns backups with a correct record, and with faults around it.
 fn broken_backups(public: &Public) -> Vec<(String, Vec<u8>)> {
     let draft = Draft::next(public);
@@ -245,16 +257,8 @@ fn broken_backups(public: &Public) -> Vec<(String, Vec<u8>)> {
     let head = format!("claviger/root-keys/v1\nuuid {}\n", public.uuid_hex());
     let genuine = ("keyring", public.record.clone());
     let generation = draft.generation;
-    let claim = |size: &[u8; 12]| {
-        let mut tar = tar(&[manifest.clone(), keyring.clone(), roots.clone()]);
-        // The header of the second member comes after the first member. Its checksum is computed anew.
-        let start = 512 + manifest.1.len().div_ceil(512) * 512;
-        tar[start + 124..start + 136].copy_from_slice(size);
-        tar[start + 148..start + 156].copy_from_slice(b"        ");
-        let sum: u32 = tar[start..start + 512].iter().map(|byte| u32::from(*byte)).sum();
-        tar[start + 148..start + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        age(&public.recipient, &tar)
-    };
+    let members = [manifest.clone(), keyring.clone(), roots.clone()];
+    let claim = |size: &[u8; 12]| age(&public.recipient, &claiming(&members, size));
     let whole = draft.backup(&record);
     let files = [
         ("a backup of the genuine record under the attacker's root key", with(&manifest, &genuine, &roots)),
