@@ -8,7 +8,7 @@ use crate::{
     durable::{Dir, Privacy},
     hardening::{self, FilesError, Layer, Needs, Restricted},
     keeper::{self, Expect},
-    listen::{Address, SocketError},
+    listen::{self, Address, SocketError},
     memory::Protection,
     root::Means,
     telemetry::{self, LogLevel},
@@ -97,6 +97,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     let dir = Dir::open(&config.state_dir, Privacy::Private).ok();
     if args.take_over {
         check_taken_over(&config, dir.as_ref())?;
+        check_no_stranger(&config)?;
         let search = find_plugin(&config)?;
         search.plugin().map_or(Ok(()), |plugin| plugin.check_alone(&config.state_dir))?;
     }
@@ -135,6 +136,18 @@ fn check_taken_over(config: &Config, dir: Option<&Dir>) -> Result<(), Failure> {
     let Some(Ok(ours)) = dir.map(keeper::uuid_of) else { return Ok(()) };
     let search = find_plugin(config)?;
     search.plugin().map_or(Ok(()), |plugin| Ok(plugin.check_taken_over(&ours.to_hex())?))
+}
+
+/// Refuses to replace the socket of a program that is no plugin. The daemon reports every other fault of the path, and
+/// uses no path if systemd passes a socket on.
+fn check_no_stranger(config: &Config) -> Result<(), Failure> {
+    if std::env::var_os("LISTEN_FDS").is_some() {
+        return Ok(());
+    }
+    match listen::check_stranger(&config.socket) {
+        Err(error @ SocketError::Stranger(_)) => Err(DaemonError::Socket(error).into()),
+        _ => Ok(()),
+    }
 }
 
 /// Restricts the process to the files that a daemon with this configuration needs. Returns `None` if the operator

@@ -48,6 +48,9 @@ pub(super) fn hint(error: &SocketError) -> Option<String> {
         SocketError::Held(Address::Abstract(name)) => {
             format!("to see which keyring it serves: claviger status; to find it: ss -xlp src @{name}")
         }
+        SocketError::Stranger(path) => {
+            format!("to see which program it is: ss -xlp src {}; end it, or give another --socket", quoted(path))
+        }
         SocketError::Followed(path) => {
             format!("the plugin that it replaces has not ended yet; to find both: fuser {}.lock", quoted(path))
         }
@@ -149,6 +152,10 @@ mod tests {
             (
                 SocketError::Followed(path.to_owned()),
                 "the plugin that it replaces has not ended yet; to find both: fuser /run/claviger/kms.sock.lock",
+            ),
+            (
+                SocketError::Stranger(path.to_owned()),
+                "to see which program it is: ss -xlp src /run/claviger/kms.sock; end it, or give another --socket",
             ),
             (SocketError::AbstractTakeOver(at("kms")), "stop the other plugin first, or serve on a path"),
             (

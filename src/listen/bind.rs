@@ -12,13 +12,15 @@ use std::{
         unix::net::{SocketAddr, UnixListener},
     },
     path::Path,
+    thread,
+    time::Duration,
 };
 
 use super::{
     address::Address,
     claim::Claim,
     error::{SocketError, failed},
-    socket_path::{Access, SocketLock, SocketPath},
+    socket_path::{Access, Occupant, SocketLock, SocketPath},
 };
 
 /// A socket that listens, and the claim to its path while it listens.
@@ -61,8 +63,8 @@ pub fn inherited() -> io::Result<Option<Listener>> {
 pub fn bind(address: &Address, access: Access) -> Result<Listener, SocketError> {
     match address {
         Address::Path(path) => {
-            let path = SocketPath::open(path)?;
-            match try_listen(path, access)? {
+            check_stranger(address)?;
+            match try_listen(SocketPath::open(path)?, access)? {
                 ListenAttempt::Listening(listener) => Ok(listener),
                 ListenAttempt::Occupied(path) => Err(SocketError::Held(Address::Path(path.path().to_owned()))),
             }
@@ -85,6 +87,29 @@ pub fn take_over(address: &Address, access: Access) -> Result<Listener, SocketEr
         ListenAttempt::Occupied(path) => listen_beside(path, access),
     }
 }
+
+/// Checks that no program listens at `address` without the lock that every plugin holds: its socket would be replaced.
+/// Call it before the process confines itself, because it connects.
+///
+/// # Errors
+/// When such a program listens there, or its path cannot be used.
+pub fn check_stranger(address: &Address) -> Result<(), SocketError> {
+    let Address::Path(path) = address else { return Ok(()) };
+    let path = SocketPath::open(path)?;
+    let lock = path.open_lock(SocketLock::Listen)?;
+    let is_plugin = !path.try_lock(&lock)? || path.has_successor()?;
+    // The kernel may close the lock of a plugin that was killed a moment before its socket.
+    let is_answered = || {
+        thread::sleep(CLOSED_WITHIN);
+        path.is_answered()
+    };
+    let is_socket = matches!(path.look()?, Occupant::Socket(_));
+    let is_stranger = !is_plugin && is_socket && path.is_answered() && is_answered();
+    if is_stranger { Err(SocketError::Stranger(path.path().to_owned())) } else { Ok(()) }
+}
+
+/// The longest time between the ends of the lock and of the socket of a process that was killed.
+const CLOSED_WITHIN: Duration = Duration::from_millis(100);
 
 /// The outcome of an attempt to listen at a path.
 enum ListenAttempt {
@@ -130,8 +155,10 @@ fn bind_abstract(name: &str) -> Result<Listener, SocketError> {
 mod tests {
     use std::{
         env, fs,
-        os::unix::fs::{MetadataExt, symlink},
-        time::Duration,
+        os::unix::{
+            fs::{MetadataExt, symlink},
+            net::UnixDatagram,
+        },
     };
 
     use super::*;
@@ -189,6 +216,28 @@ mod tests {
         assert!(answers(&path));
         drop(first);
         bind(&path);
+    }
+
+    #[test]
+    fn the_socket_of_another_program_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let [streams, datagrams] = ["streams.sock", "datagrams.sock"].map(|name| dir.path().join(name));
+        // The program accepts no connection.
+        let theirs = UnixListener::bind(&streams).unwrap();
+        let _theirs_too = UnixDatagram::bind(&datagrams).unwrap();
+        for path in [&streams, &datagrams] {
+            let expected = format!(
+                "refusing to listen: another program listens at {}, and it does not hold the lock of a plugin",
+                path.display()
+            );
+            assert_eq!(refused(path), expected);
+            assert_eq!(check_stranger(&Address::Path(path.clone())).unwrap_err().to_string(), expected);
+        }
+        assert!(answers(&streams), "it still listens");
+        drop(theirs);
+        let ours = bind(&streams);
+        check_stranger(&Address::Path(streams.clone())).unwrap();
+        assert!(leads_to(&streams, &ours));
     }
 
     #[test]

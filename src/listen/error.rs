@@ -54,6 +54,9 @@ pub enum SocketError {
     /// Another process holds the socket.
     #[error("refusing to listen: {0} is held by a live plugin")]
     Held(Address),
+    /// A program listens at the path and does not hold the lock that every plugin holds.
+    #[error("refusing to listen: another program listens at {0}, and it does not hold the lock of a plugin")]
+    Stranger(PathBuf),
     /// Another process is already taking the socket over.
     #[error("refusing to listen: another plugin is taking {0} over")]
     Followed(PathBuf),

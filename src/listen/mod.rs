@@ -26,7 +26,7 @@ pub mod testing;
 pub use self::{
     acceptor::Drained,
     address::{Address, AddressError},
-    bind::{Listener, bind, inherited, take_over},
+    bind::{Listener, bind, check_stranger, inherited, take_over},
     error::SocketError,
     peers::Peers,
     server::serve,

@@ -157,6 +157,15 @@ impl SocketPath {
         }
     }
 
+    /// Whether some process listens at the path. Does not wait, even if that process accepts no connection.
+    pub(super) fn is_answered(&self) -> bool {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let connected = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .and_then(|socket| rustix::net::connect(&socket, &SocketAddrUnix::new(&self.path)?));
+        // The queue of a listener may be full, and a socket for datagrams takes no streams.
+        matches!(connected, Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE))
+    }
+
     /// Removes our socket, if it is still at the path.
     pub(super) fn remove(&self, ours: FileId) {
         if self.look().is_ok_and(|found| found == Occupant::Socket(ours)) {

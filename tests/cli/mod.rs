@@ -7,7 +7,7 @@
 //! ```text
 //! usage, output, frozen, init, key, slot, state, status, mark, socket, configuration, machine, secrets, serving -> sandbox -> tree
 //!         backup, key, machine, serving -> disk;   mark, secrets -> forge;   backup, slot, secrets, status -> kms;   init, slot -> terminal
-//!         attacks, hints, merge, share, status, waiting -> backup;   waiting -> sandbox, slot;   hints, mistakes, restarts -> status
+//!         attacks, hints, merge, share, status, waiting -> backup;   waiting -> sandbox, slot;   astray, hints, mistakes, restarts -> status
 //! ```
 
 #![allow(
@@ -17,6 +17,7 @@
     reason = "a failed helper is a failed test, and a skipped one says so"
 )]
 
+mod astray;
 mod attacks;
 mod backup;
 mod configuration;
