@@ -100,6 +100,14 @@ impl Given {
         Self { flags: flags.cloned().collect(), ..self.clone() }
     }
 
+    /// Returns the same flags with a placeholder for the socket, because the plugin does not listen at the given one.
+    pub(super) fn at_unknown_socket(&self) -> Self {
+        let value = Some("SOCKET".to_owned());
+        let socket = Flag { name: "socket", value, given: None, by_itself: false, implied_by: None };
+        let others = self.flags.iter().filter(|flag| flag.name != socket.name).cloned();
+        Self { flags: others.chain([socket.clone()]).collect(), is_socket_unknown: false, ..self.clone() }
+    }
+
     /// Returns `text`, and adds the flags to each command of claviger and etcdctl in it.
     pub(super) fn repeat_in<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if text.contains(SAVE) {

@@ -52,6 +52,10 @@ pub(super) fn promote(
     let generation = if keyring.primary().id() == key_id {
         keyring.generation()
     } else {
+        let now = Time::new(jiff::Timestamp::now());
+        // A key that cannot be promoted is refused whether or not a plugin answers.
+        let possible = keyring.promote(key_id, opened.digest, now);
+        possible.map_err(|error| refused(PromoteKeyError::Refused(error), keyring))?;
         adoption::check(&site.config)?;
         let changed = change()?;
         report_change(&changed, Some(BACK_UP), global);

@@ -57,6 +57,12 @@ fn keyring_findings(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, c
              it starts: {}",
             next()
         )),
+        None if let Some(newer) = report.and_then(|report| newer(report, opened)) => Some(format!(
+            "this node has no mark, and the plugin serves generation {newer} of this keyring, which is newer than generation {} here; a \
+             plugin makes the mark when it starts, and would trust the older keyring then: {}",
+            opened.keyring.generation(),
+            next()
+        )),
         None => Some(format!(
             "this node has no mark, so nothing here says whether the keyring is the newest: compare the line `expect` with the last one \
              that you wrote down; a plugin makes the mark when it starts, and trusts the keyring as it is then: {}",
@@ -86,7 +92,10 @@ fn next_start(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, config:
             "run this command as root or as the user of the plugin, to see whether it may be restarted"
         }
         Ok(ProbeAnswer { report: Some(report), .. }) => {
-            let is_whole = report.degraded.is_none() && serves_same(report, opened) && !lacks(report, opened);
+            let is_whole = report.degraded.is_none()
+                && serves_same(report, opened)
+                && !lacks(report, opened)
+                && newer(report, opened).is_none();
             match ServesFrom::of(report, &config.state_dir) {
                 ServesFrom::Elsewhere(_) => AFTER_OTHERS,
                 _ if !is_whole => AFTER_OTHERS,
@@ -103,6 +112,12 @@ const AFTER_OTHERS: &str = "do that after the other findings are solved, and not
 fn is_served_here(report: &SelfReport, opened: &Opened, state_dir: &Path) -> bool {
     let is_here = matches!(ServesFrom::of(report, state_dir), ServesFrom::Here);
     is_here && serves_same(report, opened) && report.generation == opened.keyring.generation()
+}
+
+/// Returns the generation that a plugin serves from here, if it is newer than that of the keyring here. The keyring was
+/// then rolled back.
+fn newer(report: &SelfReport, opened: &Opened) -> Option<u64> {
+    Some(report.generation).filter(|served| serves_same(report, opened) && *served > opened.keyring.generation())
 }
 
 /// Returns the finding that asks for a rotation after a restore or a merge. If a key is missing, it asks for a merge
@@ -175,7 +190,7 @@ fn unbacked(opened: &Opened) -> Vec<String> {
 fn together(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>) -> Vec<String> {
     let answer = match answer {
         Err(error @ (ProbeError::Absent | ProbeError::Refused)) => return vec![unheard(error, config)],
-        Err(error) => return vec![silent(error, &config.state_dir)],
+        Err(error) => return vec![unanswered(error, config)],
         Ok(answer) => answer,
     };
     let mut findings = Vec::new();
@@ -266,6 +281,26 @@ fn unheard(error: &ProbeError, config: &Config) -> String {
             format!("the plugin does not answer: {error}; whether one serves at another socket is not known: {unknown}")
         }
     }
+}
+
+/// Returns the finding that somebody listens at the socket and gives no answer. If a plugin serves from the state
+/// directory, it may be another program.
+fn unanswered(error: &ProbeError, config: &Config) -> String {
+    let silent = silent(error, &config.state_dir);
+    match (error, is_served(config)) {
+        (ProbeError::Timeout(_) | ProbeError::Closed(_) | ProbeError::Impostor(_), Ok(true)) => format!(
+            "{silent}; a plugin serves from this state directory: if another program listens at {} (to see which: ss -xlp), give the \
+             plugin's own socket, which its log line `listening` names: --socket SOCKET",
+            config.socket
+        ),
+        _ => silent,
+    }
+}
+
+/// Whether a plugin serves from the state directory, and nobody listens at the socket that the command asks. Then the
+/// plugin has another socket.
+pub(super) fn is_elsewhere(config: &Config, answer: &Result<ProbeAnswer, ProbeError>) -> bool {
+    matches!(answer, Err(ProbeError::Absent | ProbeError::Refused)) && matches!(is_served(config), Ok(true))
 }
 
 fn elsewhere(config: &Config) -> String {

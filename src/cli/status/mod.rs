@@ -97,15 +97,15 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
     }
 }
 
-/// Whether the plugin may not have noticed the keyring on the disk yet: it serves an earlier generation without a
-/// reason, or it could not read its directory, which opens now.
+/// Whether the plugin may not have noticed the keyring on the disk yet: it serves another generation without a reason,
+/// or it could not read its directory, which opens now.
 fn is_behind(config: &Config, opened: &Opened, answer: Option<&ProbeAnswer>) -> bool {
     let report = answer.and_then(|answer| answer.report.as_ref());
     report.is_some_and(|report| {
         let is_same = report.keyring.as_ref() == Some(&opened.keyring.uuid().to_hex());
-        let is_earlier = report.generation < opened.keyring.generation();
+        let differs = report.generation != opened.keyring.generation();
         let is_here = matches!(ServesFrom::of(report, &config.state_dir), ServesFrom::Here | ServesFrom::Unknown);
-        is_same && if report.degraded.is_some() { is_here } else { is_earlier }
+        is_same && if report.degraded.is_some() { is_here } else { differs }
     })
 }
 
@@ -117,11 +117,12 @@ fn catch_up(runtime: &Runtime, config: &Config) -> Result<ProbeAnswer, ProbeErro
 
 /// Prints the report. With `stays`, replaces the earlier report on the screen.
 fn show(mut report: StatusReport, stays: bool, global: &Global) -> Result<(), OutputError> {
+    let given = if report.is_socket_wrong { global.given.at_unknown_socket() } else { global.given.clone() };
     if global.output == Format::Json {
-        report.findings.iter_mut().for_each(|finding| *finding = global.given.repeat_in(finding).into_owned());
+        report.findings.iter_mut().for_each(|finding| *finding = given.repeat_in(finding).into_owned());
         return output::json(&report);
     }
     let page = text(&report, terminal_width());
-    let page = global.given.repeat_in(&page);
+    let page = given.repeat_in(&page);
     if stays { output::screen(&page) } else { output::text_line(&page) }
 }

@@ -13,7 +13,7 @@ use super::{
         tables::{KeyRow, key_rows},
     },
     disk::{DiskError, OpenedDisk},
-    findings::findings,
+    findings::{findings, is_elsewhere},
 };
 use crate::{
     config::{Backups, Config},
@@ -38,6 +38,9 @@ pub(super) struct StatusReport {
     /// The unfinished rotation, if there is one.
     pub(super) rotation: Option<RotationReport>,
     pub(super) plugin: PluginReport,
+    /// Whether the plugin listens at another socket than the one that was asked. Hints do not repeat that one.
+    #[serde(skip)]
+    pub(super) is_socket_wrong: bool,
     pub(super) findings: Vec<String>,
 }
 
@@ -151,6 +154,7 @@ impl StatusReport {
             recovery_recipients: recipients.map(|recovery| recovery.recipient().to_owned()).collect(),
             backup: opened.map(|opened| backup(opened, config.backups)),
             rotation: unfinished.map(rotation),
+            is_socket_wrong: is_elsewhere(config, &answer),
             plugin: plugin(config, opened, answer),
             findings,
         }
