@@ -79,11 +79,11 @@ fn what_must_not_be_is_refused() {
         refused(&format!("disable {first}")),
         refused("enable k2"),
         refused(&format!("destroy {second}")),
-        sandbox.refused(2, &format!("key disable k2 {STATE}")),
+        sandbox.refused(2, &format!("key destroy k2 {STATE}")),
     ];
     sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
     let late = [refused(&format!("disable {first}")), refused("promote k1")];
-    sandbox.run(&format!("key disable {first} {STATE} --risk-unreadable-secrets")).ends_with(0);
+    sandbox.run(&format!("key disable k1 {STATE} --risk-unreadable-secrets")).ends_with(0);
     let again = refused(&format!("disable {first}"));
     assert!(
         again.stderr.starts_with(&format!("error: key {first} is disabled already\nhint:  nothing has to be done")),

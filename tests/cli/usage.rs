@@ -204,7 +204,6 @@ fn a_short_name_of_a_key_is_resolved_or_refused() {
     let sandbox = Sandbox::initialised();
     let restore = "backup restore file --recovery-identity identity --state-dir [DIR]/state";
     for line in [
-        "key disable k6 --state-dir [DIR]/state",
         "key destroy k6 --state-dir [DIR]/state",
         "scan --snapshot file --primary k6",
         &format!("{restore} --compromised k6"),
@@ -213,9 +212,9 @@ fn a_short_name_of_a_key_is_resolved_or_refused() {
     ] {
         let answer = sandbox.refused(2, line);
         let says = |text: &str| answer.stderr.contains(text);
-        assert!(says("k<number>-<32 hex digits>") && says("`claviger key list`"), "{answer}");
+        assert!(says("k<number>-<32 hex digits>") && says("`claviger key list"), "{answer}");
     }
-    for verb in ["promote", "enable"] {
+    for verb in ["promote", "enable", "disable"] {
         let answer = sandbox.refused(3, &format!("key {verb} k6 --state-dir [DIR]/state"));
         assert!(answer.complaint().starts_with("error: there is no key k6\n"), "{answer}");
         let answer = sandbox.refused(3, &format!("key {verb} K1 --state-dir [DIR]/state"));

@@ -198,7 +198,10 @@ fn in_snapshot(id: Digest) -> String {
 /// command to repeat.
 fn unsettled_hint(again: &str, unsettled: &Unsettled) -> String {
     match unsettled {
-        Unsettled::Quiet(_) | Unsettled::ApiServers { .. } => format!("to wait for that: {again} --wait"),
+        Unsettled::ApiServers { .. } => format!("to wait for that: {again} --wait"),
+        Unsettled::Quiet(_) => {
+            format!("to wait for that: {again} --wait; if no API server runs: {again} --api-servers 0")
+        }
         Unsettled::NoConnection(_) => {
             format!("to wait for one that runs: {again} --wait; if none runs: {again} --api-servers 0")
         }
@@ -252,3 +255,17 @@ fn find_out(again: &str, reason: &UsageDoubt) -> String {
 
 const READ_ALL: &str =
     "say where etcd is: --etcd-servers URL, or --apiserver-manifest FILE; to test that: claviger scan";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_no_api_server_may_use_is_given_up_at_once() {
+        let hint = unsettled_hint("claviger key disable k1", &Unsettled::Quiet(Duration::from_secs(220)));
+        let expected = "to wait for that: claviger key disable k1 --wait; if no API server runs: claviger key disable k1 --api-servers 0";
+        assert_eq!(hint, expected);
+    }
+}

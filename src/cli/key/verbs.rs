@@ -5,7 +5,6 @@ use clap::{Args, Subcommand};
 use crate::{
     cli::{
         Global, KeyringArgs, Site, Socket,
-        arguments::full_key_id,
         etcd::EtcdArgs,
         failure::{Exit, Failure},
     },
@@ -109,18 +108,18 @@ Examples:
         feature = "scan",
         command(after_help = "\
 Examples:
-  claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --wait
-  claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --etcd-servers https://127.0.0.1:2379 --etcd-cafile ca.crt …")
+  claviger key disable k1 --wait
+  claviger key disable k1 --etcd-servers https://127.0.0.1:2379 --etcd-cafile ca.crt …")
     )]
     #[cfg_attr(
         not(feature = "scan"),
         command(after_help = "\
 Example:
-  claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --risk-unreadable-secrets")
+  claviger key disable k1 --risk-unreadable-secrets")
     )]
     Disable {
         #[command(flatten)]
-        one: Full,
+        one: KeyArg,
         #[command(flatten)]
         etcd: EtcdArgs,
         #[command(flatten)]
@@ -182,14 +181,26 @@ Example:
     },
 }
 
-/// The arguments of a verb that does harm if it gets the wrong key.
+/// The arguments of a verb that nothing undoes.
 #[derive(Args)]
 struct Full {
-    /// Key, by its full key_id as `claviger key list` prints it
-    #[arg(value_name = "KEY_ID", value_parser = full_key_id)]
-    key_id: KeyId,
+    /// Key, by its full key_id as `claviger key list` prints it, because nothing brings a destroyed key back
+    #[arg(value_name = "KEY_ID")]
+    key_id: String,
     #[command(flatten)]
     keyring: KeyringArgs,
+}
+
+impl Full {
+    /// Returns the key_id. A short name such as `k1` is refused on purpose: anyone who types the whole key_id means
+    /// this key.
+    fn key_id(&self) -> Result<KeyId, Failure> {
+        self.key_id.parse().map_err(|error| {
+            let hint =
+                "a destroyed key never comes back, so name it by its whole key_id, which `claviger key list` shows";
+            Failure::new(Exit::Usage, &format!("key {:?}: {error}", self.key_id), hint.to_owned())
+        })
+    }
 }
 
 /// Runs `claviger key …`.
@@ -211,12 +222,14 @@ pub(in crate::cli) fn run(args: KeyArgs, clock: &dyn RotationClock, global: &Glo
         }
         KeyVerb::Disable { one, etcd, socket: Socket { socket }, gates, risk_unreadable_secrets } => {
             let site = Site::find(Settings { socket, ..etcd.put_into(one.keyring.settings()) }, global)?;
-            let retiring = Retiring { site: &site, key: one.key_id, verb: Verb::Disable, clock, global };
+            let key = named(&site.open()?.keyring, &one.key)?;
+            let retiring = Retiring { site: &site, key, verb: Verb::Disable, clock, global };
             give_up(&retiring, &gates, risk_unreadable_secrets)
         }
         KeyVerb::Destroy { one, etcd, socket: Socket { socket }, gates, risk_losing_secrets } => {
+            let key = one.key_id()?;
             let site = Site::find(Settings { socket, ..etcd.put_into(one.keyring.settings()) }, global)?;
-            let retiring = Retiring { site: &site, key: one.key_id, verb: Verb::Destroy, clock, global };
+            let retiring = Retiring { site: &site, key, verb: Verb::Destroy, clock, global };
             give_up(&retiring, &gates, risk_losing_secrets)
         }
     }
