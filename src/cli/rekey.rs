@@ -3,13 +3,20 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::keeper::{self, Rekeyed};
+use crate::{
+    config::Config,
+    keeper::{self, Rekeyed},
+    keyring::Keyring,
+};
 
 use super::{
     Format, Global, KeyringArgs, Site,
     backup_file::create_command,
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, warn},
+    given::quoted,
+    live::ServesFrom,
     output::{self, OutputError},
+    probe::find_plugin,
     rotation::check_rekey,
 };
 
@@ -53,7 +60,26 @@ pub(super) fn run(args: RekeyArgs, global: &Global) -> Result<Exit, Failure> {
     }
     drop(opened);
     let rekeyed = keeper::rekey(&site.dir, &site.means)?;
-    Ok(output::end_change(print(&rekeyed, global), global))
+    let printed = print(&rekeyed, global);
+    warn_of_copy(&rekeyed.keyring, &site.config, global)?;
+    Ok(output::end_change(printed, global))
+}
+
+/// Warns if a plugin serves this keyring from another directory, because it does not take up what was changed here.
+fn warn_of_copy(keyring: &Keyring, config: &Config, global: &Global) -> Result<(), Failure> {
+    let search = find_plugin(config)?;
+    let Some(plugin) = search.plugin().filter(|plugin| plugin.serves_keyring(keyring)) else { return Ok(()) };
+    if let ServesFrom::Elsewhere(path) = plugin.serves_from(&config.state_dir) {
+        let message = format!(
+            "no plugin is known to take the new root key up: the one at {} serves this keyring from {}, and not from {}",
+            search.socket(),
+            path.display(),
+            config.state_dir.display()
+        );
+        let hint = format!("if you meant the keyring that it serves: claviger rekey --state-dir {}", quoted(path));
+        warn(&message, &hint, global);
+    }
+    Ok(())
 }
 
 fn print(Rekeyed { keyring, resumed }: &Rekeyed, global: &Global) -> Result<(), OutputError> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     crypto::stretch::Cost,
+    durable::DurableError,
     keeper::{self, LeftKeyFile, ROOT, SlotSummary, SlotsChanged},
     root::{CredentialSlot, FileSlot, Means, PassphraseSlot, RootError, Sealer, SlotError, is_name},
 };
@@ -268,7 +269,8 @@ fn test(name: Option<&str>, keyring: KeyringArgs, global: &Global) -> Result<Exi
     let site = Site::find(keyring.settings(), global)?;
     let tested = keeper::test_slots(&site.dir, &site.means, name)?;
     let all_open = tested.iter().all(|(_, outcome)| outcome.is_ok());
-    let mends: Vec<String> = tested.iter().filter_map(|(_, outcome)| mend(outcome.as_ref().err()?)).collect();
+    let mends: Vec<String> =
+        tested.iter().filter_map(|(slot, outcome)| mend(outcome.as_ref().err()?, &slot.name)).collect();
     let tested = tested.iter().map(|(slot, outcome)| SlotRow {
         opens: Some(outcome.is_ok()),
         reason: outcome.as_ref().err().map(reason),
@@ -279,14 +281,18 @@ fn test(name: Option<&str>, keyring: KeyringArgs, global: &Global) -> Result<Exi
     Ok(if all_open { Exit::Done } else { Exit::Found })
 }
 
-/// Returns the command that repairs the key file of a slot, if the file exists and has the wrong mode or owner.
-fn mend(error: &RootError) -> Option<String> {
+/// Returns what repairs the slot `name`: the file with its secret is missing, or has the wrong mode or owner.
+fn mend(error: &RootError, name: &str) -> Option<String> {
     let RootError::NoSlotOpens(reasons) = error else { return None };
-    let of_file = reasons.iter().find_map(|(_, error)| match error {
-        SlotError::File(error) => Some(error.explain()),
+    reasons.iter().find_map(|(_, error)| match error {
+        SlotError::File(DurableError::Missing(path)) => Some(format!(
+            "put {} back, if you keep a copy of it; if it is lost, and another slot opens: claviger slot remove {name}",
+            quoted(path)
+        )),
+        SlotError::File(error) => Some(error.explain()).filter(|explanation| explanation.exit == Exit::Refused)?.hint,
+        SlotError::Passphrase(_) => error.explain().hint,
         _ => None,
-    });
-    of_file.filter(|explanation| explanation.exit == Exit::Refused)?.hint
+    })
 }
 
 /// Returns the reason without the name of the slot, because the table shows the name already.

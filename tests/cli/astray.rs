@@ -72,3 +72,57 @@ fn an_older_keyring_without_a_mark_is_not_taken_up_on_the_advice_of_status() {
     finding(&status, "the plugin is degraded: it serves generation 4 from memory");
     assert!(!status.stdout.contains("trusts the keyring as it is then"), "{status}");
 }
+
+#[test]
+fn a_restore_beside_an_etcd_that_has_stopped_names_the_ways_without_etcd() {
+    let (sandbox, _) = backed_up();
+    let line = format!("backup restore [DIR]/backup.age {OURS} --state-dir [DIR]/new {SOCKET}");
+    let refused = sandbox.refused(6, &format!("{line} --etcd-servers http://127.0.0.1:1"));
+    let expected = "; to restore without etcd, show in another way that this is the right backup: --expect EXPECT, with the line that \
+                    `backup create` or `status` printed, or --snapshot FILE\n";
+    assert!(refused.stderr.ends_with(expected), "{refused}");
+}
+
+#[test]
+fn a_rekey_of_a_copy_says_that_the_plugin_does_not_take_it_up() {
+    let (sandbox, _) = backed_up();
+    sandbox.copy("state", "copy");
+    let _daemon = serve(&sandbox);
+    fs::write(sandbox.path("config.toml"), sandbox.unmask("socket = '[DIR]/run/kms.sock'\n")).unwrap();
+    let rekey = |name: &str| sandbox.run(&format!("rekey --config [DIR]/config.toml --state-dir [DIR]/{name}"));
+    let copy = rekey("copy");
+    let expected = "warning: no plugin is known to take the new root key up: the one at unix://[DIR]/run/kms.sock serves this keyring from \
+                    [DIR]/state, and not from [DIR]/copy\nhint:  if you meant the keyring that it serves: claviger rekey --config \
+                    [DIR]/config.toml --state-dir [DIR]/state\n";
+    assert!(copy.ends_with(0).stderr.contains(expected), "{copy}");
+    assert_eq!(rekey("state").ends_with(0).stderr, "");
+}
+
+#[test]
+fn a_merge_that_changes_the_primary_key_says_so_in_a_line() {
+    let (sandbox, _) = backed_up();
+    sandbox.copy("state", "twin");
+    sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
+    for line in ["key add", "key promote k3 --without-backup", "backup create [DIR]/twin.age"] {
+        sandbox.run(&format!("{line} --state-dir [DIR]/twin")).ends_with(0);
+    }
+    for accept in ["", " --accept"] {
+        let merge = sandbox.run(&format!("backup restore [DIR]/twin.age {OURS} {STATE}{accept}"));
+        let line = merge.stdout.lines().find(|line| line.starts_with("! the primary key changes from k2-"));
+        let line = line.unwrap_or_else(|| panic!("{merge}"));
+        assert!(line.contains(" to k3-") && line.ends_with("as soon as a plugin serves the merged keyring"), "{merge}");
+    }
+}
+
+#[test]
+fn a_configured_keyring_that_is_gone_is_restored_before_anything_is_rewritten() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("enc.yaml"), sandbox.run("generate encryption-configuration").stdout).unwrap();
+    let config =
+        "state-dir = '[DIR]/gone'\netcd-servers = ['http://127.0.0.1:1']\nencryption-config = '[DIR]/enc.yaml'\n";
+    fs::write(sandbox.path("config.toml"), sandbox.unmask(config)).unwrap();
+    let refused = sandbox.refused(2, "reencrypt --config [DIR]/config.toml");
+    let expected = "hint:  if the keyring of this node is lost, restore it first: claviger backup restore --config [DIR]/config.toml \
+                    FILE; where the keyring is, give --state-dir DIR";
+    assert!(refused.stderr.contains(expected), "{refused}");
+}

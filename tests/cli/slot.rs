@@ -255,3 +255,20 @@ fn a_key_file_that_others_may_read_is_answered_with_what_mends_it() {
     let test = sandbox.run(&format!("slot test {STATE}"));
     assert!(!test.ends_with(0).stdout.contains("hint"), "{test}");
 }
+
+#[test]
+fn a_secret_that_is_missing_or_may_not_be_read_has_a_hint_beside_the_table() {
+    let sandbox = Sandbox::initialised();
+    private(&sandbox, "open", PASSPHRASE.as_bytes());
+    let add = format!("slot add passphrase --new-passphrase-file [DIR]/open {CHEAP} {STATE}");
+    sandbox.run(&add).ends_with(0);
+    fs::remove_file(sandbox.path("state/slot-file.key")).unwrap();
+    sandbox.chmod("open", 0o644);
+    let test = sandbox.run(&format!("slot test {STATE} --passphrase-file [DIR]/open"));
+    for hint in [
+        "hint:  put [DIR]/state/slot-file.key back, if you keep a copy of it; if it is lost, and another slot opens: claviger slot remove ",
+        "hint:  correct the passphrase file, or name another one: --passphrase-file FILE\n",
+    ] {
+        assert!(test.ends_with(1).stdout.contains(hint), "{test}");
+    }
+}

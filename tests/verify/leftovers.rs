@@ -171,6 +171,18 @@ fn a_misspelt_name_in_the_configuration_is_named_as_the_reason() {
 }
 
 #[test]
+fn a_scan_says_that_the_configured_keyring_is_gone() {
+    let rig = Rig::new();
+    let config = format!("state-dir = '[DIR]/gone'\netcd-servers = ['{}']\n", rig.etcd.endpoints());
+    fs::write(rig.sandbox.path("config.toml"), rig.sandbox.unmask(&config)).unwrap();
+    let scan = rig.done("scan --config [DIR]/config.toml");
+    let expected = "note:  [DIR]/gone contains no keyring, so the scan does not know which keys the values need; if the keyring is lost, \
+                    let a plugin that still runs serve it from memory, and restore a backup: claviger backup restore --config \
+                    [DIR]/config.toml FILE; see what the plugin serves: claviger status --config [DIR]/config.toml\n";
+    assert!(scan.stdout.contains(expected), "{scan}");
+}
+
+#[test]
 fn what_was_not_read_whole_proves_nothing() {
     let rig = Rig::new();
     let wrong = rig.says("--etcd-prefix /elsewhere", 7, &["Not proven clean. There is no object below /elsewhere"]);

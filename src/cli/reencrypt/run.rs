@@ -171,8 +171,13 @@ fn check(input: &ScanInput, config: &Config) -> Result<(), Failure> {
             config.state_dir.display()
         );
         let note = input.notes.last().map_or_else(String::new, |note| format!(" ({note})"));
+        let restore = if input.keys.is_missing {
+            "if the keyring of this node is lost, restore it first: claviger backup restore FILE; "
+        } else {
+            ""
+        };
         let hint = format!(
-            "where the keyring is, give --state-dir DIR or --keyring FILE; elsewhere --primary KEY_ID as `claviger key list` \
+            "{restore}where the keyring is, give --state-dir DIR or --keyring FILE; elsewhere --primary KEY_ID as `claviger key list` \
              prints it there{note}"
         );
         return Err(Failure::new(Exit::Usage, &message, hint));

@@ -21,8 +21,8 @@ use super::{
         failure::{Exit, Failure},
         output::{self, OutputError},
         scanning::{
-            HintContext, KeyFlags, ScanExtras, ScanInput, ScanKeys, SeenProviders, etcdctl, hints, note_unannounced,
-            primary_key, scan_places,
+            HintContext, KeyFlags, ScanExtras, ScanInput, ScanKeys, SeenProviders, etcdctl, hints, note_missing,
+            note_unannounced, primary_key, scan_places,
         },
     },
     files::FileArgs,
@@ -99,6 +99,7 @@ pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failu
     let announced = if snapshot.is_none() { note_unannounced(&config, &keys)? } else { None };
     let mut input = ScanInput::read(&config, snapshot, keys)?;
     input.etcd.take_if(|_| !is_of_this_cluster);
+    input.notes.extend(note_missing(&config, &input.keys, &global.given));
     input.notes.extend(announced.map(|note| global.given.repeat_in(&note).into_owned()));
     let mut listing = Listing::default();
     let mut list = |object: &ListedObject<'_>| listing.print(object);

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    config::Config,
+    config::{Config, DEFAULT_STATE_DIR},
     keeper::KEYRING,
     keyring::{
         key_id::KeyId,
@@ -20,7 +20,7 @@ use crate::{
 use super::super::{
     failure::{Exit, Failure},
     files::{read_text, wrong},
-    given::quoted,
+    given::{Given, quoted},
 };
 
 /// Returns the use of a key in this state. A destroyed key has no state.
@@ -71,6 +71,8 @@ pub(in crate::cli) struct ScanKeys {
     pub(in crate::cli) promoted: Option<(KeyId, Time)>,
     /// The reason why a keyring was not used.
     pub(in crate::cli) note: Option<String>,
+    /// Whether no flag names keys, and the state directory of this node contains no keyring.
+    pub(in crate::cli) is_missing: bool,
 }
 
 impl ScanKeys {
@@ -136,7 +138,7 @@ impl ScanKeys {
     fn of_node(config: &Config, own: PathBuf, has_snapshot: bool) -> Self {
         let note = |text: String| Self { note: Some(text), ..Self::default() };
         match own.try_exists() {
-            Ok(false) => Self::default(),
+            Ok(false) => Self { is_missing: !has_snapshot, ..Self::default() },
             Ok(true) if has_snapshot => note(format!(
                 "the snapshot may be of another cluster, so the keyring of this node was not used; if it is of this one: \
                  --keyring {}",
@@ -161,8 +163,24 @@ impl ScanKeys {
             source: KeySource::StateDir,
             primary: primary.map(|key| key.key_id),
             note: None,
+            is_missing: false,
         })
     }
+}
+
+/// Returns the note of a scan if the state directory that a configuration file names contains no keyring. A machine
+/// without a configuration may be no node.
+pub(in crate::cli) fn note_missing(config: &Config, keys: &ScanKeys, given: &Given) -> Option<String> {
+    let is_configured = config.state_dir != Path::new(DEFAULT_STATE_DIR);
+    (keys.is_missing && is_configured).then(|| {
+        format!(
+            "{} contains no keyring, so the scan does not know which keys the values need; if the keyring is lost, let a plugin \
+             that still runs serve it from memory, and restore a backup: {}; see what the plugin serves: {}",
+            config.state_dir.display(),
+            given.command("claviger backup restore FILE"),
+            given.plugin_command("claviger status")
+        )
+    })
 }
 
 fn read_keys(path: &Path) -> Result<Vec<ListedKey>, Failure> {

@@ -33,7 +33,7 @@ pub(super) use self::{
     hints::{HintContext, SNAPSHOT, hint_about, hints, is_recent},
     idle::idle,
     input::ScanInput,
-    keys::{KeyFlags, ScanKeys, key_use, primary_key},
+    keys::{KeyFlags, ScanKeys, key_use, note_missing, primary_key},
     meter::PlaceMeter,
     places::{ScanExtras, read_place, scan_places},
     provider::SeenProviders,

@@ -17,7 +17,7 @@ use super::super::super::{
     Format, Global,
     failure::Failure,
     output::{self, OutputError},
-    tables::all_of,
+    tables::{all_of, counted},
 };
 
 #[derive(Serialize)]
@@ -159,6 +159,9 @@ pub(super) fn print_merge(
     if let Some(file) = report.fresh_backup.filter(|_| is_unbacked) {
         output::text_line(&global.given.repeat_in(&does_not_count(file)))?;
     }
+    if let Some(line) = about_primary(shown, report.fresh.as_deref()) {
+        output::text_line(&line)?;
+    }
     for row in &shown.rows {
         let lines = [about_destroyed(row, opened.is_some()), about_enabled(row)];
         lines.iter().flatten().try_for_each(|line| output::text_line(&global.given.repeat_in(line)))?;
@@ -167,6 +170,29 @@ pub(super) fn print_merge(
         Some(_) => output::advice(&format!("\nnext:  {ROTATE}"), global),
         None => output::advice("\nnothing was changed yet; to merge, run the same command with --accept", global),
     }
+}
+
+/// Returns a line about the primary key, if the merge gives the keyring here another one. `fresh` is the new key, if
+/// the merge has made one.
+fn about_primary(shown: &Shown, fresh: Option<&str>) -> Option<String> {
+    let primary = Fate::Becomes(State::Primary);
+    let is_here = shown.columns.first().is_some_and(|(heading, _)| *heading == keeper::KEYRING_HERE);
+    let old = shown.rows.iter().find(|row| is_here && row.before.first() == Some(&Some(primary)))?;
+    let new = shown.rows.iter().find(|row| row.after == primary);
+    let name = match (new, shown.fresh, fresh) {
+        (Some(new), _, _) if new.key_id == old.key_id => return None,
+        (Some(new), _, _) => new.key_id.to_string(),
+        (None, _, Some(fresh)) => fresh.to_owned(),
+        (None, Some(_), None) => "a new key".to_owned(),
+        (None, None, None) => return None,
+    };
+    let objects = shown.objects(old).and_then(|objects| usize::try_from(objects).ok()).filter(|objects| *objects > 0);
+    let needed = objects.map_or_else(String::new, |objects| format!(" (the key of {})", counted(objects, "object")));
+    Some(format!(
+        "\n! the primary key changes from {}{needed} to {name}: API servers write under that key as soon as a plugin serves the \
+         merged keyring",
+        old.key_id
+    ))
 }
 
 /// Returns the reason why a key that one record has disabled does not stay disabled.

@@ -19,6 +19,10 @@ use crate::{config::Settings, durable::check_export};
 
 pub(super) use self::args::RestoreArgs;
 
+/// The ways to show that a backup is the right one without a live etcd.
+const WITHOUT_ETCD: &str = "to restore without etcd, show in another way that this is the right backup: --expect EXPECT, with the \
+                            line that `backup create` or `status` printed, or --snapshot FILE";
+
 /// Runs `claviger backup restore`.
 ///
 /// # Errors
@@ -42,7 +46,11 @@ pub(super) fn run(mut args: RestoreArgs, global: &Global) -> Result<Exit, Failur
     } else {
         // A backup that --expect names needs no further proof. If etcd is given nevertheless, it is compared, too.
         let is_wanted = args.expect.is_none() || is_proof_given;
-        let needed = || if is_wanted { needed::keys(&config, snapshot, global) } else { Ok(None) };
+        let is_unproven = args.expect.is_none() && snapshot.is_none();
+        let needed = || match is_wanted.then(|| needed::keys(&config, snapshot, global)) {
+            Some(Err(failure)) if is_unproven && failure.exit() == Exit::Unreachable => Err(failure.or(WITHOUT_ETCD)),
+            read => read.unwrap_or(Ok(None)),
+        };
         set_up::run(args, &config, needed, global)
     }
 }
