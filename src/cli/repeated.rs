@@ -60,7 +60,7 @@ pub(super) const LIVE: [&str; 4] = ["etcd-servers", "etcd-cafile", "etcd-certfil
 
 /// Returns the value of a flag in a form that means the same in any directory.
 pub(super) fn anywhere(name: &str, given: &str) -> String {
-    let is_path = given.contains('/') || Path::new(given).extension().is_some_and(|end| end == "sock");
+    let is_path = given.contains('/') || Path::new(given).extension().is_some();
     let is_socket = name == "socket" && is_path && !given.starts_with('@') && !given.contains(':');
     if !is_socket && !PATHS.contains(&name) && !FILES.contains(&name) {
         return given.to_owned();

@@ -77,7 +77,7 @@ impl Config {
         if state_dir.as_os_str().is_empty() {
             return Err(ConfigError::StateDir);
         }
-        let socket = flags.socket.map(from_here).or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
+        let socket = flags.socket.map(socket_from_here).or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
         let socket = socket.parse()?;
         let metrics_listen = flags.metrics_listen.map(from_here).or(file.metrics_listen);
         let metrics_listen = metrics_listen.map(|text| text.parse()).transpose()?;
@@ -170,6 +170,16 @@ fn from_here(address: String) -> String {
         return address;
     }
     std::path::absolute(&address).map_or(address, |path| path.display().to_string())
+}
+
+/// Makes the address of the plugin's socket absolute, as [`from_here`] does. A name with an extension, such as
+/// `kms.socket`, is a path, too. A bare name may mean an abstract socket, so it is refused.
+fn socket_from_here(address: String) -> String {
+    let is_name = !address.contains(['/', ':']) && !address.starts_with('@');
+    if is_name && Path::new(&address).extension().is_some() {
+        return from_here(format!("./{address}"));
+    }
+    from_here(address)
 }
 
 /// Makes a path absolute and canonical: `st`, `./st` and `st/` become the same.
@@ -282,7 +292,9 @@ mod tests {
     fn a_relative_path_is_taken_from_the_command_line_and_refused_in_a_file() {
         let here = std::env::current_dir().unwrap();
         let empty = tempfile::NamedTempFile::new().unwrap();
-        for (socket, state_dir) in [("run/kms.sock", "st"), ("kms.sock", "st/"), ("./kms.sock", "./st")] {
+        for (socket, state_dir) in
+            [("run/kms.sock", "st"), ("kms.sock", "st/"), ("./kms.sock", "./st"), ("pw.txt", "st")]
+        {
             let (socket, state_dir) = (Some(socket.to_owned()), Some(state_dir.into()));
             let flags = Settings { socket: socket.clone(), state_dir, ..Settings::default() };
             let (socket, config) = (socket.unwrap(), Config::load(Some(empty.path()), flags).unwrap());
