@@ -365,7 +365,7 @@ mod tests {
         let path = dir.path_of(KEYRING);
         let record = std::fs::read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let missing = format!("{} is missing beside the other files of the keyring", path.display());
+        let missing = format!("the record {} is missing beside the other files of the keyring", path.display());
         assert_eq!(failure(publisher.follow()), missing.clone());
         assert_eq!(reason(&served), Some((missing.clone(), false)));
         assert!(served.current().is_some(), "it serves what it has");

@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -197,11 +198,22 @@ fn whatever_is_wrong_with_the_way_to_the_api_server_is_said() {
         ],
     );
     assert!(begin.elapsed() < Duration::from_secs(30), "{answer}");
-    fs::set_permissions(&config, fs::Permissions::from_mode(0o666)).unwrap();
+    refuses_a_kubeconfig_that_others_may_write_and_one_that_is_gone(&mut rig, &config);
+}
+
+fn refuses_a_kubeconfig_that_others_may_write_and_one_that_is_gone(rig: &mut Rig, config: &Path) {
+    let other = config.display().to_string();
+    fs::set_permissions(config, fs::Permissions::from_mode(0o666)).unwrap();
     let answer = rig.call_as(&other, "").run();
     answer.ends_with(2);
-    has_all(&answer, &["other.yaml: its mode is 0666, so other users may write it", "hint:  chmod go-w "]);
-    fs::remove_file(&config).unwrap();
+    has_all(
+        &answer,
+        &[
+            "other.yaml: its mode is 0666, so other users may write it",
+            "hint:  read the file first, because others may have changed it; then: chmod go-w ",
+        ],
+    );
+    fs::remove_file(config).unwrap();
     let answer = rig.call_as(&other, "").run();
     answer.ends_with(2);
     has_all(&answer, &["other.yaml: reading it: No such file"]);

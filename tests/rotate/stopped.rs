@@ -65,16 +65,19 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     has_all(&elsewhere, &["error: the plugin serves from [DIR]/state, and not from [DIR]/other"]);
     assert_eq!(keys(&rig), [(1, "primary".to_owned())], "nothing was changed");
     assert!(!rig.sandbox.path("state/rotation").exists());
+    waits_for_a_backup_of_the_key(&mut rig);
+}
 
-    // A key that no backup holds is not promoted. The rotation continues when a backup holds it.
-    let unbacked = rotate(&mut rig, "--api-servers 1", 3);
+/// A key that no backup holds is not promoted. The rotation continues when the operator wants none.
+fn waits_for_a_backup_of_the_key(rig: &mut Rig) {
+    let unbacked = rotate(rig, "--api-servers 1", 3);
     has_all(&unbacked, &["so it is not promoted", "claviger backup create --state-dir"]);
-    assert_eq!(keys(&rig), [(1, "primary".to_owned()), (2, "pending".to_owned())]);
-    let dry = rotate(&mut rig, "--dry-run --api-servers 1", 3);
+    assert_eq!(keys(rig), [(1, "primary".to_owned()), (2, "pending".to_owned())]);
+    let dry = rotate(rig, "--dry-run --api-servers 1", 3);
     has_all(&dry, &["stop unless a listed backup holds the key, then promote the key"]);
     assert!(!dry.stdout.contains("re-encrypt 0 objects"), "{dry}");
-    rotate(&mut rig, "--api-servers 1 --without-backup --quiet", 0);
-    assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
+    rotate(rig, "--api-servers 1 --without-backup --quiet", 0);
+    assert_eq!(keys(rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
 }
 
 /// kube-apiserver accepts a misspelt name, and reads no Secret then.
