@@ -22,6 +22,8 @@ mod retire;
 #[cfg(test)]
 mod retire_model;
 mod rotation;
+#[cfg(test)]
+mod rotations;
 mod rules;
 mod step;
 #[cfg(test)]

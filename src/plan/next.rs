@@ -73,7 +73,7 @@ impl Gates<'_> {
         }
         let aim = match self.world.record.primary() {
             _ if is_compromise => Aim::Compromise,
-            Some(primary) if scanned.under_other_keys > 0 => Aim::Finish(primary),
+            Some(primary) if self.rules.has(Rule::Finish) && scanned.under_other_keys > 0 => Aim::Finish(primary),
             _ => Aim::NewKey,
         };
         Ok(NextStep::Do(Action::Begin(aim)))
@@ -124,12 +124,13 @@ impl Gates<'_> {
         if self.rules.has(Rule::Acknowledge) && !missing.is_empty() {
             return Ok(NextStep::Wait(Wait::Acknowledge(missing)));
         }
-        if !self.world.needs_no_backup && !self.world.record.key(key).is_some_and(|key| key.is_backed_up) {
+        let needs_backup = self.rules.has(Rule::BackUp) && !self.world.needs_no_backup;
+        if needs_backup && !self.world.record.key(key).is_some_and(|key| key.is_backed_up) {
             let refusal = NextStep::Refuse(Refused::NotBackedUp(key));
             return Ok(if self.world.can_back_up { NextStep::Do(Action::BackUp(key)) } else { refusal });
         }
         let scanned = self.may_end(plan.is_compromise)?;
-        if scanned.under_other_keys > 0 && !plan.is_compromise {
+        if self.rules.has(Rule::Finish) && scanned.under_other_keys > 0 && !plan.is_compromise {
             // Another key was promoted meanwhile, so the plan is void.
             return self.begin(false);
         }

@@ -5,12 +5,17 @@
 pub(super) enum Rule {
     /// A key is promoted only after every node has proved that it can read with it.
     Acknowledge,
+    /// A key is promoted only if a backup contains it.
+    BackUp,
     /// There are at most as many API servers as nodes.
     Count,
     /// A scan counts only if it began after the quiet time.
     Quiet,
     /// A node has to serve the present record or a predecessor of it.
     Chain,
+    /// If values are under other keys than the primary one, the rotation to the primary key is finished before a new
+    /// key is promoted.
+    Finish,
     /// A key is given up only after every API server has settled on the primary key.
     Settle,
     /// A key is given up only if a scan finds no value under it.
