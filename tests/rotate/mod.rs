@@ -2,7 +2,7 @@
 //! another clock.
 //!
 //! ```text
-//! whole, resumed, stopped, foreseen, abandoned, given_up, compromised, busy, events
+//! whole, resumed, stopped, foreseen, abandoned, given_up, compromised, busy, events, twice
 //! ```
 
 mod abandoned;
@@ -13,6 +13,7 @@ mod foreseen;
 mod given_up;
 mod resumed;
 mod stopped;
+mod twice;
 mod whole;
 
 use std::{path::PathBuf, process::Command, time::Duration};
