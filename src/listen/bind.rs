@@ -62,13 +62,10 @@ pub fn inherited() -> io::Result<Option<Listener>> {
 /// there.
 pub fn bind(address: &Address, access: Access) -> Result<Listener, SocketError> {
     match address {
-        Address::Path(path) => {
-            check_stranger(address)?;
-            match try_listen(SocketPath::open(path)?, access)? {
-                ListenAttempt::Listening(listener) => Ok(listener),
-                ListenAttempt::Occupied(path) => Err(SocketError::Held(Address::Path(path.path().to_owned()))),
-            }
-        }
+        Address::Path(path) => match try_listen(SocketPath::open(path)?, access, refuse_stranger)? {
+            ListenAttempt::Listening(listener) => Ok(listener),
+            ListenAttempt::Occupied(path) => Err(SocketError::Held(Address::Path(path.path().to_owned()))),
+        },
         Address::Abstract(name) if access.group.is_some() => Err(SocketError::AbstractGroup(name.clone())),
         Address::Abstract(name) => bind_abstract(name),
     }
@@ -82,14 +79,14 @@ pub fn bind(address: &Address, access: Access) -> Result<Listener, SocketError> 
 /// replaced.
 pub fn take_over(address: &Address, access: Access) -> Result<Listener, SocketError> {
     let Address::Path(path) = address else { return Err(SocketError::AbstractTakeOver(address.clone())) };
-    match try_listen(SocketPath::open(path)?, access)? {
+    match try_listen(SocketPath::open(path)?, access, |_| Ok(()))? {
         ListenAttempt::Listening(listener) => Ok(listener),
         ListenAttempt::Occupied(path) => listen_beside(path, access),
     }
 }
 
-/// Checks that no program listens at `address` without the lock that every plugin holds: its socket would be replaced.
-/// Call it before the process confines itself, because it connects.
+/// Checks that no program listens at `address` without the lock that every plugin holds: [`take_over`] would replace
+/// its socket. Call it before the process confines itself, because it connects.
 ///
 /// # Errors
 /// When such a program listens there, or its path cannot be used.
@@ -98,13 +95,18 @@ pub fn check_stranger(address: &Address) -> Result<(), SocketError> {
     let path = SocketPath::open(path)?;
     let lock = path.open_lock(SocketLock::Listen)?;
     let is_plugin = !path.try_lock(&lock)? || path.has_successor()?;
+    if is_plugin { Ok(()) } else { refuse_stranger(&path) }
+}
+
+/// Refuses a path at which a program listens. The caller holds the lock of the path, so that program is no plugin.
+fn refuse_stranger(path: &SocketPath) -> Result<(), SocketError> {
     // The kernel may close the lock of a plugin that was killed a moment before its socket.
-    let is_answered = || {
+    let is_still_answered = || {
         thread::sleep(CLOSED_WITHIN);
         path.is_answered()
     };
     let is_socket = matches!(path.look()?, Occupant::Socket(_));
-    let is_stranger = !is_plugin && is_socket && path.is_answered() && is_answered();
+    let is_stranger = is_socket && path.is_answered() && is_still_answered();
     if is_stranger { Err(SocketError::Stranger(path.path().to_owned())) } else { Ok(()) }
 }
 
@@ -119,12 +121,17 @@ enum ListenAttempt {
     Occupied(SocketPath),
 }
 
-/// Listens at a path where nobody listens.
-fn try_listen(path: SocketPath, access: Access) -> Result<ListenAttempt, SocketError> {
+/// Listens at a path where nobody listens. Calls `check` while it holds the lock of the path.
+fn try_listen(
+    path: SocketPath,
+    access: Access,
+    check: impl FnOnce(&SocketPath) -> Result<(), SocketError>,
+) -> Result<ListenAttempt, SocketError> {
     let lock = path.open_lock(SocketLock::Listen)?;
     if !path.try_lock(&lock)? || path.has_successor()? {
         return Ok(ListenAttempt::Occupied(path));
     }
+    check(&path)?;
     let (socket, identity) = path.listen(&lock, access)?;
     let claim = Claim::new(path, access, identity, lock);
     Ok(ListenAttempt::Listening(Listener { socket: socket.into(), claim: Some(claim) }))
