@@ -68,7 +68,8 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     waits_for_a_backup_of_the_key(&mut rig);
 }
 
-/// A key that no backup holds is not promoted. The rotation continues when the operator wants none.
+/// Checks that a key that no backup holds is not promoted, and that the rotation continues if the operator wants no
+/// backup.
 fn waits_for_a_backup_of_the_key(rig: &mut Rig) {
     let unbacked = rotate(rig, "--api-servers 1", 3);
     has_all(&unbacked, &["so it is not promoted", "claviger backup create --state-dir"]);
