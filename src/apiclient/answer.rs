@@ -76,9 +76,17 @@ pub(super) struct Answer<'a> {
     pub(super) body: &'a [u8],
 }
 
+/// The metadata of an object.
 #[derive(Deserialize)]
-struct OnlyMetadata {
+pub(super) struct OnlyMetadata {
     metadata: RevisionOnly,
+}
+
+impl OnlyMetadata {
+    /// Returns the revision of the object, if it is a number.
+    pub(super) fn revision(&self) -> Option<u64> {
+        self.metadata.resource_version.parse().ok()
+    }
 }
 
 #[derive(Deserialize)]

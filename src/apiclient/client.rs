@@ -21,7 +21,8 @@ use crate::telemetry::causes;
 use super::{
     access::{AccessError, KubeAccess},
     admission::{Admission, AdmissionList, AdmissionPolicy, PolicyBinding, WebhookConfiguration},
-    answer::{Answer, ObjectAnswer, RewriteAnswer, Unanswered, reason},
+    answer::{Answer, ObjectAnswer, OnlyMetadata, RewriteAnswer, Unanswered, reason},
+    migration::{GROUP, MigrationState, NewMigration, PLURAL, ShownMigration, VERSIONS},
     reason::{CredentialsError, no_credentials},
     served::{GroupList, ObjectRef, ServedGroup, ServedList, ServedResource, group_path},
 };
@@ -95,8 +96,8 @@ pub enum ApiError {
         /// The address of the server.
         url: String,
     },
-    /// The answer is not the list that the API defines.
-    #[error("the API server at {url} sent something else than the list of {path}: {reason}")]
+    /// The answer is not what the API defines.
+    #[error("the answer of the API server at {url} to {path} has another form: {reason}")]
     Malformed {
         /// The address of the API server.
         url: String,
@@ -164,8 +165,13 @@ impl ApiClient {
 
     /// Requests `path`. Returns `None` if the API server does not serve the path.
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ApiError> {
+        self.ask(Method::GET, path, Body::empty()).await
+    }
+
+    /// Sends a request. Returns `None` if the API server does not serve the path.
+    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Body) -> Result<Option<T>, ApiError> {
         let url = || self.url.clone();
-        let sent = match request(Method::GET, path, JSON, Body::empty()) {
+        let sent = match request(method, path, JSON, body) {
             Ok(request) => self.send(request).await,
             Err(error) => Err(SendError::Failed(error.into())),
         };
@@ -175,7 +181,7 @@ impl ApiClient {
         })?;
         let path = || path.to_owned();
         match status {
-            200 => serde_json::from_slice(&body).map(Some).map_err(|error| ApiError::Malformed {
+            200 | 201 => serde_json::from_slice(&body).map(Some).map_err(|error| ApiError::Malformed {
                 url: url(),
                 path: path(),
                 reason: error.to_string(),
@@ -210,6 +216,49 @@ impl ApiClient {
         let bindings: AdmissionList<PolicyBinding> = self.admission("mutatingadmissionpolicybindings").await?;
         found.extend(policies.in_force("MutatingAdmissionPolicy", bindings.into_items()));
         Ok(found)
+    }
+
+    /// Returns the revision of the object at `path`. Returns `None` if the API server does not have the object.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or refuses.
+    pub async fn revision_of(&self, path: &str) -> Result<Option<u64>, ApiError> {
+        let found: Option<OnlyMetadata> = self.get(path).await?;
+        Ok(found.and_then(|found| found.revision()))
+    }
+
+    /// Returns the path of the migrations, if the API server has the API of the migrator.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or refuses.
+    pub async fn migrations(&self) -> Result<Option<String>, ApiError> {
+        let Some(group) = self.get::<ServedGroup>(&group_path(GROUP)).await? else { return Ok(None) };
+        let mut versions = group.paths();
+        versions.retain(|path| VERSIONS.iter().any(|version| path.ends_with(&format!("/{version}"))));
+        let served = self.resources(&versions).await?;
+        Ok(served.into_iter().find(|resource| resource.name == PLURAL).map(|resource| resource.base))
+    }
+
+    /// Creates a migration of a resource below the path that [`Self::migrations`] has returned. Returns its name.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or refuses.
+    pub async fn migrate(&self, base: &str, resource: &str) -> Result<String, ApiError> {
+        let path = format!("{base}/{PLURAL}");
+        let malformed = |reason: String| ApiError::Malformed { url: self.url.clone(), path: path.clone(), reason };
+        let body =
+            serde_json::to_vec(&NewMigration::of(base, resource)).map_err(|error| malformed(error.to_string()))?;
+        let created: Option<ShownMigration> = self.ask(Method::POST, &path, Body::from(body)).await?;
+        created.map(ShownMigration::name).ok_or_else(|| malformed("it is not served any more".to_owned()))
+    }
+
+    /// Returns how far a migration is.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or refuses.
+    pub async fn migration(&self, base: &str, name: &str) -> Result<MigrationState, ApiError> {
+        let shown: Option<ShownMigration> = self.get(&format!("{base}/{PLURAL}/{name}")).await?;
+        Ok(shown.map_or(MigrationState::Deleted, ShownMigration::state))
     }
 
     /// Returns a list of configuration objects of admission. The list is empty if the API server does not serve their
@@ -282,9 +331,13 @@ impl ObjectApi for ApiClient {
 }
 
 fn request(method: Method, path: &str, accept: &str, body: Body) -> Result<Request<Body>, hyper::http::Error> {
-    let is_patch = method == Method::PATCH;
+    let content = match method {
+        Method::PATCH => Some(MERGE_PATCH),
+        Method::POST => Some(JSON),
+        _ => None,
+    };
     let request = Request::builder().method(method).uri(path).header(ACCEPT, accept).header(USER_AGENT, AGENT);
     // An API server refuses to read a group if the request says that its body is a patch.
-    let request = if is_patch { request.header(CONTENT_TYPE, MERGE_PATCH) } else { request };
+    let request = content.into_iter().fold(request, |request, content| request.header(CONTENT_TYPE, content));
     request.body(body)
 }

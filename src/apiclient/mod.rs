@@ -1,7 +1,7 @@
 //! The objects that an API server serves: where its API has them, and how it is made to rewrite one.
 //!
 //! ```text
-//! client -> access, admission, served, answer;   access -> program;   client, access, program -> reason
+//! client -> access, admission, served, answer, migration;   access -> program;   client, access, program -> reason
 //! ```
 //!
 //! An object is rewritten by an empty merge patch, which changes nothing in it. The answer has the object's
@@ -16,6 +16,7 @@ mod access;
 mod admission;
 mod answer;
 mod client;
+mod migration;
 mod program;
 mod reason;
 mod served;
@@ -24,5 +25,6 @@ pub use access::{AccessError, KubeAccess};
 pub use admission::Admission;
 pub use answer::{ObjectAnswer, RewriteAnswer, Unanswered};
 pub use client::{ApiClient, ApiError, ObjectApi};
+pub use migration::MigrationState;
 pub use reason::{CredentialsError, KubeconfigFault, is_server_distrusted};
 pub use served::{ObjectRef, ServedResource};

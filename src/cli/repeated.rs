@@ -27,8 +27,19 @@ pub(super) const REPEATED: [&str; 19] = [
 
 /// The flags that a hint repeats only if it suggests the same command again. `--html` is not one of them, because most
 /// commands have written the page when they print a hint.
-pub(super) const REPEATED_BY_ITSELF: [&str; 10] =
-    ["snapshot", "list", "all", "prometheus", "rate", "leave", "backup-dir", "api-servers", "without-backup", "wait"];
+pub(super) const REPEATED_BY_ITSELF: [&str; 11] = [
+    "snapshot",
+    "list",
+    "all",
+    "prometheus",
+    "rate",
+    "leave",
+    "via",
+    "backup-dir",
+    "api-servers",
+    "without-backup",
+    "wait",
+];
 
 /// The flags that a hint of `claviger rotate` repeats only if it suggests a rotation again, because a rotation writes
 /// its reports at its end.

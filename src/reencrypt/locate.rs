@@ -105,3 +105,12 @@ fn object(resource: Arc<ServedResource>, name: &[u8]) -> Option<ObjectRef> {
     let is_object = is_whole(name) && namespace.as_deref().is_none_or(is_whole);
     is_object.then(|| ObjectRef { resource, namespace, name: name.to_owned() })
 }
+
+/// Whether the API server serves the resource of the object with this key in etcd.
+///
+/// # Errors
+/// When the API server does not say what it serves.
+pub async fn is_served(key: &[u8], names: &Names, api: &impl ObjectApi) -> Result<bool, ApiError> {
+    let located = ObjectFinder::new(names.clone()).find(key, api).await?;
+    Ok(!matches!(located, Located::Nowhere(NotInApi { kind: FailureKind::NotServed, .. })))
+}

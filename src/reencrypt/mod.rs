@@ -26,7 +26,9 @@ mod tests;
 mod witness;
 
 pub use failures::{FailureKind, FailureList, NamedFailure};
+pub use locate::is_served;
 pub use pace::RequestPace;
 pub use stale::{BATCH, StaleScan, is_rewritable};
 pub use state::{Patience, SweepEnd, SweepFailure, SweepOutcome};
 pub use sweep::Sweep;
+pub use witness::revision_of;

@@ -99,6 +99,24 @@ pub enum SweepFailure {
     NotAnApiServer(ApiError),
 }
 
+impl SweepFailure {
+    /// Returns the failure, if another request would fail in the same way.
+    pub fn lasting(error: &ApiError) -> Option<Self> {
+        match error {
+            ApiError::Unreachable { reason, .. } if is_server_distrusted(reason) => {
+                Some(Self::Unreachable(reason.clone()))
+            }
+            ApiError::Unreachable { .. } | ApiError::Refused { status: 429 | 500.., .. } => None,
+            ApiError::NoCredentials(reason) => Some(Self::NoCredentials(reason.clone())),
+            ApiError::Refused { status: 401, reason, .. } => Some(Self::Unauthenticated(reason.clone())),
+            ApiError::Refused { status: 403, reason, .. } => Some(Self::Denied(reason.clone())),
+            ApiError::Refused { .. } | ApiError::NoApi { .. } | ApiError::Malformed { .. } => {
+                Some(Self::NotAnApiServer(error.clone()))
+            }
+        }
+    }
+}
+
 impl From<SweepFailure> for SweepEnd {
     fn from(failure: SweepFailure) -> Self {
         Self::Failed(failure)
@@ -328,12 +346,7 @@ impl SweepState {
                 attempt.count += 1;
                 self.busy(attempt, None, error.to_string(), now);
             }
-            ApiError::NoCredentials(reason) => return Err(SweepFailure::NoCredentials(reason)),
-            ApiError::Refused { status: 401, reason, .. } => return Err(SweepFailure::Unauthenticated(reason)),
-            ApiError::Refused { status: 403, reason, .. } => return Err(SweepFailure::Denied(reason)),
-            ApiError::Refused { .. } | ApiError::NoApi { .. } | ApiError::Malformed { .. } => {
-                return Err(SweepFailure::NotAnApiServer(error));
-            }
+            _ => return SweepFailure::lasting(&error).map_or(Ok(()), Err),
         }
         Ok(())
     }

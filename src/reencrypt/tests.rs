@@ -296,10 +296,7 @@ fn an_api_server_that_does_not_say_what_it_serves_ends_the_sweep_unless_it_is_bu
     let url = || "https://a".to_owned();
     let malformed = || ApiError::Malformed { url: url(), path: "/api/v1".to_owned(), reason: "EOF".to_owned() };
     let no_api = || ApiError::NoApi { url: url() };
-    assert_eq!(
-        malformed().to_string(),
-        "the API server at https://a sent something else than the list of /api/v1: EOF"
-    );
+    assert_eq!(malformed().to_string(), "the answer of the API server at https://a to /api/v1 has another form: EOF");
     assert_eq!(refused(400).to_string(), "the API server at https://a answered HTTP 400 to /api/v1: no");
     assert_eq!(no_api().to_string(), "what answers at https://a is no API server: it does not serve /api/v1");
     for (error, expected) in [

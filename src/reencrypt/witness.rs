@@ -44,8 +44,11 @@ impl Witness {
     }
 }
 
-/// Returns the revision at which etcd has `key` now.
-async fn revision_of(client: &mut Client, key: &[u8]) -> Result<Option<u64>, EtcdError> {
+/// Returns the revision at which etcd has `key` now. `None` if etcd does not have it.
+///
+/// # Errors
+/// When etcd does not answer.
+pub async fn revision_of(client: &mut Client, key: &[u8]) -> Result<Option<u64>, EtcdError> {
     let query = Query { from: key.to_vec(), to: [key, &[0]].concat(), limit: 1, revision: 0, keys_only: true };
     let page = client.range(&query).await?;
     Ok(page.entries.first().map(|entry| entry.mod_revision))

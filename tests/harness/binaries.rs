@@ -72,6 +72,8 @@ impl EtcdVersion {
 pub(crate) enum Program {
     KubeApiserver(Version),
     Kubectl(Version),
+    /// kube-controller-manager, of the newest version only.
+    KubeControllerManager,
     /// kubelet, of the newest version only.
     Kubelet,
     Etcd(EtcdVersion),
@@ -137,6 +139,7 @@ impl Program {
         match self {
             Self::KubeApiserver(_) => "kube-apiserver",
             Self::Kubectl(_) => "kubectl",
+            Self::KubeControllerManager => "kube-controller-manager",
             Self::Kubelet => "kubelet",
             Self::Etcd(_) => "etcd",
             Self::Etcdctl(_) => "etcdctl",
@@ -158,6 +161,7 @@ impl Program {
         match self {
             Self::KubeApiserver(_) => "k8s.io/kubernetes/cmd/kube-apiserver",
             Self::Kubectl(_) => "k8s.io/kubernetes/cmd/kubectl",
+            Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
             Self::Etcd(_) => "go.etcd.io/etcd/server/v3",
             Self::Etcdctl(_) => "go.etcd.io/etcd/etcdctl/v3",
@@ -178,7 +182,7 @@ impl Program {
     fn release(self) -> Option<Version> {
         match self {
             Self::KubeApiserver(version) | Self::Kubectl(version) => Some(version),
-            Self::Kubelet => Some(Version::V1_37),
+            Self::KubeControllerManager | Self::Kubelet => Some(Version::V1_37),
             Self::Etcd(_)
             | Self::Etcdctl(_)
             | Self::Etcdutl(_)
@@ -200,7 +204,7 @@ impl Program {
         let kubernetes = |version: Version| (format!("kubernetes-{}", version.minor()), "k8s.io/kubernetes");
         match self {
             Self::KubeApiserver(version) | Self::Kubectl(version) => kubernetes(version),
-            Self::Kubelet => kubernetes(Version::V1_37),
+            Self::KubeControllerManager | Self::Kubelet => kubernetes(Version::V1_37),
             Self::Etcd(version) | Self::Etcdctl(version) | Self::Etcdutl(version) => {
                 (format!("etcd-{}", version.minor()), "go.etcd.io/etcd/server/v3")
             }
@@ -218,7 +222,7 @@ impl Program {
         Duration::from_secs(match self {
             Self::KubeApiserver(_) => 4 * 60,
             Self::Kine => 90,
-            Self::Kubectl(_) | Self::Kubelet => 2 * 60,
+            Self::Kubectl(_) | Self::KubeControllerManager | Self::Kubelet => 2 * 60,
             Self::GoDecrypt => 60,
             Self::Etcd(_) => 40,
             Self::Etcdctl(_) | Self::Etcdutl(_) => 5,

@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! api_server, etcd, node, plugin, binaries -> processes, commands -> spawn -> error;   api_server -> etcd
+//! controller_manager -> api_server, binaries, commands, processes
 //! kine -> postgres -> processes, commands, packages;   kine -> binaries, certificates, processes
 //! api_server, etcd, node -> binaries, ports;   api_server, etcd, node -> certificates;   node -> images, packages -> binaries
 //! binaries, packages, processes -> progress;   machine -> etcd, binaries, commands, processes
@@ -22,6 +23,7 @@ pub(crate) mod binaries;
 pub(crate) mod certificates;
 pub(crate) mod claviger;
 pub(crate) mod commands;
+pub(crate) mod controller_manager;
 pub(crate) mod error;
 pub(crate) mod etcd;
 pub(crate) mod images;

@@ -2,10 +2,11 @@
 //! which rights it needs.
 //!
 //! ```text
-//! sweeps, refusals, full -> rig
+//! sweeps, refusals, full -> rig;   migrator -> refusals, rig
 //! ```
 
 mod full;
+mod migrator;
 mod refusals;
 pub(crate) mod rig;
 mod sweeps;

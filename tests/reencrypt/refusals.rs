@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A policy that refuses any change of the Secret `refused`.
-const POLICY: &str = r#"
+pub(super) const POLICY: &str = r#"
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
 metadata: {name: refuse}
@@ -96,7 +96,7 @@ fn an_object_that_cannot_be_written_is_named_and_the_others_are_written() {
 }
 
 /// Waits until the API server refuses as the policy says, or does not refuse any more.
-fn wait_for_policy(rig: &Rig, refuses: bool) {
+pub(super) fn wait_for_policy(rig: &Rig, refuses: bool) {
     for number in 0..100 {
         let label = format!("a={refuses}-{number}");
         if rig.api.kubectl(&["label", "secret", "refused-too", &label, "--overwrite"]).is_err() == refuses {
@@ -105,6 +105,17 @@ fn wait_for_policy(rig: &Rig, refuses: bool) {
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     panic!("the policy was not taken up");
+}
+
+/// Writes a kubeconfig with a token of a service account. Returns its path.
+pub(super) fn account(rig: &Rig, name: &str) -> String {
+    let token = rig.api.kubectl(&["create", "token", "--namespace", "kube-system", name]).unwrap();
+    let whole = fs::read_to_string(rig.kubeconfig()).unwrap();
+    let begin = whole.find("    token: ").unwrap();
+    let end = begin + whole[begin..].find('\n').unwrap();
+    let config = rig.sandbox.path("account.yaml");
+    fs::write(&config, format!("{}    token: {}{}", &whole[..begin], token.trim(), &whole[end..])).unwrap();
+    config.display().to_string()
 }
 
 #[test]
@@ -119,13 +130,7 @@ fn the_rights_in_deploy_suffice_and_less_does_not() {
     let rights = rig.sandbox.run(with_others).ends_with(0).stdout.clone();
     assert_eq!(rights.matches("  - patch\n").count(), 1);
     rig.apply(&rights.replace("  - patch\n", "  - get\n  - list\n  - update\n"));
-    let token = rig.api.kubectl(&["create", "token", "--namespace", "kube-system", "claviger-reencrypt"]).unwrap();
-    let whole = fs::read_to_string(rig.kubeconfig()).unwrap();
-    let begin = whole.find("    token: ").unwrap();
-    let end = begin + whole[begin..].find('\n').unwrap();
-    let config = rig.sandbox.path("account.yaml");
-    fs::write(&config, format!("{}    token: {}{}", &whole[..begin], token.trim(), &whole[end..])).unwrap();
-    let config = config.display().to_string();
+    let config = account(&rig, "claviger-reencrypt");
 
     let answer = rig.call_as(&config, "").run();
     answer.ends_with(3);

@@ -1,5 +1,5 @@
 //! `claviger generate reencrypt-rbac`: prints a service account, a role and its binding, with the rights that
-//! re-encryption needs.
+//! re-encryption needs, by patches or by the cluster's migrator.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,18 @@ use super::{
         Format, Global,
         failure::{Exit, Failure},
         output,
+        reencrypt::Via,
     },
     resource::resource,
     yaml::yaml,
 };
 
-/// The name of the service account and of its role.
-const NAME: &str = "claviger-reencrypt";
+/// The name of the service account that patches objects, and of its role.
+const PATCHES: &str = "claviger-reencrypt";
+
+/// The name of the service account that asks the cluster's migrator, and of its role. It differs from the other one, so
+/// that one account does not replace the other.
+const MIGRATES: &str = "claviger-migrate";
 
 /// The namespace of the service account.
 const NAMESPACE: &str = "kube-system";
@@ -36,6 +41,16 @@ const HEADER: &str = "\
 #   kubectl create token --namespace kube-system claviger-reencrypt --duration 1h
 ";
 
+/// The comment at the top of the YAML for the account that asks the cluster's migrator.
+const MIGRATES_HEADER: &str = "\
+# What `claviger reencrypt --via storage-version-migration` needs in the API server: the right to create objects of the kind
+# StorageVersionMigration, and to read them. It needs no right for the resources that are encrypted: the migrator of the cluster
+# writes the objects again.
+#
+# A token for this account, valid for an hour, to put into a kubeconfig:
+#   kubectl create token --namespace kube-system claviger-migrate --duration 1h
+";
+
 /// Print the account and the rights that re-encryption needs in the API server
 ///
 /// The account is claviger-reencrypt in the namespace kube-system. It may patch the resources, and nothing else. If you
@@ -44,11 +59,16 @@ const HEADER: &str = "\
 #[command(after_help = "\
 Example:
   claviger generate reencrypt-rbac | kubectl apply -f -
+  claviger generate reencrypt-rbac --via storage-version-migration | kubectl apply -f -
   kubectl create token --namespace kube-system claviger-reencrypt --duration 1h")]
 pub(super) struct ReencryptRbacArgs {
     /// Resource that is encrypted, as the EncryptionConfiguration names it; may be given several times
     #[arg(long = "resource", value_name = "RESOURCE", default_values_t = ["secrets".to_owned()], value_parser = resource)]
     resources: Vec<String>,
+    /// The rights that `claviger reencrypt --via` needs instead: to create migrations, and to read them. The account is
+    /// claviger-migrate
+    #[arg(long, value_enum, value_name = "MIGRATOR", conflicts_with = "resources")]
+    via: Option<Via>,
 }
 
 /// A list of Kubernetes objects, as `kubectl apply` reads it.
@@ -87,7 +107,7 @@ struct RbacName {
 struct RbacRule {
     api_groups: [String; 1],
     resources: Vec<String>,
-    verbs: [&'static str; 1],
+    verbs: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -110,34 +130,46 @@ struct Account {
 /// # Errors
 /// When the output cannot be written.
 pub(super) fn run(args: &ReencryptRbacArgs, global: &Global) -> Result<Exit, Failure> {
-    let items = objects(&args.resources);
+    let (header, items) = match args.via {
+        Some(Via::StorageVersionMigration) => (MIGRATES_HEADER, objects(MIGRATES, vec![migrations()])),
+        None => (HEADER, objects(PATCHES, rules(&args.resources))),
+    };
     match global.output {
         Format::Json => output::json(&List { api_version: "v1", kind: "List", items })?,
         Format::Text => {
             let documents: Vec<String> = items.iter().map(yaml).collect::<Result<_, _>>()?;
-            output::text_line(format!("{HEADER}{}", documents.join("---\n")).trim_end())?;
+            output::text_line(format!("{header}{}", documents.join("---\n")).trim_end())?;
         }
     }
     Ok(Exit::Done)
 }
 
-fn objects(resources: &[String]) -> [RbacObject; 3] {
+fn objects(name: &'static str, rules: Vec<RbacRule>) -> [RbacObject; 3] {
     const RBAC: &str = "rbac.authorization.k8s.io/v1";
     let object = |api_version, kind, namespace| RbacObject {
         api_version,
         kind,
-        metadata: RbacName { name: NAME, namespace },
+        metadata: RbacName { name, namespace },
         rules: Vec::new(),
         role_ref: None,
         subjects: None,
     };
-    let role_ref = RoleRef { api_group: "rbac.authorization.k8s.io", kind: "ClusterRole", name: NAME };
-    let account = Account { kind: "ServiceAccount", name: NAME, namespace: NAMESPACE };
+    let role_ref = RoleRef { api_group: "rbac.authorization.k8s.io", kind: "ClusterRole", name };
+    let account = Account { kind: "ServiceAccount", name, namespace: NAMESPACE };
     [
         object("v1", "ServiceAccount", Some(NAMESPACE)),
-        RbacObject { rules: rules(resources), ..object(RBAC, "ClusterRole", None) },
+        RbacObject { rules, ..object(RBAC, "ClusterRole", None) },
         RbacObject { role_ref: Some(role_ref), subjects: Some([account]), ..object(RBAC, "ClusterRoleBinding", None) },
     ]
+}
+
+/// Returns the rule to create migrations and to read them.
+fn migrations() -> RbacRule {
+    RbacRule {
+        api_groups: ["storagemigration.k8s.io".to_owned()],
+        resources: vec!["storageversionmigrations".to_owned()],
+        verbs: vec!["create", "get"],
+    }
 }
 
 /// Returns one rule for each API group. A resource without a dot is in the core group, whose name is empty.
@@ -150,7 +182,7 @@ fn rules(resources: &[String]) -> Vec<RbacRule> {
     let rule = |(group, resources): (&str, Vec<String>)| RbacRule {
         api_groups: [group.to_owned()],
         resources,
-        verbs: ["patch"],
+        verbs: vec!["patch"],
     };
     groups.into_iter().map(rule).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::apiclient::KubeAccess;
 
@@ -58,6 +58,11 @@ pub(in crate::cli) struct ReencryptArgs {
     /// secrets/default/db; the exit code is 1 then. May be repeated
     #[arg(long, value_name = "ETCD_KEY")]
     pub(super) leave: Vec<OsString>,
+    /// What writes the objects: the cluster's own migrator, in kube-controller-manager of Kubernetes 1.37 or newer. It
+    /// writes every object of each resource that has stale objects, and stops at the first object that is refused.
+    /// [default: the command itself patches the stale objects]
+    #[arg(long, value_enum, value_name = "MIGRATOR", conflicts_with_all = ["rate", "leave"])]
+    pub(super) via: Option<Via>,
     /// Have encrypted values written in plaintext if the EncryptionConfiguration puts `identity` first
     #[arg(long)]
     pub(super) risk_plaintext: bool,
@@ -67,7 +72,7 @@ pub(in crate::cli) struct ReencryptArgs {
 }
 
 /// How the API server is reached.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(in crate::cli) struct KubeArgs {
     /// Kubeconfig with the address of the API server and credentials [default: as kubectl; on a control-plane node also
     /// /etc/kubernetes/admin.conf]
@@ -82,6 +87,13 @@ impl KubeArgs {
     pub(in crate::cli) fn access(&self) -> KubeAccess {
         KubeAccess { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
     }
+}
+
+/// The means other than patches by which objects are rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Via {
+    /// Objects of the kind StorageVersionMigration
+    StorageVersionMigration,
 }
 
 /// The most objects in a second.

@@ -42,19 +42,14 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
              Then go on: {again}",
             given.plugin_command("claviger status")
         ),
-        ReencryptEnd::Denied => {
-            format!(
-                "to make an account with this right, also with --resource RESOURCE for each resource besides Secrets: claviger generate \
-                 reencrypt-rbac | kubectl apply -f -; take a kubeconfig with a token of it, or an administrator's: {}",
-                other(given)
-            )
-        }
+        ReencryptEnd::Denied => of_denial(report, given),
         ReencryptEnd::OtherCluster => format!("name the API server that uses this etcd: {}", other(given)),
         ReencryptEnd::Unauthenticated => format!("take another kubeconfig: {}", other(given)),
         ReencryptEnd::NoCredentials => {
             let advice = report.credentials.as_ref().map_or("take another kubeconfig: --kubeconfig FILE", credentials);
             format!("{advice}; then go on: {again}")
         }
+        ReencryptEnd::MigrationFailed | ReencryptEnd::NoMigrator => of_migrator(report.end, again),
         ReencryptEnd::NoSpace => {
             format!("{}; then go on: {again}", make_room(report.full.as_deref().unwrap_or_default()))
         }
@@ -74,6 +69,35 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
         ),
         ReencryptEnd::LeftOver => return None,
     })
+}
+
+/// Returns the hint after a migration that failed, or that nobody takes up.
+fn of_migrator(end: ReencryptEnd, again: &str) -> String {
+    if end == ReencryptEnd::MigrationFailed {
+        format!(
+            "fix the cause that the migrator gives, then go on: {again}; or leave out --via: then claviger goes on with the other objects \
+             after one that is refused"
+        )
+    } else {
+        format!(
+            "the migrator is a part of kube-controller-manager: see whether it runs, and with --feature-gates=StorageVersionMigrator=true \
+             before 1.37; then go on: {again}; or leave out --via: then claviger patches the objects itself"
+        )
+    }
+}
+
+/// Returns the hint for a user who lacks a right.
+fn of_denial(report: &ReencryptReport, given: &Given) -> String {
+    let (resources, via) = if report.is_via_migrator {
+        ("", " --via storage-version-migration")
+    } else {
+        (", also with --resource RESOURCE for each resource besides Secrets", "")
+    };
+    format!(
+        "to make an account with this right{resources}: claviger generate reencrypt-rbac{via} | kubectl apply -f -; take a kubeconfig with a \
+         token of it, or an administrator's: {}",
+        other(given)
+    )
 }
 
 /// Whether the API server has probably not read the EncryptionConfiguration yet: it writes with another provider than
@@ -159,6 +183,8 @@ mod tests {
             rest: 3,
             events: 0,
             seconds: 1.0,
+            migrations: Vec::new(),
+            is_via_migrator: false,
             incomplete: Vec::new(),
         }
     }
@@ -172,6 +198,19 @@ mod tests {
         let headline = super::super::text::headline(&ended(ReencryptEnd::NotAdopted));
         let expected = "The API server does not write as the EncryptionConfiguration says: 60 objects were rewritten, 3 objects are left";
         assert_eq!(headline, expected);
+    }
+
+    #[test]
+    fn a_migration_that_nobody_takes_up_is_said_to_lack_a_migrator() {
+        let report = ReencryptReport { end: ReencryptEnd::NoMigrator, is_via_migrator: true, ..left_over(1) };
+        let headline = super::super::text::headline(&report);
+        assert_eq!(headline, "No migrator takes up the migration: 60 objects were rewritten, 3 objects are left");
+        let hint = hints(&report, Vec::new(), &Given::default()).remove(0);
+        assert!(hint.starts_with("the migrator is a part of kube-controller-manager: see whether it runs"), "{hint}");
+        assert_eq!(report.exit(), crate::cli::failure::Exit::Unreachable);
+        let denied = ReencryptReport { end: ReencryptEnd::Denied, ..report };
+        let hint = hints(&denied, Vec::new(), &Given::default()).remove(0);
+        assert!(hint.contains("claviger generate reencrypt-rbac --via storage-version-migration | kubectl"), "{hint}");
     }
 
     #[test]

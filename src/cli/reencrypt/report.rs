@@ -16,6 +16,7 @@ use crate::{
 use super::{
     super::failure::{Exit, no_space_in},
     census::Census,
+    migrating::{Migrated, MigrationEnd, NamedMigration},
     rounds::Rounds,
 };
 
@@ -45,6 +46,10 @@ pub(super) enum ReencryptEnd {
     OtherCluster,
     /// etcd refuses every write.
     NoSpace,
+    /// A migration failed, as the cluster's migrator says.
+    MigrationFailed,
+    /// Nobody takes up the migrations.
+    NoMigrator,
     /// The API server did not answer any more.
     Unreachable,
     /// The server is no API server that can be used.
@@ -123,6 +128,12 @@ pub(super) struct ReencryptReport {
     /// The number of events that are not as configured.
     pub(super) events: u64,
     pub(super) seconds: f64,
+    /// The migrations that were created.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) migrations: Vec<NamedMigration>,
+    /// Whether the cluster's migrator was asked, which decides the hint.
+    #[serde(skip)]
+    pub(super) is_via_migrator: bool,
     /// The reasons why a scan may have missed something.
     pub(super) incomplete: Vec<String>,
 }
@@ -174,8 +185,34 @@ impl ReencryptReport {
             left: census.left.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect(),
             events: census.events,
             seconds: 0.0,
+            migrations: Vec::new(),
+            is_via_migrator: false,
             incomplete: census.report.reasons.iter().map(ToString::to_string).collect(),
         }
+    }
+
+    /// Makes the report of migrations. `before` is the census of the first scan.
+    pub(super) fn of_migrations(
+        before: BTreeMap<String, u64>,
+        migrated: Migrated,
+        asked: Asked,
+        target: ReencryptTarget,
+    ) -> Self {
+        let Migrated { census, end, migrations, rounds } = migrated;
+        let stale: u64 = before.values().sum();
+        let rounds = Rounds { census, outcome: None, sweeps: rounds };
+        let mut report = Self::new(before, rounds, asked, target);
+        // The migrator does not tell which objects it has written. The scans do.
+        report.written = stale.saturating_sub(report.rest);
+        report.writes = report.written;
+        if report.end == ReencryptEnd::LeftOver {
+            (report.end, report.reason) = migration_end(&end, &migrations);
+            if let MigrationEnd::Unusable(SweepFailure::NoCredentials(reason)) = end {
+                report.credentials = Some(reason);
+            }
+        }
+        (report.migrations, report.is_via_migrator) = (migrations, true);
+        report
     }
 
     /// Returns the exit code of the command.
@@ -184,7 +221,10 @@ impl ReencryptReport {
             ReencryptEnd::Done => Exit::Done,
             ReencryptEnd::DryRun if self.found.is_empty() => Exit::Done,
             ReencryptEnd::LeftOver if self.found.contains_key(&FindingKind::Damaged) => Exit::Damaged,
-            ReencryptEnd::DryRun | ReencryptEnd::LeftOver | ReencryptEnd::NotAdopted => Exit::Found,
+            ReencryptEnd::DryRun
+            | ReencryptEnd::LeftOver
+            | ReencryptEnd::NotAdopted
+            | ReencryptEnd::MigrationFailed => Exit::Found,
             ReencryptEnd::Incomplete => Exit::Damaged,
             ReencryptEnd::Interrupted => Exit::Interrupted,
             ReencryptEnd::Denied
@@ -192,7 +232,7 @@ impl ReencryptReport {
             | ReencryptEnd::NoCredentials
             | ReencryptEnd::NoSpace => Exit::Refused,
             ReencryptEnd::OtherCluster | ReencryptEnd::NotAnApiServer => Exit::Usage,
-            ReencryptEnd::Unreachable => Exit::Unreachable,
+            ReencryptEnd::Unreachable | ReencryptEnd::NoMigrator => Exit::Unreachable,
         }
     }
 }
@@ -246,6 +286,25 @@ fn unusable(end: &SweepEnd) -> Option<CredentialsError> {
     }
 }
 
+/// Decides how the migrations ended, if the last scan has found stale objects.
+fn migration_end(end: &MigrationEnd, migrations: &[NamedMigration]) -> (ReencryptEnd, Option<String>) {
+    match end {
+        MigrationEnd::Succeeded => (ReencryptEnd::LeftOver, None),
+        MigrationEnd::Failed => {
+            let failed = migrations.iter().find(|one| matches!(one.state, "failed" | "deleted"));
+            let reason = |one: &NamedMigration| {
+                let message = if one.message.is_empty() { String::new() } else { format!(": {}", one.message) };
+                format!("{} ({}) {}{message}", one.name, one.resource, one.state)
+            };
+            (ReencryptEnd::MigrationFailed, failed.map(reason))
+        }
+        MigrationEnd::NoMigrator => (ReencryptEnd::NoMigrator, None),
+        MigrationEnd::NotAdopted => (ReencryptEnd::NotAdopted, None),
+        MigrationEnd::Interrupted => (ReencryptEnd::Interrupted, None),
+        MigrationEnd::Unusable(failure) => failed(failure),
+    }
+}
+
 /// Returns the address of the etcd that refuses every write, if that ended the sweep.
 fn full(end: &SweepEnd) -> Option<String> {
     match end {
@@ -265,4 +324,28 @@ fn failed(failure: &SweepFailure) -> (ReencryptEnd, Option<String>) {
         SweepFailure::NotAnApiServer(reason) => (ReencryptEnd::NotAnApiServer, reason.to_string()),
     };
     (end, Some(reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_migration_that_failed_is_the_reason() {
+        let migration = |state, message: &str| NamedMigration {
+            name: "claviger-secrets-a".to_owned(),
+            resource: "secrets".to_owned(),
+            state,
+            message: message.to_owned(),
+        };
+        let all = [migration("succeeded", ""), migration("failed", "no")];
+        let reason = Some("claviger-secrets-a (secrets) failed: no".to_owned());
+        assert_eq!(migration_end(&MigrationEnd::Failed, &all), (ReencryptEnd::MigrationFailed, reason));
+        let deleted = [migration("deleted", "")];
+        let reason = Some("claviger-secrets-a (secrets) deleted".to_owned());
+        assert_eq!(migration_end(&MigrationEnd::Failed, &deleted), (ReencryptEnd::MigrationFailed, reason));
+        assert_eq!(migration_end(&MigrationEnd::Succeeded, &all), (ReencryptEnd::LeftOver, None));
+        let unusable = MigrationEnd::Unusable(SweepFailure::OtherCluster);
+        assert_eq!(migration_end(&unusable, &[]), (ReencryptEnd::OtherCluster, None));
+    }
 }

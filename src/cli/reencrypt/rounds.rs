@@ -126,7 +126,7 @@ const WAITING: &str = "waiting for the API server: it answers without writing; w
 /// The line if objects stay in plaintext, which shows that the API server has not read the configuration.
 const UNREAD: &str = "waiting for the API server: it answers without writing, and objects are in plaintext, so it has probably not read the EncryptionConfiguration: if it does not reload the file, restart kube-apiserver; a reload takes a minute; this command waits for up to five minutes";
 
-fn live(place: &ScanPlace) -> Option<Servers> {
+pub(super) fn live(place: &ScanPlace) -> Option<Servers> {
     match place {
         ScanPlace::Etcd(servers) => Some(servers.clone()),
         ScanPlace::Snapshot(_) => None,

@@ -31,6 +31,7 @@ use super::{
     args::ReencryptArgs,
     census::Census,
     hints::hints,
+    migrating::{self, Migrating},
     report::{Asked, ReencryptReport, ReencryptTarget},
     rounds::{Rounds, Sweeping},
     text,
@@ -48,6 +49,8 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
     // A preview sends no request to the API server, so it needs no credentials.
     let access = (!args.dry_run).then(|| args.access.access());
     let api = access.map(|access| runtime.block_on(ApiClient::new(&access))).transpose()?.map(Arc::new);
+    // Without a migrator there is no need to scan.
+    let migrator = api.as_ref().filter(|_| args.via.is_some()).map(|api| migrating::find(&runtime, api)).transpose()?;
     let begin = Instant::now();
     let census = Census::take(&input, &named_keys(&args.leave, &input.prefix), global)?;
     let seen = SeenProviders::of(&census.report, input.judge.coverage.as_ref());
@@ -70,26 +73,43 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
         audit_plaintext(state_dir, &census.to_plaintext, api.url())?;
     }
     let before = census.stale.clone();
-    let rounds = match api.as_ref().filter(|_| !census.is_incomplete()) {
-        None => Rounds { census, outcome: None, sweeps: 0 },
-        Some(api) => {
-            let interrupt = Interrupt::catch()?;
-            let rate = args.rate.unwrap_or_default();
-            Sweeping { input: &input, left: &left, api, rate, runtime: &runtime, interrupt: &interrupt, global }
-                .run(census)?
+    let target = target(&input, provider, &args);
+    let (mut report, of_scan) = match (api.as_ref().filter(|_| !census.is_incomplete()), migrator) {
+        (Some(api), Some(base)) => {
+            let interrupt = &Interrupt::catch()?;
+            let migrating = Migrating { input: &input, api, base, runtime: &runtime, interrupt, global };
+            let migrated = migrating.run(census)?;
+            let of_scan = ScanAdvice::of(&migrated.census, &input, global);
+            let asked = asked(Some(api), migrated.rounds);
+            (ReencryptReport::of_migrations(before, migrated, asked, target), of_scan)
+        }
+        (usable, _) => {
+            let rounds = match usable {
+                None => Rounds { census, outcome: None, sweeps: 0 },
+                Some(api) => {
+                    let (interrupt, rate) = (&Interrupt::catch()?, args.rate.unwrap_or_default());
+                    Sweeping { input: &input, left: &left, api, rate, runtime: &runtime, interrupt, global }
+                        .run(census)?
+                }
+            };
+            let of_scan = ScanAdvice::of(&rounds.census, &input, global);
+            let asked = asked(api.as_ref(), rounds.sweeps);
+            (ReencryptReport::new(before, rounds, asked, target), of_scan)
         }
     };
-    let of_scan = ScanAdvice::of(&rounds.census, &input, global);
-    let asked = match api {
-        None => Asked::NotInPreview,
-        Some(_) if rounds.sweeps == 0 => Asked::NotNeeded,
-        Some(api) => Asked::ApiServer(api.url().to_owned()),
-    };
-    let mut report = ReencryptReport::new(before, rounds, asked, target(&input, provider, &args));
     report.no_plugin = no_plugin(&report.failed, input.judge.coverage.as_ref(), &config)?;
     report.seconds = begin.elapsed().as_secs_f64();
     show(&report, of_scan, global)?;
     Ok(report.exit())
+}
+
+/// Returns the API server that was asked to rewrite objects. A preview has no client of one.
+fn asked(api: Option<&Arc<ApiClient>>, sweeps: u32) -> Asked {
+    match api {
+        None => Asked::NotInPreview,
+        Some(_) if sweeps == 0 => Asked::NotNeeded,
+        Some(api) => Asked::ApiServer(api.url().to_owned()),
+    }
 }
 
 /// Returns the provider with which the API server writes, if it uses this EncryptionConfiguration.

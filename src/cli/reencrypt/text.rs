@@ -40,6 +40,8 @@ pub(super) fn headline(report: &ReencryptReport) -> String {
         ReencryptEnd::Denied => format!("This user lacks a right: {written}, {rest}"),
         ReencryptEnd::Unauthenticated => format!("The API server does not accept the credentials: {rest}"),
         ReencryptEnd::NoCredentials => format!("There are no credentials for the API server: {written}, {rest}"),
+        ReencryptEnd::MigrationFailed => format!("A migration failed: {written}, {rest}"),
+        ReencryptEnd::NoMigrator => format!("No migrator takes up the migration: {written}, {rest}"),
         ReencryptEnd::NoSpace => format!("etcd refuses every write: {written}, {rest}"),
         ReencryptEnd::Unreachable => format!("The API server does not answer: {written}, {rest}"),
         ReencryptEnd::NotAnApiServer => {
@@ -97,7 +99,11 @@ fn facts(report: &ReencryptReport) -> Vec<(&'static str, String)> {
     let mut facts: Vec<_> = report.api_server.iter().map(|url| ("API server", url.clone())).collect();
     facts.push(("revision", report.revision.to_string()));
     let is_own = matches!(report.end, ReencryptEnd::NoCredentials | ReencryptEnd::NoSpace);
-    let whose = if is_own { "because" } else { "it says" };
+    let whose = match report.end {
+        ReencryptEnd::MigrationFailed => "migration",
+        _ if is_own => "because",
+        _ => "it says",
+    };
     facts.extend(report.reason.iter().map(|reason| (whose, reason.clone())));
     if report.sweeps > 0 {
         facts.push(("written", rate(report)));
