@@ -135,6 +135,9 @@ pub struct KeyEvent {
     /// nothing needs the key. `None` for a change that needs no proof.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unproven: Option<bool>,
+    /// The keys in etcd of the objects that stay although this key is given up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
 }
 
 /// A change of one recovery recipient.

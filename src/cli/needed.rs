@@ -107,7 +107,7 @@ fn usage_of(needs: &NeededKeys, key: &Key, record: Digest) -> Usage {
         _ => {
             let example = found.first().map(|need| need.sample.clone());
             let etcds = needs.etcds().iter().map(at).collect();
-            Usage::Scanned { needing: Needing { objects, example }, record, etcds }
+            Usage::Scanned { needing: Needing { objects, example }, record, etcds, left: Vec::new() }
         }
     }
 }

@@ -492,6 +492,7 @@ mod tests {
             generation: next.generation(),
             key_id: key_id.to_string(),
             unproven: None,
+            left: Vec::new(),
         };
         Commit::change(opened, &next, Event::Add(event), PrevCopy::Before)?.0.run(StateFiles::new(dir), store)
     }

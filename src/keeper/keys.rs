@@ -61,6 +61,8 @@ pub enum Usage {
         record: Digest,
         /// The revision at which each etcd was scanned.
         etcds: Vec<EtcdRevision>,
+        /// The keys in etcd of the objects that the operator leaves by name. They do not count as needing the key.
+        left: Vec<String>,
     },
     /// The key may still be in use.
     Unknown(UsageDoubt),
@@ -77,6 +79,8 @@ pub struct Changed {
     pub digest: Digest,
     /// The name of the changed key.
     pub key_id: KeyId,
+    /// The keys in etcd of the objects that stay although the key was given up.
+    pub left: Vec<String>,
 }
 
 /// Makes a pending key in the keyring in `dir`, with a number that none of `others` uses. These keys exist somewhere,
@@ -133,8 +137,10 @@ pub fn disable_key(dir: &Dir, means: &Means, key_id: KeyId, usage: &Usage) -> Re
     let keyring = opened.keyring.disable(key_id, opened.digest)?;
     usage.check(opened.digest).map_err(|in_use| DisableKeyError::in_use(key_id, in_use))?;
     opened.listed.note_unused(key_id, usage.etcds());
-    let event = Event::Disable(key_event(&keyring, key_id, Some(usage.is_waived())));
-    Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::Before)?)
+    let left = usage.left().to_vec();
+    let event = KeyEvent { left: left.clone(), ..key_event(&keyring, key_id, Some(usage.is_waived())) };
+    let changed = commit(state, &opened, (keyring, key_id), Event::Disable(event), PrevCopy::Before)?;
+    Ok(Changed { left, ..changed })
 }
 
 /// Enables a key of the keyring in `dir`. The key then unwraps again.
@@ -164,8 +170,10 @@ pub fn destroy_key(dir: &Dir, means: &Means, key_id: KeyId, usage: &Usage) -> Re
     }
     usage.check(opened.digest).map_err(|in_use| DestroyKeyError::in_use(key_id, in_use))?;
     opened.listed.note_unused(key_id, &[]);
-    let event = Event::Destroy(key_event(&keyring, key_id, Some(usage.is_waived())));
-    Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::After)?)
+    let left = usage.left().to_vec();
+    let event = KeyEvent { left: left.clone(), ..key_event(&keyring, key_id, Some(usage.is_waived())) };
+    let changed = commit(state, &opened, (keyring, key_id), Event::Destroy(event), PrevCopy::After)?;
+    Ok(Changed { left, ..changed })
 }
 
 /// Commits the changed keyring, with its audit event and ledger.
@@ -178,7 +186,7 @@ fn commit(
 ) -> Result<Changed, CommitError> {
     let (commit, digest) = Commit::change(opened, &keyring, event, copy)?;
     commit.run(state, &mut state.store())?;
-    Ok(Changed { keyring, digest, key_id })
+    Ok(Changed { keyring, digest, key_id, left: Vec::new() })
 }
 
 fn key_event(keyring: &Keyring, key_id: KeyId, unproven: Option<bool>) -> KeyEvent {
@@ -187,6 +195,7 @@ fn key_event(keyring: &Keyring, key_id: KeyId, unproven: Option<bool>) -> KeyEve
         generation: keyring.generation(),
         key_id: key_id.to_string(),
         unproven,
+        left: Vec::new(),
     }
 }
 
@@ -213,6 +222,14 @@ impl Usage {
     fn etcds(&self) -> &[EtcdRevision] {
         match self {
             Self::Scanned { etcds, .. } => etcds,
+            Self::Unknown(_) | Self::Waived => &[],
+        }
+    }
+
+    /// Returns the keys in etcd of the objects that the operator leaves by name.
+    fn left(&self) -> &[String] {
+        match self {
+            Self::Scanned { left, .. } => left,
             Self::Unknown(_) | Self::Waived => &[],
         }
     }
@@ -258,7 +275,7 @@ mod tests {
 
     fn scanned(objects: u64, example: Option<&str>, record: Digest) -> Usage {
         let needing = Needing { objects, example: example.map(str::to_owned) };
-        Usage::Scanned { needing, record, etcds: Vec::new() }
+        Usage::Scanned { needing, record, etcds: Vec::new(), left: Vec::new() }
     }
 
     #[test]
@@ -496,7 +513,7 @@ mod tests {
         let disable = |usage: &Usage| drop(disable_key(&dir, &Means::default(), first, usage).unwrap());
         let scanned = |revision| {
             let needing = Needing { objects: 0, example: None };
-            Usage::Scanned { needing, record: opened(&dir).digest, etcds: at(revision) }
+            Usage::Scanned { needing, record: opened(&dir).digest, etcds: at(revision), left: Vec::new() }
         };
         disable(&scanned(7));
         assert_eq!(noted(), at(7));

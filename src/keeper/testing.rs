@@ -75,7 +75,7 @@ pub fn destroyed(dir: &Dir, key_id: KeyId, usage: &Usage) {
 /// Returns the result of a scan that found no value under a key.
 pub fn unused(dir: &Dir) -> Usage {
     let needing = Needing { objects: 0, example: None };
-    Usage::Scanned { needing, record: opened(dir).digest, etcds: Vec::new() }
+    Usage::Scanned { needing, record: opened(dir).digest, etcds: Vec::new(), left: Vec::new() }
 }
 
 /// Adds a key and makes it primary. Returns the key.

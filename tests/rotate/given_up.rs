@@ -10,9 +10,15 @@ use crate::{
 
 /// Returns a call of `key disable` or `key destroy` for the first key, with the clock of the tests.
 fn give_up(rig: &mut Rig, verb: &str, more: &str) -> Answer {
+    let kubeconfig = rig.kubeconfig().display().to_string();
+    give_up_as(rig, &kubeconfig, verb, more)
+}
+
+/// Returns the same call with another kubeconfig.
+fn give_up_as(rig: &mut Rig, kubeconfig: &str, verb: &str, more: &str) -> Answer {
     let (pid, key) = (rig.api.process().unwrap().id(), first(rig));
     let line = format!(
-        "key {verb} {key} --state-dir [DIR]/state --socket [DIR]/run/kms.sock --apiserver-process {pid} {more}"
+        "key {verb} {key} --state-dir [DIR]/state --socket [DIR]/run/kms.sock --apiserver-process {pid} --kubeconfig {kubeconfig} {more}"
     );
     rig.sandbox.call(&line).by(&hurried(), LIMIT).run()
 }
@@ -158,4 +164,64 @@ fn the_old_key_is_disabled_and_destroyed_when_no_api_server_can_write_under_it()
     rig.api.wait_until_ready().unwrap();
     let value = rig.api.kubectl(&["get", "secret", "old-0002", "-o", "jsonpath={.data.password}"]).unwrap();
     assert_eq!(value, "cHctMg==", "pw-2");
+}
+
+const WIDGET: &str = "/registry/example.com/widgets/default/w0";
+
+#[test]
+fn an_object_whose_kind_is_not_served_is_left_knowingly() {
+    let mut rig = Rig::new();
+    rig.create_others();
+    rig.create_secrets("old", 1);
+    let value = rig.etcd.get(WIDGET).unwrap().unwrap();
+    rig.api.kubectl(&["delete", "crd", "widgets.example.com"]).unwrap();
+    // The definition is gone, and one of its objects is still in etcd.
+    rig.etcd.put(WIDGET, &value).unwrap();
+    let held = rotate(&mut rig, "--without-backup --api-servers 1", 1);
+    let named = format!("{WIDGET} (the API server serves no resource widgets.example.com that can be patched)");
+    has_all(&held, &["error: the rotation is unfinished: 1 object was not re-encrypted: ", &named, "--leave "]);
+    let left = rotate(&mut rig, &format!("--without-backup --api-servers 1 --leave {WIDGET}"), 1);
+    has_all(&left, &["is finished, but for 1 object that you left as it is"]);
+
+    let needed = give_up(&mut rig, "disable", "");
+    needed.ends_with(3);
+    has_all(
+        &needed,
+        &[
+            &format!("1 object needs it, for example {WIDGET}"),
+            "or whose kind the API server does not serve: claviger key disable ",
+        ],
+    );
+    let leave = format!("--leave {WIDGET}");
+    let alone = give_up_as(&mut rig, "[DIR]/none", "disable", &leave);
+    alone.ends_with(3);
+    let unknown =
+        format!("error: --leave {WIDGET}: this object can be read, and it is not known whether its kind is served: ");
+    has_all(&alone, &[&unknown]);
+    settle(&rig);
+    let disabled = give_up(&mut rig, "disable", &format!("--wait --output json {leave}"));
+    disabled.ends_with(0);
+    assert_eq!(disabled.json()["left"], serde_json::json!([WIDGET]), "{disabled}");
+    has_all(
+        &disabled,
+        &[&format!("{WIDGET} stays in etcd under this key, and the API server does not serve its kind")],
+    );
+    let audited = |event: &str| {
+        let log = std::fs::read_to_string(rig.sandbox.path("state/audit.jsonl")).unwrap();
+        let mut lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.rfind(|line| line["event"] == event).unwrap()["left"].clone()
+    };
+    assert_eq!(audited("disable"), serde_json::json!([WIDGET]));
+    let needed = give_up(&mut rig, "destroy", "");
+    needed.ends_with(3);
+    has_all(&needed, &["not destroying key k1-", &format!("1 object needs it, for example {WIDGET}")]);
+    let early = give_up(&mut rig, "destroy", &format!("--api-servers 1 {leave}"));
+    early.ends_with(3);
+    compact(&rig, &early);
+    let destroyed = give_up(&mut rig, "destroy", &format!("--wait --api-servers 1 --output json {leave}"));
+    destroyed.ends_with(0);
+    assert_eq!(destroyed.json()["left"], serde_json::json!([WIDGET]), "{destroyed}");
+    let log = std::fs::read_to_string(rig.sandbox.path("state/audit.jsonl")).unwrap();
+    assert!(log.lines().last().unwrap().contains("\"event\":\"destroy\""), "{log}");
+    assert!(log.lines().last().unwrap().contains(&format!("\"left\":[\"{WIDGET}\"]")), "{log}");
 }

@@ -170,7 +170,9 @@ impl Explain for ChangeRecipientError {
 
 /// Returns the hint for objects that are under a key. `command` is the one to repeat.
 fn write_again(command: &str) -> String {
-    let leave = format!("; to leave an object that no key opens: {command} --leave ETCD_KEY");
+    let leave = format!(
+        "; to leave an object that no key opens, or whose kind the API server does not serve: {command} --leave ETCD_KEY"
+    );
     format!("{WRITE_AGAIN}{}", if cfg!(feature = "recover") { &leave } else { "" })
 }
 

@@ -14,12 +14,15 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct ChangeReport {
+struct ChangeReport<'a> {
     format: &'static str,
     uuid: String,
     generation: u64,
     key: KeyRow,
     expect: String,
+    /// The keys in etcd of the objects that stay although the key was given up.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    left: &'a [String],
 }
 
 /// Prints the change and the next step, and returns the exit code.
@@ -33,7 +36,7 @@ pub(super) fn report_change(changed: &Changed, next: Option<&str>, global: &Glob
 }
 
 fn report(changed: &Changed, next: Option<&str>, global: &Global) -> Result<(), OutputError> {
-    let Changed { keyring, digest, key_id } = changed;
+    let Changed { keyring, digest, key_id, left } = changed;
     let Some(row) = keyring.entries().iter().find(|entry| entry.id() == *key_id).map(key_row) else { return Ok(()) };
     if global.output == Format::Json {
         return output::json(&ChangeReport {
@@ -42,6 +45,7 @@ fn report(changed: &Changed, next: Option<&str>, global: &Global) -> Result<(), 
             generation: keyring.generation(),
             key: row,
             expect: Expect::of(keyring, *digest).to_string(),
+            left,
         });
     }
     output::text_line(&format!("{key_id} is {} (generation {})", row.state, keyring.generation()))?;

@@ -3,7 +3,7 @@
 //! ```text
 //! verbs -> list
 //!       -> add, promote -> change;   promote -> name
-//!       -> give_up -> change, retire -> left, retiring
+//!       -> give_up -> change, retire -> left, retiring;   left -> unserved
 //! ```
 
 mod add;
@@ -23,6 +23,11 @@ mod retire;
 #[path = "unscanned.rs"]
 mod retire;
 mod retiring;
+#[cfg(all(feature = "recover", feature = "reencrypt"))]
+mod unserved;
+#[cfg(all(feature = "recover", not(feature = "reencrypt")))]
+#[path = "no_unserved.rs"]
+mod unserved;
 mod verbs;
 
 pub(super) use self::verbs::{KeyArgs, run};

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::super::{Global, failure::Failure};
 use crate::{
+    etcd::Servers,
     keyring::{Key, Keyring},
     scan::needs::LeftValue,
 };
@@ -16,15 +17,30 @@ use crate::{
 #[derive(Args, Default)]
 pub(super) struct LeaveArgs {}
 
+/// The place in which objects would be left.
+pub(super) struct LeftIn<'a> {
+    pub(super) keyring: &'a Keyring,
+    pub(super) key: &'a Key,
+    pub(super) prefix: &'a str,
+    pub(super) etcd: &'a Servers,
+}
+
+/// An object that is left. There is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LeftObject {
+    pub(super) name: String,
+}
+
 impl LeaveArgs {
     pub(super) fn names(&self, _: &str) -> BTreeSet<Vec<u8>> {
         BTreeSet::new()
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "with the features, objects are refused")]
-    pub(super) fn check(&self, _: &str, _: &Keyring, _: &Key, _: &[LeftValue]) -> Result<(), Failure> {
-        Ok(())
+    pub(super) fn check(&self, place: &LeftIn<'_>, _: &[LeftValue]) -> Result<Vec<LeftObject>, Failure> {
+        let LeftIn { keyring: _, key: _, prefix: _, etcd: _ } = place;
+        Ok(Vec::new())
     }
 }
 
-pub(super) fn warn_of(_: &[LeftValue], _: &Global) {}
+pub(super) fn warn_of(_: &[LeftObject], _: &Global) {}

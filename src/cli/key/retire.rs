@@ -25,7 +25,7 @@ use super::{
         scanning::{ReadConfig, nowhere},
         world::{node_now, record_now, silent_node},
     },
-    left::{LeaveArgs, warn_of},
+    left::{LeaveArgs, LeftIn, LeftObject, warn_of},
     retiring::Retiring,
 };
 use crate::{
@@ -40,10 +40,7 @@ use crate::{
     },
     probe::{ProbeAnswer, ProbeError},
     rotate::{RotationClock, now},
-    scan::{
-        compaction::has_compacted,
-        needs::{LeftValue, ScannedEtcd},
-    },
+    scan::{compaction::has_compacted, needs::ScannedEtcd},
 };
 
 /// How long a command waits in all, unless the timeouts of the API server are longer. With the default timeouts, a
@@ -138,8 +135,8 @@ struct Run<'a> {
     usage: Usage,
     /// The etcds that the last scan read.
     etcds: Vec<ScannedEtcd>,
-    /// The values that the last scan found and that are left by name.
-    left: Vec<LeftValue>,
+    /// The objects that the last scan found and that are left by name.
+    left: Vec<LeftObject>,
 }
 
 impl<'a> Run<'a> {
@@ -239,10 +236,14 @@ impl<'a> Run<'a> {
         let names = leave.names(&self.prefix);
         let needed::KeyUsage { usage, etcds, left } = needed::usage(&site.config, &self.opened, key, &names, global)?;
         // An etcd that cannot be read is the better reason to refuse.
-        if matches!(usage, Usage::Scanned { .. }) {
-            leave.check(&self.prefix, &self.opened.keyring, key, &left)?;
+        let (mut usage, mut checked) = (usage, Vec::new());
+        if let (Usage::Scanned { left: names, .. }, Some(etcd)) = (&mut usage, etcds.first()) {
+            let keyring = &self.opened.keyring;
+            let place = LeftIn { keyring, key, prefix: &self.prefix, etcd: &etcd.servers };
+            checked = leave.check(&place, &left)?;
+            names.extend(checked.iter().map(|one| one.name.clone()));
         }
-        (self.usage, self.etcds, self.left) = (usage, etcds, left);
+        (self.usage, self.etcds, self.left) = (usage, etcds, checked);
         self.progress.scanned = match &self.usage {
             Usage::Scanned { needing, record, .. } => {
                 Some(KeyScan { record: *record, objects: needing.objects, is_proof })
