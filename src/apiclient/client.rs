@@ -91,7 +91,7 @@ pub enum ApiError {
         reason: String,
     },
     /// The server does not serve `/api/v1`, which every API server has.
-    #[error("what answers at {url} is no API server: it does not serve /api/v1")]
+    #[error("the server at {url} is not an API server: it does not serve /api/v1")]
     NoApi {
         /// The address of the server.
         url: String,

@@ -130,7 +130,7 @@ impl PluginSearch {
         match self {
             Self::Found(_) => None,
             Self::Absent { socket, reason } => Some(format!(
-                "none answers at {socket}: {reason}; if one serves at another socket, it was not asked: --socket names it"
+                "none answers at {socket}: {reason}; this command asks only that socket: to ask another one: --socket SOCKET"
             )),
             Self::Silent { socket, reason } => {
                 Some(format!("it is not known which keyring the one at {socket} serves: {reason}"))

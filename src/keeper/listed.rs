@@ -117,7 +117,7 @@ impl Listed {
         }
     }
 
-    /// Notes that no value needs the key from these revisions on. Replaces an earlier note about the key. Does nothing
+    /// Notes that from these revisions on, no value needs the key. Replaces an earlier note about the key. Does nothing
     /// without revisions, or if the ledger was refused or is full; `key destroy` will note them then.
     pub(super) fn note_unused(&mut self, key_id: KeyId, etcds: &[EtcdRevision]) {
         let Ok(ledger) = &self.ledger else { return };

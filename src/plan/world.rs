@@ -130,7 +130,7 @@ pub struct ConnectionNow {
 
 impl NodeNow {
     /// Counts the API servers with a connection of this kind, by their processes. Connections of unknown processes
-    /// count as those of as few API servers as they can be of, if each API server has `entries` connections.
+    /// count as the least number of API servers that can have them, if each API server has `entries` connections.
     pub(super) fn connected(&self, entries: u64, is_counted: impl Fn(&ConnectionNow) -> bool) -> u64 {
         let processes: Vec<Option<i32>> =
             self.connections.iter().filter(|connection| is_counted(connection)).map(|one| one.process).collect();

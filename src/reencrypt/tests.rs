@@ -298,7 +298,7 @@ fn an_api_server_that_does_not_say_what_it_serves_ends_the_sweep_unless_it_is_bu
     let no_api = || ApiError::NoApi { url: url() };
     assert_eq!(malformed().to_string(), "the answer of the API server at https://a to /api/v1 has another form: EOF");
     assert_eq!(refused(400).to_string(), "the API server at https://a answered HTTP 400 to /api/v1: no");
-    assert_eq!(no_api().to_string(), "what answers at https://a is no API server: it does not serve /api/v1");
+    assert_eq!(no_api().to_string(), "the server at https://a is not an API server: it does not serve /api/v1");
     for (error, expected) in [
         (no_api(), SweepEnd::Failed(SweepFailure::NotAnApiServer(no_api()))),
         (

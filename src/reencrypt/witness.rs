@@ -7,7 +7,7 @@ use crate::etcd::{Client, EtcdError, Query, Servers};
 
 use super::stale::StaleObject;
 
-/// Reads from etcd the first object that the API server says it has written, or does not have.
+/// Reads from etcd the first object about which the API server says that it wrote it, or that it is not found.
 pub(super) struct Witness {
     places: Vec<Servers>,
     /// The object to look for. `None` if there is none, or it was looked for already.

@@ -27,7 +27,8 @@ const ALIVE: Duration = Duration::from_secs(150);
 /// paused.
 const GAP: Duration = Duration::from_secs(90);
 
-/// The number of consecutive Status with one key_id, and no Encrypt between them, that are an adoption.
+/// A connection has adopted a key after this many calls of Status in a row that announced it, without an Encrypt
+/// between them.
 const IN_A_ROW: u32 = 2;
 
 /// The process at the other end of a connection, as the kernel identifies it.

@@ -8,8 +8,8 @@
 //! | warn | something went wrong, and no operator has to act |
 //! | error | an operator must act; the field `advice` says what to do |
 //!
-//! Invariants: no line contains bytes or lengths of secrets; no line comes from a library, because it could contain
-//! them; no peer can fill a disk with lines.
+//! Invariants: no line contains bytes or lengths of secrets; libraries write no lines, because those could contain
+//! secrets; no peer can fill a disk with lines.
 
 pub mod advice;
 mod causes;

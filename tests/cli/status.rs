@@ -489,8 +489,8 @@ fn a_command_that_sets_a_keyring_up_says_where_it_looked_for_a_plugin() {
     fs::remove_dir_all(sandbox.path("state")).unwrap();
     let elsewhere = "--socket [DIR]/run/other.sock";
     let says = |answer: &Answer| {
-        let line = "plugin      none answers at unix://[DIR]/run/other.sock: no such socket; if one serves at another socket, it was \
-                    not asked: --socket names it";
+        let line = "plugin      none answers at unix://[DIR]/run/other.sock: no such socket; this command asks only that socket: to \
+                    ask another one: --socket SOCKET";
         let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(answer.code == 0 && answer.stdout.lines().any(|it| flat(it) == flat(line)), "{answer}");
     };

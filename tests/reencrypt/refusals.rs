@@ -153,7 +153,7 @@ fn the_rights_in_deploy_suffice_and_less_does_not() {
     );
     let dry = rig.sandbox.run(&line);
     dry.ends_with(0);
-    has_all(&dry, &["  not known is whether a webhook may refuse: the API server at ", " answered HTTP 403 to /apis/"]);
+    has_all(&dry, &["  unknown: whether a webhook may refuse: the API server at ", " answered HTTP 403 to /apis/"]);
 }
 
 #[test]

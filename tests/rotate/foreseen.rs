@@ -41,11 +41,12 @@ fn webhooks_that_may_refuse_and_the_room_in_etcd_are_shown_before_a_rotation() {
 
     rig.apply(WEBHOOKS);
     let guarded = rotate(&mut rig, line, 0);
-    let expected = "  ValidatingWebhookConfiguration guards, webhook closed.example.com, is asked before, and may refuse: secrets\n";
+    let expected = "  the API server asks ValidatingWebhookConfiguration guards, webhook closed.example.com before it writes secrets, and \
+                    it may refuse\n";
     has_all(&guarded, &[expected, " MiB to etcd until it is compacted\n", "; it may have 2,048 MiB\n"]);
     // A webhook that is ignored if it does not answer may still refuse.
     assert!(
-        guarded.stdout.contains("webhook open.example.com, is asked before, and may refuse: secrets\n"),
+        guarded.stdout.contains("webhook open.example.com before it writes secrets, and it may refuse\n"),
         "{guarded}"
     );
     assert!(!guarded.stdout.contains("other.example.com"), "{guarded}");

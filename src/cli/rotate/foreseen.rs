@@ -84,12 +84,15 @@ impl Foreseen {
         let refusing = self.may_refuse.iter().flatten().map(|one| {
             let webhook = one.webhook.as_ref().map_or_else(String::new, |name| format!(", webhook {name}"));
             let what = escape::line(&one.resources.join(", "));
-            format!("  {} {}{webhook}, is asked before, and may refuse: {what}", one.kind, one.name)
+            format!(
+                "  the API server asks {} {}{webhook} before it writes {what}, and it may refuse",
+                one.kind, one.name
+            )
         });
         let mut lines: Vec<String> = refusing.collect();
         lines.push(format!("  add about {} to etcd until it is compacted", mebibytes(self.added_bytes)));
         lines.extend(self.etcd.iter().flatten().map(|room| room.line(self.added_bytes)));
-        lines.extend(self.not_known.iter().map(|what| format!("  not known is {}", escape::line(what))));
+        lines.extend(self.not_known.iter().map(|what| format!("  unknown: {}", escape::line(what))));
         lines
     }
 }

@@ -190,7 +190,7 @@ pub(super) fn swept(given: &Given, failure: &SweepFailure, api: &str) -> Failure
         ),
         SweepFailure::NotAnApiServer(reason) => (
             Exit::Usage,
-            format!("what answers at {api} is no API server: {reason}"),
+            format!("the server at {api} is not an API server: {reason}"),
             "name the API server: claviger rotate --kubeconfig FILE".to_owned(),
         ),
         SweepFailure::OtherCluster => (
@@ -262,7 +262,7 @@ pub(super) fn to_plaintext(resource: &str) -> Failure {
 /// Returns the failure if the provider is listed but not first: no value would be written under a new key.
 pub(super) fn only_read(given: &Given, provider: &str) -> Failure {
     let message = format!(
-        "the EncryptionConfiguration lists the provider {provider} after another one, which writes, so nothing would be under a new key"
+        "the EncryptionConfiguration lists the provider {provider} after another one, so API servers write with that one, and nothing would be under a new key"
     );
     let hint = format!(
         "once every API server lists it, put it first on each of them, then re-encrypt: {}; if you move away from {provider}, \
