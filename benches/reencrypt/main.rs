@@ -5,6 +5,7 @@
 
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
+mod others;
 
 use std::{
     path::{Path, PathBuf},
@@ -42,6 +43,9 @@ struct Options {
     /// Few Secrets and one round: whether it runs, not how fast it is
     #[arg(long)]
     quick: bool,
+    /// Measure how long other clients wait while claviger rewrites at its default rate, instead of the contenders
+    #[arg(long)]
+    others: bool,
     /// The flag that cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
@@ -86,6 +90,9 @@ fn measure(mut options: Options) -> Result<()> {
     }
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let mut cluster = Cluster::start(options.secrets)?;
+    if options.others {
+        return others::measure(&mut cluster, options.rounds, load.trim());
+    }
     let mut seconds = Contender::ALL.map(|_| Vec::new());
     for round in 1..=options.rounds {
         for (contender, seconds) in Contender::ALL.into_iter().zip(&mut seconds) {
@@ -146,7 +153,7 @@ impl Cluster {
     fn run_contender(&self, contender: Contender) -> Result<f64> {
         let begin = Instant::now();
         match contender {
-            Contender::Claviger => self.reencrypt()?,
+            Contender::Claviger => self.reencrypt(&["--rate", "unlimited"])?,
             Contender::Kubectl => self.replace()?,
             Contender::Updates(at_once) => self.api_client(&["--rewrite", &at_once.to_string()])?,
         }
@@ -159,11 +166,11 @@ impl Cluster {
         Ok(seconds)
     }
 
-    fn reencrypt(&self) -> Result<()> {
+    fn reencrypt(&self, rate: &[&str]) -> Result<()> {
         let (endpoints, config) = (self.etcd.endpoints(), self.config.display().to_string());
         let kubeconfig = self.api.kubeconfig().display().to_string();
-        let line = ["reencrypt", "--rate", "unlimited", "--etcd-servers", &endpoints, "--encryption-config", &config];
-        let command = self.plugin.command(&[&line[..], &["--kubeconfig", &kubeconfig]].concat());
+        let line = ["reencrypt", "--etcd-servers", &endpoints, "--encryption-config", &config];
+        let command = self.plugin.command(&[&line[..], &["--kubeconfig", &kubeconfig], rate].concat());
         output_of_success(command, &[], LIMIT).map(drop)
     }
 

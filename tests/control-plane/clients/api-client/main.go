@@ -30,7 +30,15 @@ func main() {
 	watchers := flag.Int("watchers", 2, "how many watchers")
 	filled := flag.Int("fill", 0, "make so many Secrets, and nothing else")
 	rewriters := flag.Int("rewrite", 0, "update every Secret once by so many requests at a time, and nothing else")
+	perSecond := flag.Int("pace", 0, "make so many requests a second until SIGTERM, and tell how long they took")
 	flag.Parse()
+	if *perSecond > 0 {
+		if err := pace(*kubeconfig, *perSecond); err != nil {
+			fmt.Fprintln(os.Stderr, "api-client:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if *filled > 0 || *rewriters > 0 {
 		if err := bulk(*kubeconfig, *filled, *rewriters); err != nil {
 			fmt.Fprintln(os.Stderr, "api-client:", err)
