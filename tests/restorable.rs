@@ -222,11 +222,7 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten(no
     let (k1, k2) = (node.key("k1").0, node.key("k2").0);
     let listed = || node.done(&format!("backup list {STATE} --output json")).json()["snapshots"].clone();
     listed_by_a_restore_and_a_merge(node);
-    // If the named directory does not exist, the backups are used nevertheless.
-    let nowhere = check(node, "two.db", &format!("[DIR]/promoted.age {OURS} --state-dir [DIR]/nowhere"));
-    assert!(nowhere.code == 0 && nowhere.stdout.starts_with("this snapshot can be restored"), "{nowhere}");
-    let warning = "warning: [DIR]/nowhere does not exist, so only the keys of the backups were used\n";
-    assert!(nowhere.stderr.contains(warning), "{nowhere}");
+    uses_the_backups_if_the_named_directory_does_not_exist(node);
     // Keys of another keyring, and a machine without a keyring, list nothing.
     let promoted = answer(node, "two.db", &format!("[DIR]/promoted.age {OURS}"), 0);
     assert_eq!((&promoted["listed"], listed()), (&Value::Null, json!([])));
@@ -276,6 +272,13 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten(no
     assert_eq!(audit.matches("\"snapshot-check\"").count(), 3, "{audit}");
     assert_eq!(audit.matches("\"snapshot-forget\"").count(), 3, "{audit}");
     a_changed_ledger_lists_nothing_and_the_answer_is_printed_nevertheless(node);
+}
+
+fn uses_the_backups_if_the_named_directory_does_not_exist(node: &Node) {
+    let nowhere = check(node, "two.db", &format!("[DIR]/promoted.age {OURS} --state-dir [DIR]/nowhere"));
+    assert!(nowhere.code == 0 && nowhere.stdout.starts_with("this snapshot can be restored"), "{nowhere}");
+    let warning = "warning: [DIR]/nowhere does not exist, so only the keys of the backups were used\n";
+    assert!(nowhere.stderr.contains(warning), "{nowhere}");
 }
 
 fn a_changed_ledger_lists_nothing_and_the_answer_is_printed_nevertheless(node: &Node) {

@@ -340,6 +340,20 @@ impl ModelCluster {
         }
     }
 
+    /// Lets a plugin serve a fork, in which another command has promoted the key of the plan, too.
+    fn fork(&mut self, number: usize) {
+        let newest = self.records.len() - 1;
+        (self.pairs[number].serves, self.pairs[number].is_forked) = (Some(newest), true);
+        self.crashes += 1;
+    }
+
+    /// Ends a plugin.
+    fn stop(&mut self, number: usize) {
+        let pair = &mut self.pairs[number];
+        (pair.serves, pair.steady, pair.is_forked) = (None, None, false);
+        self.crashes += 1;
+    }
+
     /// Lets a plugin take up the newest record that it can see.
     fn follow(&mut self, number: usize) {
         let newest = if self.pairs[number].follows { self.records.len() - 1 } else { 0 };
@@ -482,16 +496,8 @@ impl Model for Exploration {
             ModelEvent::Die => (state.progress, state.crashes) = (None, state.crashes + 1),
             ModelEvent::Call => state.progress = Some(RotationProgress::default()),
             ModelEvent::Follow(number) => state.follow(number),
-            ModelEvent::Fork(number) => {
-                let newest = state.records.len() - 1;
-                (state.pairs[number].serves, state.pairs[number].is_forked) = (Some(newest), true);
-                state.crashes += 1;
-            }
-            ModelEvent::Stop(number) => {
-                let pair = &mut state.pairs[number];
-                (pair.serves, pair.steady, pair.is_forked) = (None, None, false);
-                state.crashes += 1;
-            }
+            ModelEvent::Fork(number) => state.fork(number),
+            ModelEvent::Stop(number) => state.stop(number),
             ModelEvent::Status(number) if self.is_compromise => state.pairs[number].ask_status(),
             ModelEvent::Status(number) => state.pairs[number].age = 0,
             ModelEvent::Adopt(number) => {

@@ -212,13 +212,18 @@ fn an_object_whose_kind_is_not_served_is_left_knowingly() {
         lines.rfind(|line| line["event"] == event).unwrap()["left"].clone()
     };
     assert_eq!(audited("disable"), serde_json::json!([WIDGET]));
-    let needed = give_up(&mut rig, "destroy", "");
+    destroys_its_key(&mut rig, &leave);
+}
+
+/// Destroys the key of the widget that is left.
+fn destroys_its_key(rig: &mut Rig, leave: &str) {
+    let needed = give_up(rig, "destroy", "");
     needed.ends_with(3);
     has_all(&needed, &["not destroying key k1-", &format!("1 object needs it, for example {WIDGET}")]);
-    let early = give_up(&mut rig, "destroy", &format!("--api-servers 1 {leave}"));
+    let early = give_up(rig, "destroy", &format!("--api-servers 1 {leave}"));
     early.ends_with(3);
-    compact(&rig, &early);
-    let destroyed = give_up(&mut rig, "destroy", &format!("--wait --api-servers 1 --output json {leave}"));
+    compact(rig, &early);
+    let destroyed = give_up(rig, "destroy", &format!("--wait --api-servers 1 --output json {leave}"));
     destroyed.ends_with(0);
     assert_eq!(destroyed.json()["left"], serde_json::json!([WIDGET]), "{destroyed}");
     let log = std::fs::read_to_string(rig.sandbox.path("state/audit.jsonl")).unwrap();

@@ -42,7 +42,7 @@ use super::{
 /// # Errors
 /// When nothing says what is stale, no API server can be asked, or an etcd cannot be read.
 pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Exit, Failure> {
-    let named = args.provider_name.clone();
+    let is_named = args.provider_name.is_some();
     let (input, config) = input(&mut args, global)?;
     let Config { provider_name: provider, state_dir, .. } = &config;
     let runtime = event_loop()?;
@@ -53,22 +53,10 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
     let migrator = api.as_ref().filter(|_| args.via.is_some()).map(|api| migrating::find(&runtime, api)).transpose()?;
     let begin = Instant::now();
     let census = Census::take(&input, &named_keys(&args.leave, &input.prefix), global)?;
-    let seen = SeenProviders::of(&census.report, input.judge.coverage.as_ref());
-    // Without keys, the provider's name is not used. With keys, it says which values have to be under one of them.
-    let is_meant = named.is_some() || (input.judge.keys.is_some() && seen.has_kms_v2());
-    if let Some(failure) = seen.lack(provider).filter(|_| is_meant) {
-        return Err(failure);
-    }
+    check_provider(&census, &input, provider, is_named)?;
     let left = census.left.clone();
     check_left(&args.leave, &left, &input.prefix)?;
-    if let Some(unlisted) = census.unreadable() {
-        return Err(unlisted.failure());
-    }
-    if !args.risk_plaintext
-        && let Some(resource) = census.to_plaintext.first()
-    {
-        return Err(to_plaintext(resource));
-    }
+    check_writes(&census, args.risk_plaintext)?;
     if let Some(api) = api.as_ref().filter(|_| !census.to_plaintext.is_empty() && !census.is_incomplete()) {
         audit_plaintext(state_dir, &census.to_plaintext, api.url())?;
     }
@@ -101,6 +89,25 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
     report.seconds = begin.elapsed().as_secs_f64();
     show(&report, of_scan, global)?;
     Ok(report.exit())
+}
+
+/// Refuses a provider name that no value and no entry of the EncryptionConfiguration has. Without keys, the name is not
+/// used. With keys, it says which values have to be under one of them.
+fn check_provider(census: &Census, input: &ScanInput, provider: &str, is_named: bool) -> Result<(), Failure> {
+    let seen = SeenProviders::of(&census.report, input.judge.coverage.as_ref());
+    let is_meant = is_named || (input.judge.keys.is_some() && seen.has_kms_v2());
+    seen.lack(provider).filter(|_| is_meant).map_or(Ok(()), Err)
+}
+
+/// Refuses a rewrite that the API server cannot do, or after which encrypted values would be readable.
+fn check_writes(census: &Census, risk_plaintext: bool) -> Result<(), Failure> {
+    if let Some(unlisted) = census.unreadable() {
+        return Err(unlisted.failure());
+    }
+    match census.to_plaintext.first() {
+        Some(resource) if !risk_plaintext => Err(to_plaintext(resource)),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the API server that was asked to rewrite objects. A preview has no client of one.
