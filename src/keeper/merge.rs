@@ -268,14 +268,15 @@ impl Local {
         Ok(Self { found: held.map(|held| Digest::of(&held.bytes)), keyring, mark, listed, doubts })
     }
 
-    /// Whether the record here is the one of `source` or a successor, has all its keys, and is marked. A crash during
-    /// an earlier merge may have left a record that is not marked.
-    fn follows(&self, source: &Source) -> bool {
+    /// Whether the record here has all that counts of `source`, and is marked. A crash during an earlier merge may have
+    /// left a record that is not marked. Of a whole source, the record here has to be the same or a successor.
+    fn follows(&self, source: &Source, weight: Weight) -> bool {
         let Some(WeighedRecord { keyring: ours, digest, .. }) = &self.keyring else { return false };
         let is_marked = self.mark.as_ref().is_some_and(|mark| mark.record() == *digest);
         let is_past = ours.past().names(source.keyring.generation(), source.digest);
         let has = |key: &Key| ours.keys().any(|other| other.id() == key.id());
-        is_marked && (is_past || *digest == source.digest) && source.keyring.keys().all(has)
+        let is_later = weight == Weight::KeyBytes || is_past || *digest == source.digest;
+        is_marked && is_later && source.keyring.keys().all(has)
     }
 
     /// Returns the greatest numbers in the record and in the mark.
@@ -294,8 +295,8 @@ fn read_mark(bytes: &[u8], roots: &Roots, state: StateFiles<'_>) -> Result<Mark,
 }
 
 /// Plans the merge of `sources` into the keyring in `dir`. Returns `None` if there is nothing to merge: the keyring is
-/// intact, has every key of `sources`, and is equal to or newer than each of them, and the operator marks no key as
-/// compromised.
+/// intact, has every key of `sources`, and is equal to or newer than each whole one of them, and the operator marks no
+/// key as compromised.
 ///
 /// # Errors
 /// When no slot opens, a source belongs to another keyring or is under a root key that this one never had, or the
@@ -312,7 +313,8 @@ pub fn preview_merge(
     let weights: Vec<Weight> = sources.iter().map(|source| weight(&roots, source)).collect::<Result<_, _>>()?;
     let mut local = Local::read(state, &roots)?;
     local.listed.check_readable()?;
-    let is_complete = local.doubts.is_empty() && sources.iter().all(|source| local.follows(source));
+    let is_complete =
+        local.doubts.is_empty() && sources.iter().zip(&weights).all(|(source, weight)| local.follows(source, *weight));
     if is_complete && wishes.compromised.is_empty() {
         return Ok(None);
     }

@@ -283,6 +283,8 @@ fn a_backup_after_a_rekey_is_the_one_to_begin_with() {
     sandbox.run(&format!("backup check [DIR]/fresh.age {OURS} --state-dir [DIR]/twin")).ends_with(0);
     snapshot("merge/after-a-rekey", &[&refused, &nowhere, &shown, &done]);
     done.ends_with(0);
+    let again = sandbox.run("backup restore [DIR]/state/keyring --state-dir [DIR]/twin");
+    assert!(again.ends_with(0).stdout.contains("nothing to do"), "{again}");
     unwraps(&sandbox, "twin", &wrapped);
 }
 

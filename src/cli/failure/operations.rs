@@ -266,7 +266,11 @@ impl Explain for PreviewMergeError {
             Self::Open(error) => error.explain(),
             Self::Ledger(error) => error.explain(),
             Self::NoRecord => with(Exit::Damaged, "give a backup: claviger backup restore FILE"),
-            Self::OtherKeyring(_) => with(Exit::WrongKey, "use a backup of this keyring"),
+            Self::OtherKeyring(_) => with(
+                Exit::WrongKey,
+                "use a backup of this keyring; or, if values in etcd need the keys of the backup, move the state directory away, and \
+                 restore the backup in its place: claviger backup restore FILE",
+            ),
             Self::NewerRootKey => refused(
                 "restore the backup into an empty directory: --state-dir NEW; then merge the keyring here into it: claviger backup \
                  restore FILE --state-dir NEW, where FILE is the file `keyring` of this directory",

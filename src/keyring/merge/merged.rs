@@ -36,6 +36,8 @@ pub struct MergeRow {
     pub after: Fate,
     /// Whether the merge marks the key as compromised.
     pub is_compromised: bool,
+    /// Whether only records under an earlier root key have the key. Anyone who kept that root key may know it.
+    pub is_of_earlier_root: bool,
 }
 
 /// The outcome of a merge.
@@ -85,6 +87,7 @@ fn row(entry: &Entry, said: &[Option<Statement<'_>>]) -> MergeRow {
         before: said.iter().map(|statement| statement.map(|statement| statement.entry.fate())).collect(),
         after: entry.fate(),
         is_compromised: matches!(entry, Entry::Key(key) if key.compromised),
+        is_of_earlier_root: !is_held(said.iter().flatten().filter_map(|statement| statement.whole())),
     }
 }
 

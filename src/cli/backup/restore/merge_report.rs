@@ -163,7 +163,7 @@ pub(super) fn print_merge(
         output::text_line(&line)?;
     }
     for row in &shown.rows {
-        let lines = [about_destroyed(row, opened.is_some()), about_enabled(row)];
+        let lines = [about_destroyed(row, opened.is_some()), about_enabled(row), about_compromised(row)];
         lines.iter().flatten().try_for_each(|line| output::text_line(&global.given.repeat_in(line)))?;
     }
     match report.expect {
@@ -203,6 +203,17 @@ fn about_enabled(MergeRow { key_id, before, after, .. }: &MergeRow) -> Option<St
         format!(
             "\n! {key_id} is disabled in one keyring, and becomes {after}, because not every keyring that lists it says that it is \
              disabled; if nothing needs it: claviger key disable {key_id}"
+        )
+    })
+}
+
+/// Returns the reason why the merge marks a key as compromised, unless the operator or a record says that it is.
+fn about_compromised(row: &MergeRow) -> Option<String> {
+    (row.is_of_earlier_root && row.after != Fate::Tomb).then(|| {
+        format!(
+            "\n! {} counts as compromised, because only a record from before a rekey has it: anyone who kept the root key of that \
+             time may know it",
+            row.key_id
         )
     })
 }
