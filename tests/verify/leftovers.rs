@@ -170,6 +170,24 @@ fn a_misspelt_name_in_the_configuration_is_named_as_the_reason() {
     rig.says("", 1, &["no-provider: no entry of the EncryptionConfiguration covers configmaps, so "]);
 }
 
+/// kube-apiserver accepts such a file, and encrypts no Secret with it.
+#[test]
+fn a_misspelt_resource_is_the_reason_why_secrets_stay_in_plaintext() {
+    let rig = Rig::new();
+    for key in ["secrets/default/a", "secrets/default/b"] {
+        rig.put(key, PLAINTEXT);
+    }
+    rig.configure(&CONFIG.replace("[secrets,", "[secret,"));
+    let message = "no entry of the EncryptionConfiguration covers secrets, so 2 objects would stay in plaintext";
+    let remedy = "it lists secret, and etcd has no object of that name: write secrets there";
+    let said = rig.says("", 1, &[&format!("hint:  plaintext: {message}: {remedy}")]);
+    assert!(!said.stdout.contains("claviger generate encryption-configuration"), "one hint names the reason: {said}");
+    let scanned = rig.sandbox.run(&format!("scan {}", rig.flags()));
+    assert!(scanned.ends_with(1).stdout.contains(&format!("hint:  plaintext: {message}: {remedy}")), "{scanned}");
+    let refused = rig.sandbox.refused(1, &format!("reencrypt --dry-run {}", rig.flags()));
+    assert!(refused.complaint().starts_with(&format!("error: {message}\nhint:  {remedy}")), "{refused}");
+}
+
 #[test]
 fn a_scan_says_that_the_configured_keyring_is_gone() {
     let rig = Rig::new();

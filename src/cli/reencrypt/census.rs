@@ -193,9 +193,15 @@ impl Census {
     }
 
     /// Returns values that the API server cannot read because a name in the EncryptionConfiguration is probably
-    /// misspelt. Returns `None` if nothing has to be rewritten.
+    /// misspelt, or that it leaves in plaintext for this reason. Returns `None` if nothing has to be rewritten.
     pub(in crate::cli) fn misspelt(&self) -> Option<&Unlisted> {
-        self.unlisted.as_ref().filter(|unlisted| unlisted.is_misspelt() && self.count() > 0)
+        self.unlisted().filter(|unlisted| unlisted.is_misspelt())
+    }
+
+    /// Returns values that the EncryptionConfiguration leaves out, if that matters: they are in plaintext, or something
+    /// has to be rewritten.
+    fn unlisted(&self) -> Option<&Unlisted> {
+        self.unlisted.as_ref().filter(|unlisted| unlisted.is_plaintext() || self.count() > 0)
     }
 
     /// Returns the values that are the reason why a rewrite is pointless: a name in the EncryptionConfiguration is
@@ -207,7 +213,7 @@ impl Census {
         };
         let mut rewritten = self.report.groups.iter().filter(is_rewritten);
         let mut is_pointless = || rewritten.all(|row| row.found.contains(&FindingKind::NoProvider));
-        let unlisted = self.unlisted.as_ref().filter(|_| self.count() > 0 && !self.is_incomplete())?;
+        let unlisted = self.unlisted().filter(|_| !self.is_incomplete())?;
         (unlisted.is_misspelt() || is_pointless()).then_some(unlisted)
     }
 

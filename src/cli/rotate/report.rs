@@ -14,6 +14,8 @@ pub(super) enum RotateEvent {
         under_other_keys: u64,
         /// The number of objects that no key opens, or whose value is damaged.
         unreadable: u64,
+        /// The number of Secrets that no entry of the EncryptionConfiguration encrypts.
+        uncovered: u64,
         /// The number of objects that `--leave` names and that are not as configured. The other counts do not contain
         /// them.
         skipped: u64,

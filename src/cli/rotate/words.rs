@@ -36,11 +36,12 @@ pub(super) fn tell(event: &RotateEvent, global: &Global) -> Result<(), OutputErr
 /// Returns the line for the event, which is printed after the name of the phase.
 fn line(event: &RotateEvent) -> String {
     let (phase, text) = match event {
-        RotateEvent::Scanned { stale: 0, unreadable: 0, skipped, .. } => {
+        RotateEvent::Scanned { stale: 0, unreadable: 0, uncovered: 0, skipped, .. } => {
             ("scan", format!("everything is under the primary key{}", but_for(*skipped)))
         }
-        RotateEvent::Scanned { stale, under_other_keys, unreadable, skipped } => {
-            ("scan", format!("{}{}", scanned(*stale, *under_other_keys, *unreadable), besides(*skipped)))
+        RotateEvent::Scanned { stale, under_other_keys, unreadable, uncovered, skipped } => {
+            let counts = [*stale, *under_other_keys, *unreadable, *uncovered];
+            ("scan", format!("{}{}", scanned(counts), besides(*skipped)))
         }
         RotateEvent::Counted { api_servers: 0 } => ("count", "no API server can be counted in etcd".to_owned()),
         RotateEvent::Counted { api_servers } => ("count", counted(*api_servers, "API server")),
@@ -95,13 +96,16 @@ fn marked(compromised: &[String]) -> String {
     }
 }
 
-fn scanned(stale: u64, under_other_keys: u64, unreadable: u64) -> String {
+fn scanned([stale, under_other_keys, unreadable, uncovered]: [u64; 4]) -> String {
     let mut parts = vec![format!("{} to re-encrypt", counted(stale, "object"))];
     if under_other_keys > 0 {
         parts.push(format!("{} of these under another key of the keyring", Count(under_other_keys)));
     }
     if unreadable > 0 {
         parts.push(format!("{} that the API server cannot read", counted(unreadable, "object")));
+    }
+    if uncovered > 0 {
+        parts.push(format!("{} that the EncryptionConfiguration leaves in plaintext", counted(uncovered, "Secret")));
     }
     parts.join(", ")
 }
@@ -171,9 +175,9 @@ mod tests {
             seconds,
         };
         let lines = [
-            RotateEvent::Scanned { stale: 0, under_other_keys: 0, unreadable: 0, skipped: 0 },
-            RotateEvent::Scanned { stale: 0, under_other_keys: 0, unreadable: 0, skipped: 1 },
-            RotateEvent::Scanned { stale: 3, under_other_keys: 1, unreadable: 1, skipped: 2 },
+            RotateEvent::Scanned { stale: 0, under_other_keys: 0, unreadable: 0, uncovered: 0, skipped: 0 },
+            RotateEvent::Scanned { stale: 0, under_other_keys: 0, unreadable: 0, uncovered: 0, skipped: 1 },
+            RotateEvent::Scanned { stale: 3, under_other_keys: 1, unreadable: 1, uncovered: 2, skipped: 2 },
             RotateEvent::Counted { api_servers: 1 },
             RotateEvent::Counted { api_servers: 0 },
             began(None, false),

@@ -107,18 +107,18 @@ pub(in crate::cli) fn hint_about(kind: FindingKind, report: &ScanReport, context
         }
         // The hint about `identity` says what has to be done first.
         FindingKind::Plaintext if report.identity_first => None,
-        FindingKind::Plaintext if report.given.encryption_config => Some(format!(
-            "to encrypt them, give the API server the EncryptionConfiguration that this prints: {}",
-            context.given.command("claviger generate encryption-configuration")
-        )),
+        FindingKind::Plaintext if report.given.encryption_config => {
+            let misspelt = context.coverage.and_then(|coverage| Unlisted::in_plaintext(report, coverage));
+            Some(misspelt.map_or_else(|| encrypt(context), |misspelt| misspelt.sentence()))
+        }
         FindingKind::Plaintext => Some(format!(
             "should they be encrypted? to compare them with the API server's configuration: {}",
             context.given.command("claviger scan --encryption-config FILE")
         )),
         FindingKind::NoProvider => {
-            let unlisted = context.coverage.and_then(|coverage| Unlisted::find(report, coverage));
+            let unlisted = context.coverage.and_then(|coverage| Unlisted::encrypted(report, coverage));
             if let Some(unlisted) = unlisted.filter(Unlisted::has_cause) {
-                return Some(format!("{}: {}", unlisted.message(), unlisted.remedy()));
+                return Some(unlisted.sentence());
             }
             // The stored prefix of a KMS v2 provider contains `kms:v2:`, which its name in an EncryptionConfiguration
             // does not.
@@ -145,6 +145,12 @@ pub(in crate::cli) fn hint_about(kind: FindingKind, report: &ScanReport, context
         }
         FindingKind::OldKey => Some(stale(&rows, report, context)),
     }
+}
+
+/// Returns the hint about Secrets that no entry of the EncryptionConfiguration encrypts.
+fn encrypt(context: &HintContext<'_>) -> String {
+    let print = context.given.command("claviger generate encryption-configuration");
+    format!("to encrypt them, give the API server the EncryptionConfiguration that this prints: {print}")
 }
 
 /// Returns the hint about damaged objects. Damaged pages have a hint of their own.

@@ -7,7 +7,7 @@ use super::super::{
     failure::{Exit, Failure},
     given::quoted,
 };
-use crate::{apiserver::coverage::Coverage, scan::report::ScanReport};
+use crate::{apiserver::coverage::Coverage, config::nearest_of, scan::report::ScanReport};
 
 /// The greatest number of providers that are named.
 const NAMED: usize = 5;
@@ -19,6 +19,8 @@ pub(super) const KMS_V2: &str = "kms:v2:";
 pub(in crate::cli) struct SeenProviders {
     /// The prefixes that the providers store.
     stored: BTreeSet<String>,
+    /// Those of the EncryptionConfiguration that no value has.
+    unused: BTreeSet<String>,
     has_config: bool,
     /// Whether some values were not read. They may be under any provider.
     is_incomplete: bool,
@@ -27,10 +29,13 @@ pub(in crate::cli) struct SeenProviders {
 impl SeenProviders {
     /// Returns the providers of `coverage`, and those of the objects that a scan has counted.
     pub(in crate::cli) fn of(report: &ScanReport, coverage: Option<&Coverage>) -> Self {
-        let values = report.groups.iter().filter(|row| row.objects > 0).map(|row| row.provider.as_str());
-        let configured = coverage.into_iter().flat_map(Coverage::providers);
+        let rows = report.groups.iter().filter(|row| row.objects > 0);
+        let values: BTreeSet<String> = rows.map(|row| row.provider.clone()).collect();
+        let configured = coverage.into_iter().flat_map(Coverage::providers).map(ToOwned::to_owned);
+        let unused: BTreeSet<String> = configured.filter(|provider| !values.contains(provider)).collect();
         Self {
-            stored: values.chain(configured).map(ToOwned::to_owned).collect(),
+            stored: values.union(&unused).cloned().collect(),
+            unused,
             has_config: coverage.is_some(),
             is_incomplete: !report.reasons.is_empty(),
         }
@@ -49,16 +54,24 @@ impl SeenProviders {
         }
         let config = if self.has_config { " and no provider of the EncryptionConfiguration" } else { "" };
         let message = format!("no value{config} has the KMS v2 provider name {name}");
-        Some(Failure::new(Exit::Usage, &message, self.others()))
+        Some(Failure::new(Exit::Usage, &message, self.others(name)))
     }
 
-    fn others(&self) -> String {
+    fn others(&self, name: &str) -> String {
         let names: Vec<&str> = self.names().filter(|name| is_plain(name)).take(NAMED).collect();
         let Some(first) = names.first() else {
             let stored: Vec<&str> = self.stored.iter().map(String::as_str).take(NAMED).collect();
             return format!("there is no KMS v2 provider, only {}", stored.join(", "));
         };
-        format!("the names that there are: {}; give the right one: --provider-name {}", names.join(", "), quoted(first))
+        let all = names.join(", ");
+        let unused = self.unused.iter().filter_map(|stored| stored.strip_prefix(KMS_V2));
+        match nearest_of(name, unused.filter(|name| is_plain(name))) {
+            Some(near) => format!(
+                "the names that there are: {all}; if {near} is misspelt in the EncryptionConfiguration, write {name} there; if it is \
+                 right: --provider-name {near}"
+            ),
+            None => format!("the names that there are: {all}; give the right one: --provider-name {}", quoted(first)),
+        }
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
@@ -79,7 +92,7 @@ mod tests {
 
     fn seen(stored: &[&str], has_config: bool) -> SeenProviders {
         let stored = stored.iter().map(ToString::to_string).collect();
-        SeenProviders { stored, has_config, is_incomplete: false }
+        SeenProviders { stored, unused: BTreeSet::new(), has_config, is_incomplete: false }
     }
 
     #[test]
@@ -90,12 +103,23 @@ mod tests {
         let expected = "no value and no provider of the EncryptionConfiguration has the KMS v2 provider name clavigr";
         assert_eq!((failure.exit(), failure.message()), (Exit::Usage, expected));
         assert_eq!(
-            two.others(),
+            two.others("clavigr"),
             "the names that there are: claviger, other; give the right one: --provider-name claviger"
         );
         let none = seen(&["aescbc:v1:k", "identity"], false);
         assert_eq!(none.lack("claviger").unwrap().message(), "no value has the KMS v2 provider name claviger");
-        assert_eq!(none.others(), "there is no KMS v2 provider, only aescbc:v1:k, identity");
+        assert_eq!(none.others("claviger"), "there is no KMS v2 provider, only aescbc:v1:k, identity");
+    }
+
+    #[test]
+    fn a_similar_name_that_no_value_has_may_be_misspelt_in_the_configuration() {
+        let unused = BTreeSet::from(["kms:v2:clavigr".to_owned()]);
+        let misspelt = SeenProviders { unused, ..seen(&["identity", "kms:v2:clavigr"], true) };
+        assert_eq!(
+            misspelt.others("claviger"),
+            "the names that there are: clavigr; if clavigr is misspelt in the EncryptionConfiguration, write claviger there; if it is \
+             right: --provider-name clavigr"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Why the API server could not read encrypted values: no entry of the EncryptionConfiguration covers their resource,
-//! or the entry does not list their provider. A name may be misspelt, which kube-apiserver accepts.
+//! Why the API server could not read encrypted values, or leaves Secrets in plaintext: no entry of the
+//! EncryptionConfiguration covers their resource, or the entry does not list their provider. A name may be misspelt,
+//! which kube-apiserver accepts.
 
 use super::{
     super::failure::{Exit, Failure},
@@ -19,8 +20,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) struct Unlisted {
     resource: String,
-    /// The provider of the values, as an EncryptionConfiguration names it.
-    provider: String,
+    /// The provider of the values, as an EncryptionConfiguration names it. `None` for values in plaintext.
+    provider: Option<String>,
     objects: u64,
     /// Whether an entry covers the resource. Then the entry does not list the provider.
     is_covered: bool,
@@ -29,13 +30,28 @@ pub(in crate::cli) struct Unlisted {
 }
 
 impl Unlisted {
-    /// Returns encrypted values that the EncryptionConfiguration leaves out, first those for which it has a similar
-    /// name. Returns `None` if there are no such values.
+    /// Returns encrypted values that the EncryptionConfiguration leaves out, or Secrets in plaintext that it leaves out
+    /// because of a misspelt name. Returns `None` if there are no such values.
     pub(in crate::cli) fn find(report: &ScanReport, coverage: &Coverage) -> Option<Self> {
-        let is_lost = |row: &&GroupRow| {
-            row.objects > 0 && row.provider != IDENTITY && row.found.contains(&FindingKind::NoProvider)
-        };
-        let found = report.groups.iter().filter(is_lost).map(|row| Self::of(row, report, coverage));
+        Self::encrypted(report, coverage).or_else(|| Self::in_plaintext(report, coverage))
+    }
+
+    /// Returns encrypted values that the EncryptionConfiguration leaves out, first those for which it has a similar
+    /// name.
+    pub(super) fn encrypted(report: &ScanReport, coverage: &Coverage) -> Option<Self> {
+        let is_lost = |row: &&GroupRow| row.provider != IDENTITY && row.found.contains(&FindingKind::NoProvider);
+        Self::first(report.groups.iter().filter(is_lost).map(|row| Self::of(row, report, coverage)))
+    }
+
+    /// Returns Secrets in plaintext for whose resource the EncryptionConfiguration has only a similar name.
+    pub(super) fn in_plaintext(report: &ScanReport, coverage: &Coverage) -> Option<Self> {
+        let is_plain = |row: &&GroupRow| row.provider == IDENTITY && row.found.contains(&FindingKind::Plaintext);
+        let found = report.groups.iter().filter(is_plain).map(|row| Self::of(row, report, coverage));
+        Self::first(found.filter(|one| !one.is_covered && one.is_misspelt()))
+    }
+
+    fn first(found: impl Iterator<Item = Self>) -> Option<Self> {
+        let found = found.filter(|one| one.objects > 0);
         found.max_by_key(|one| (one.similar.is_some(), !one.is_covered, one.objects))
     }
 
@@ -53,7 +69,7 @@ impl Unlisted {
         };
         Self {
             resource: row.resource.clone(),
-            provider: name.unwrap_or(&row.provider).to_owned(),
+            provider: (row.provider != IDENTITY).then(|| name.unwrap_or(&row.provider).to_owned()),
             objects: row.objects,
             is_covered,
             // Values that were not read may have the name.
@@ -66,6 +82,11 @@ impl Unlisted {
         self.similar.is_some()
     }
 
+    /// Whether the values are in plaintext, so the API server can read them.
+    pub(in crate::cli) fn is_plaintext(&self) -> bool {
+        self.provider.is_none()
+    }
+
     /// Whether no entry covers the resource, or a similar name is listed. Otherwise the provider is only missing.
     pub(super) fn has_cause(&self) -> bool {
         self.is_misspelt() || !self.is_covered
@@ -74,7 +95,13 @@ impl Unlisted {
     /// Returns the sentence that says which values the API server could not read, and why.
     pub(in crate::cli) fn message(&self) -> String {
         let Self { resource, provider, objects, is_covered, similar } = self;
-        let so = format!("so the API server could not read {}", Count(*objects).of("object"));
+        let objects = Count(*objects).of("object");
+        let Some(provider) = provider else {
+            return format!(
+                "no entry of the EncryptionConfiguration covers {resource}, so {objects} would stay in plaintext"
+            );
+        };
+        let so = format!("so the API server could not read {objects}");
         match similar {
             _ if !is_covered => {
                 format!("no entry of the EncryptionConfiguration covers {resource}, {so} under the provider {provider}")
@@ -89,6 +116,7 @@ impl Unlisted {
     /// Returns the advice that mends the EncryptionConfiguration.
     pub(in crate::cli) fn remedy(&self) -> String {
         let Self { resource, provider, is_covered, similar, .. } = self;
+        let provider = provider.as_deref().unwrap_or(IDENTITY);
         match similar {
             Some(similar) if !is_covered => {
                 format!("it lists {similar}, and etcd has no object of that name: write {resource} there")
@@ -102,7 +130,12 @@ impl Unlisted {
         }
     }
 
-    /// Returns the failure of a command that would have such values rewritten.
+    /// Returns the message and the advice.
+    pub(super) fn sentence(&self) -> String {
+        format!("{}: {}", self.message(), self.remedy())
+    }
+
+    /// Returns the failure of a command that would have such values rewritten, or encrypted.
     pub(in crate::cli) fn failure(&self) -> Failure {
         Failure::new(Exit::Found, &self.message(), self.remedy())
     }
