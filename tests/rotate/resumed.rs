@@ -75,7 +75,7 @@ fn a_plan_that_is_lost_or_damaged_costs_no_key() {
     fs::remove_file(&file).unwrap();
     let finished = rotate(&mut rig, "--dry-run --without-backup --api-servers 1", 0);
     assert!(finished.stdout.contains("finish an earlier rotation to k2-"), "{finished}");
-    let wait = " from this call on; each call of the command starts this wait anew, until no API server writes under the old key\n";
+    let wait = ", until no API server writes under the old key; each call of the command begins this wait anew\n";
     assert!(finished.stdout.contains(wait), "{finished}");
     fs::write(&file, &plan[1..]).unwrap();
     rig.sandbox.chmod("state/rotation", 0o600);

@@ -52,6 +52,7 @@ impl RotateHands<'_> {
             stale: scanned.stale,
             under_other_keys: scanned.under_other_keys,
             unreadable: scanned.unchangeable,
+            uncovered: census.obstacles.uncovered,
             skipped: u64::try_from(census.left.len()).unwrap_or(u64::MAX),
         })?;
         progress.scanned = Some(scanned);
@@ -95,9 +96,10 @@ impl RotateHands<'_> {
     /// Begins a plan: checks that the rotation can be proven, and writes the plan.
     pub(super) fn begin(&mut self, aim: Aim) -> Result<(), Failure> {
         self.check_provable()?;
-        // If others may know the keys, a new key is needed even if etcd refuses every write.
+        // If others may know the keys, a new key is needed even if nothing can be rewritten now.
         if aim != Aim::Compromise {
             self.check_room()?;
+            self.check_api()?;
         }
         if !matches!(aim, Aim::Finish(_)) {
             self.check_backup_dir()?;

@@ -1,13 +1,15 @@
-//! Finds obstacles that may stop a rotation later: webhooks that may refuse a write, and too little room in etcd.
+//! Finds obstacles that may stop a rotation later: an API server that cannot be used, webhooks that may refuse a write,
+//! and too little room in etcd.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::{
-    apiclient::Admission,
-    etcd::{EtcdError, EtcdStatus, Servers, statuses},
-    scan::place::ScanPlace,
+    apiclient::{Admission, ApiError, ObjectApi},
+    etcd::{Client, EtcdError, EtcdStatus, Servers, statuses},
+    reencrypt::{SweepFailure, revision_of},
+    scan::{names::Names, place::ScanPlace},
     telemetry::escape,
 };
 
@@ -18,7 +20,12 @@ use super::{
         waiting::AnswerWait,
     },
     hands::RotateHands,
+    stops,
 };
+
+/// The object that every cluster has, by which an API server of another cluster is recognised.
+const KUBE_SYSTEM: &str = "/api/v1/namespaces/kube-system";
+const KUBE_SYSTEM_KEY: &[u8] = b"namespaces/kube-system";
 
 /// The number of bytes that each value takes in etcd's database besides its own.
 const BESIDE_VALUE: u64 = 256;
@@ -155,6 +162,34 @@ impl RotateHands<'_> {
         let answers = self.etcd_statuses().ok().into_iter().flatten();
         let full = answers.flatten().find(|status| status.has_no_space);
         full.map_or(Ok(()), |status| Err(no_space(&status.url)))
+    }
+
+    /// Checks before the first change that the API server can have the objects in this etcd written again.
+    ///
+    /// # Errors
+    /// When it does not answer, does not accept the credentials, or uses another etcd.
+    pub(super) fn check_api(&self) -> Result<(), Failure> {
+        let mut wait = AnswerWait::begin(&format!("the API server at {}", self.api.url()), self.global);
+        let served = self.runtime.block_on(self.api.served(""));
+        wait.end();
+        let failure = match served {
+            Ok(_) if self.is_elsewhere()? => Some(SweepFailure::OtherCluster),
+            Ok(_) => None,
+            Err(ApiError::Unreachable { reason, .. }) => Some(SweepFailure::Unreachable(reason)),
+            Err(error) => SweepFailure::lasting(&error),
+        };
+        failure.map_or(Ok(()), |failure| Err(stops::swept(&self.global.given, &failure, self.api.url())))
+    }
+
+    /// Whether the API server keeps its objects in another etcd, as far as the user may see it.
+    fn is_elsewhere(&self) -> Result<bool, Failure> {
+        let Ok(there) = self.runtime.block_on(self.api.revision_of(KUBE_SYSTEM)) else { return Ok(false) };
+        let input = self.input()?;
+        let Some(ScanPlace::Etcd(servers)) = input.places.first() else { return Ok(false) };
+        let key = [Names::new(&input.prefix).prefix(), KUBE_SYSTEM_KEY].concat();
+        let here = self.runtime.block_on(revision_of(&mut Client::new(servers)?, &key));
+        // Nobody changes this namespace but by hand.
+        Ok(here.is_ok_and(|here| here != there))
     }
 
     fn etcd_statuses(&self) -> Result<Vec<Result<EtcdStatus, EtcdError>>, Failure> {

@@ -227,7 +227,10 @@ fn show_preview(
     };
     let unfinished = hands.unfinished();
     let is_compromise = hands.wishes.is_compromise || unfinished.is_some_and(|plan| plan.is_compromise);
-    let stop = stop.or_else(|| if is_compromise { None } else { hands.check_room().err() });
+    let stop = stop.or_else(|| {
+        let usable = || hands.check_room().and_then(|()| hands.check_api());
+        if is_compromise { None } else { usable().err() }
+    });
     let key_id = match coming {
         NextStep::Do(Action::Begin(Aim::Finish(key))) => Some(*key),
         NextStep::Do(Action::Begin(_)) => None,
@@ -317,15 +320,12 @@ fn preview_lines(report: &PlanReport, plan: Option<&RotationPlan>, hands: &Rotat
     });
     lines.push(format!("  have the API server re-encrypt {}{takes}", counted(report.stale, "object")));
     lines.extend(report.foreseen.lines());
-    lines.push(format!(
-        "  wait {} from {}, until no API server writes under the old key",
-        span(std::time::Duration::from_secs(report.quiet_seconds)),
-        if report.is_before {
-            "the promotion on"
-        } else {
-            "this call on; each call of the command starts this wait anew"
-        }
-    ));
+    let quiet = span(std::time::Duration::from_secs(report.quiet_seconds));
+    lines.push(if report.is_before {
+        format!("  wait {quiet} from the promotion on, until no API server writes under the old key")
+    } else {
+        format!("  wait {quiet}, until no API server writes under the old key; each call of the command begins this wait anew")
+    });
     if report.compromise {
         lines.push("  disable the keys before, which others may know, as soon as nothing needs them".to_owned());
     }

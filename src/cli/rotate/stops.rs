@@ -12,7 +12,10 @@ use crate::{
 
 use super::{
     super::{
-        failure::{self, Exit, Failure, credentials, miscounted, no_space, silent_api_server, written_in_plaintext},
+        failure::{
+            self, Exit, Failure, credentials, miscounted, needs_kubeconfig, no_space, silent_api_server,
+            written_in_plaintext,
+        },
         given::{Given, quoted},
         reencrypt::Census,
         tables::{all_of, span},
@@ -48,8 +51,10 @@ pub(super) fn refused(given: &Given, LastSeen { failures, census }: LastSeen<'_>
             Exit::Refused,
             format!("no listed backup holds {key}, so it is not promoted"),
             format!(
-                "write a backup to another disk: {}; then go on: {again}. To have it written there: {again} --backup-dir DIR",
-                command("claviger backup create FILE")
+                "write a backup to another disk: {}; if it does not count yet, open it: {}; then go on: {again}. To have it \
+                 written there: {again} --backup-dir DIR",
+                command("claviger backup create FILE"),
+                command("claviger backup check FILE")
             ),
         ),
         Refused::Unreadable(objects) => return unreadable(given, *objects, census),
@@ -199,11 +204,16 @@ pub(super) fn swept(given: &Given, failure: &SweepFailure, api: &str) -> Failure
             "name the API server that uses this etcd: claviger rotate --kubeconfig FILE".to_owned(),
         ),
         SweepFailure::NoSpace(url) => return no_space(url),
-        SweepFailure::Unreachable(reason) => (
-            Exit::Unreachable,
-            format!("the API server at {api} did not answer: {reason}"),
-            format!("{}; nothing is lost; go on when it answers: claviger rotate", silent_api_server(reason)),
-        ),
+        SweepFailure::Unreachable(reason) => {
+            let advice = silent_api_server(reason);
+            let next = if needs_kubeconfig(advice) {
+                "then go on: claviger rotate --kubeconfig FILE"
+            } else {
+                "nothing is lost; go on when it answers: claviger rotate"
+            };
+            let message = format!("the API server at {api} did not answer: {reason}");
+            (Exit::Unreachable, message, format!("{advice}; {next}"))
+        }
     };
     Failure::new(exit, &message, given.repeat_in(&hint).into_owned())
 }
