@@ -205,7 +205,9 @@ impl Verbs<'_> {
     /// Whether the command takes the flag, and `mention` contains neither this flag nor one that contradicts it.
     fn takes(&self, flag: &Flag, mention: &str) -> bool {
         let has = |name: &str| has_flag(mention, name);
+        // Another kubeconfig has other contexts.
         let contradicts = has("snapshot") && LIVE.contains(&flag.name)
+            || has("kubeconfig") && flag.name == "context"
             || has("backup-dir") && flag.name == "without-backup"
             || has("without-backup") && flag.name == "backup-dir";
         let is_implied = flag.implied_by.is_some_and(|name| self.knows(name));

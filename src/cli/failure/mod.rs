@@ -30,7 +30,7 @@ pub(super) use self::{
 pub(super) use self::{
     room::{make_room, no_space, no_space_in},
     scan::{credentials, written_in_plaintext},
-    silence::silent_api_server,
+    silence::{needs_kubeconfig, silent_api_server},
 };
 #[cfg(feature = "scan")]
 pub(super) use self::{scan::NO_REPORT, silence::is_of_certificate};

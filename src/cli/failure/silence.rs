@@ -121,6 +121,12 @@ pub(super) fn silent_etcd(url: &str, reason: &str) -> String {
     }
 }
 
+/// Whether the command has to go on with another kubeconfig, according to the hint for an API server.
+#[cfg(feature = "reencrypt")]
+pub(in crate::cli) fn needs_kubeconfig(hint: &str) -> bool {
+    hint.ends_with("--kubeconfig FILE")
+}
+
 /// Returns the hint for an API server that does not answer. Its address and certificates are in the kubeconfig.
 #[cfg(feature = "reencrypt")]
 pub(in crate::cli) fn silent_api_server(reason: &str) -> &'static str {

@@ -4,7 +4,7 @@ use crate::{reencrypt::FailureKind, scan::judge::FindingKind};
 
 use super::{
     super::{
-        failure::{credentials, make_room, silent_api_server},
+        failure::{credentials, make_room, needs_kubeconfig, silent_api_server},
         given::{Given, quoted},
     },
     report::{ReencryptEnd, ReencryptReport, ReencryptTarget},
@@ -54,7 +54,9 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
             format!("{}; then go on: {again}", make_room(report.full.as_deref().unwrap_or_default()))
         }
         ReencryptEnd::Unreachable => {
-            format!("{}; then go on: {again}", silent_api_server(report.reason.as_deref().unwrap_or_default()))
+            let advice = silent_api_server(report.reason.as_deref().unwrap_or_default());
+            let again = if needs_kubeconfig(advice) { other(given) } else { again.to_owned() };
+            format!("{advice}; then go on: {again}")
         }
         ReencryptEnd::LeftOver if report.events > 0 && report.rest == 0 => {
             "events expire an hour after they were written, unless --event-ttl is another".to_owned()
