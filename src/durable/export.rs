@@ -21,11 +21,13 @@ use super::{
 /// Looks for reasons why [`export`] would fail.
 ///
 /// # Errors
-/// When the path is taken, or its directory does not exist.
+/// When the path is taken, or there is no directory for it.
 pub fn check_export(path: &Path) -> Result<()> {
     let parent = parent_of(path);
-    if !parent.is_dir() {
-        return Err(DurableError::Missing(parent));
+    match fs::stat(&parent).map(|stat| kind_of(&stat)) {
+        Ok(FileKind::Directory) => {}
+        Ok(found) => return Err(DurableError::Kind { path: parent, found, expected: FileKind::Directory }),
+        Err(_) => return Err(DurableError::Missing(parent)),
     }
     if path.symlink_metadata().is_ok() { Err(DurableError::Exists(path.to_owned())) } else { Ok(()) }
 }

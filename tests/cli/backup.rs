@@ -425,3 +425,12 @@ fn a_backup_of_a_rekeyed_copy_moves_no_directory_away_that_a_plugin_serves() {
     assert!(check.stderr.contains("is under a root key that this keyring has never had"), "{check}");
     assert!(!check.stderr.contains("move "), "{check}");
 }
+
+#[test]
+fn a_file_is_not_taken_for_a_missing_directory() {
+    let sandbox = with_recovery();
+    fs::write(sandbox.path("file"), "").unwrap();
+    let refused = sandbox.refused(3, &format!("backup create [DIR]/file/b.age {STATE}"));
+    assert!(refused.stderr.contains("error: [DIR]/file is a regular file, expected a directory"), "{refused}");
+    assert!(!refused.stderr.contains("mkdir"), "{refused}");
+}

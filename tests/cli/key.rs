@@ -344,3 +344,16 @@ fn status_says_that_the_newest_backup_was_made_before_the_primary_key_was_promot
     let renewed = status("");
     assert!(!renewed.0.contains("promoted") && !renewed.1, "{renewed:?}");
 }
+
+#[test]
+fn a_pending_key_that_is_disabled_can_never_be_promoted_and_the_command_says_so() {
+    let sandbox = Sandbox::initialised();
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let disabled = sandbox.run(&format!("key disable k2 {STATE} --risk-unreadable-secrets"));
+    let said = "it can never be promoted any more, because `key enable` makes it decrypt-only; to get another key: claviger key add";
+    assert!(disabled.ends_with(0).stdout.contains(said), "{disabled}");
+    assert!(!disabled.stdout.contains("to go back"), "{disabled}");
+    sandbox.run(&format!("key enable k2 {STATE}")).ends_with(0);
+    let refused = sandbox.refused(3, &format!("key promote k2 {STATE} --without-backup"));
+    assert!(refused.stderr.contains("is decrypt-only and cannot be promoted"), "{refused}");
+}
