@@ -181,8 +181,16 @@ fn unbacked(opened: &Opened) -> Vec<String> {
         })
     };
     let primary = why(primary, ": if this disk is lost, so is every Secret under it");
-    let never =
-        why(never, ", which was never primary in this keyring: nothing is under it, unless it was promoted elsewhere");
+    let never = match never.len() {
+        1 => why(
+            never,
+            ", which was never primary in this keyring: nothing is under it, unless it was promoted elsewhere",
+        ),
+        _ => why(
+            never,
+            ", which were never primary in this keyring: nothing is under them, unless they were promoted elsewhere",
+        ),
+    };
     primary.into_iter().chain(never).collect()
 }
 
